@@ -1,0 +1,37 @@
+# Two targets do all the set-up: `make demo` and `make test`. Both install into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-fast lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/ulsam-keras convert examples/digits/digits_ulsam.pth \
+		--model examples/digits/model.py:build \
+		--reference examples/digits/reference.npz \
+		--output-dir out/digits
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+# What one edits against: the slow tests left out.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info

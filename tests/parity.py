@@ -1,0 +1,249 @@
+"""Largest relative differences between the Keras layer and the PyTorch module, per quantity.
+
+`python tests/parity.py` prints the table for the Keras back end that KERAS_BACKEND names; `--json` the
+bare numbers, `--few` those of the first cases only. The oracle runs in float64, so that every difference is the layer's own.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import torch_reference  # noqa: E402
+
+# g, C, H, W, N
+CASES = [
+    (4, 64, 14, 14, 2),
+    (1, 8, 7, 7, 2),
+    (2, 16, 5, 9, 3),
+    (8, 64, 6, 6, 4),
+    (16, 64, 7, 5, 2),
+    (16, 16, 9, 9, 2),
+    (4, 512, 14, 14, 1),
+    (4, 16, 1, 1, 8),
+    (2, 8, 1, 12, 3),
+    (2, 8, 12, 1, 3),
+    (3, 21, 4, 4, 1),
+    (4, 32, 56, 56, 1),
+]
+# Source keys of each Keras weight, in the order of `keras_weights`.
+TRAINABLE = {
+    "depthwise_kernel": "conv_dws.weight",
+    "depthwise_bias": "conv_dws.bias",
+    "depthwise_gamma": "bn_dws.weight",
+    "depthwise_beta": "bn_dws.bias",
+    "pointwise_kernel": "conv_point.weight",
+    "pointwise_bias": "conv_point.bias",
+    "pointwise_gamma": "bn_point.weight",
+    "pointwise_beta": "bn_point.bias",
+}
+STATISTICS = {
+    "depthwise_mean": "bn_dws.running_mean",
+    "depthwise_variance": "bn_dws.running_var",
+    "pointwise_mean": "bn_point.running_mean",
+    "pointwise_variance": "bn_point.running_var",
+}
+
+
+def keras_weights(layer):
+    """The layer's weights under the names of TRAINABLE and STATISTICS."""
+    return {
+        "depthwise_kernel": layer.depthwise_conv.kernel,
+        "depthwise_bias": layer.depthwise_conv.bias,
+        "depthwise_gamma": layer.depthwise_norm.gamma,
+        "depthwise_beta": layer.depthwise_norm.beta,
+        "pointwise_kernel": layer.pointwise_kernel,
+        "pointwise_bias": layer.pointwise_bias,
+        "pointwise_gamma": layer.pointwise_norm.gamma,
+        "pointwise_beta": layer.pointwise_norm.beta,
+        "depthwise_mean": layer.depthwise_norm.moving_mean,
+        "depthwise_variance": layer.depthwise_norm.moving_variance,
+        "pointwise_mean": layer.pointwise_norm.moving_mean,
+        "pointwise_variance": layer.pointwise_norm.moving_variance,
+    }
+
+
+def gather(named, name, groups):
+    """A PyTorch quantity of every group, in the layout of the Keras weight `name`."""
+    key = {**TRAINABLE, **STATISTICS}[name]
+    parts = [np.asarray(named[f"subspaces.{i}.{key}"]).reshape(-1) for i in range(groups)]
+    if name == "depthwise_kernel":
+        return np.concatenate(parts).reshape(1, 1, -1, 1)
+    if name == "pointwise_kernel":
+        return np.stack(parts, axis=-1)[None, None]
+    return np.concatenate(parts)
+
+
+def oracle(groups, channels, seed):
+    """A PyTorch ULSAM in float64 whose weights and statistics are random float32 numbers."""
+    torch.manual_seed(seed)
+    module = torch_reference.ULSAM(channels, groups).double()
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            if key.endswith("running_var"):
+                value.uniform_(0.5, 2.0)
+            elif "conv_" in key and key.endswith(".weight"):
+                # Away from 0: where a training batch normalization undoes the weight's scale, what
+                # is left of its gradient is rounding noise divided by the weight.
+                signs = torch.randint_like(value, 2).mul(2).sub(1)
+                value.uniform_(0.5, 1.5).mul_(signs).div_(value.shape[1] ** 0.5)
+            elif key.endswith("bn_point.bias"):
+                value.uniform_(1.0, 2.0)  # most scores alive behind the last ReLU
+            elif "bn_" in key and key.endswith(".weight"):
+                value.uniform_(0.5, 1.5)
+            elif value.is_floating_point():
+                value.normal_(0.0, 0.5)
+            if value.is_floating_point():
+                value.copy_(value.float())
+    return module
+
+
+def fill(layer, module):
+    """Puts the module's weights and statistics into the built layer."""
+    state = {k: v.numpy() for k, v in module.state_dict().items()}
+    for name, weight in keras_weights(layer).items():
+        weight.assign(gather(state, name, layer.num_splits).astype("float32"))
+
+
+def _relative(value, reference, scale=None):
+    scale = np.abs(reference).max() if scale is None else scale
+    return float(np.abs(np.asarray(value, "float64") - reference).max() / max(scale, 1e-30))
+
+
+def keras_run(layer, x, upstream_y, upstream_a, training):
+    """Outputs, attention, gradients of the input and of every weight, by the active back end."""
+    import keras
+
+    backend = keras.backend.backend()
+    weights = [keras_weights(layer)[n] for n in TRAINABLE]
+
+    upstream_y = keras.ops.convert_to_tensor(upstream_y)
+    upstream_a = keras.ops.convert_to_tensor(upstream_a)
+
+    def loss_of(y, a):
+        return keras.ops.sum(y * upstream_y) + keras.ops.sum(a * upstream_a)
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, a = layer(x, training=training, return_attention_scores=True)
+            loss = loss_of(y, a)
+        grads = tape.gradient(loss, [x, *[w.value for w in weights]])
+    elif backend == "jax":
+        import jax
+
+        trainable = [w.value for w in layer.trainable_variables]
+        fixed = [w.value for w in layer.non_trainable_variables]
+
+        def forward(x, trainable):
+            (y, a), updated = layer.stateless_call(
+                trainable, fixed, x, training=training, return_attention_scores=True
+            )
+            return loss_of(y, a), (y, a, updated)
+
+        (gx, gw), (y, a, updated) = jax.grad(forward, argnums=(0, 1), has_aux=True)(x, trainable)
+        by_id = {id(v): g for v, g in zip(layer.trainable_variables, gw, strict=True)}
+        grads = [gx, *[by_id[id(w)] for w in weights]]
+        for variable, value in zip(layer.non_trainable_variables, updated, strict=True):
+            variable.assign(value)
+    else:
+        x = torch.tensor(x, requires_grad=True)
+        y, a = layer(x, training=training, return_attention_scores=True)
+        grads = torch.autograd.grad(loss_of(y, a), [x, *[w.value for w in weights]])
+    to_numpy = keras.ops.convert_to_numpy
+    return to_numpy(y), to_numpy(a), [to_numpy(g) for g in grads]
+
+
+def differences(groups, channels, height, width, batch, data_format="channels_last", seed=0):
+    """{quantity: largest relative difference} of one case."""
+    import keras
+
+    import ulsam_keras
+
+    rng = np.random.default_rng(seed)
+    shape = (batch, channels, height, width)
+    x = rng.normal(size=shape).astype("float32")
+    upstream_y = rng.normal(size=shape).astype("float32")
+    upstream_a = rng.normal(size=(batch, groups, height, width)).astype("float32")
+    first = data_format == "channels_first"
+    one_position = height * width == 1
+
+    def to_keras(array):
+        return array if first else np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+
+    def from_keras(array):
+        return array if first else array.transpose(0, 3, 1, 2)
+
+    result = {}
+    for training in (False, True):
+        mode = "train" if training else "eval"
+        module = oracle(groups, channels, seed).train(training)
+        layer = ulsam_keras.ULSAM(groups, data_format=data_format)
+        layer.build(to_keras(x).shape)
+        fill(layer, module)
+        before = {n: gather(module.state_dict(), n, groups) for n in STATISTICS}
+
+        tx = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+        ta = module.attention(tx)
+        ty = tx * ta.repeat_interleave(channels // groups, dim=1) + tx
+        (ty * torch.tensor(upstream_y)).sum().add((ta * torch.tensor(upstream_a)).sum()).backward()
+        if not training:  # the module's own forward must be what the oracle above spells out
+            assert torch.equal(module(tx), ty)
+
+        y, a, (gx, *gw) = keras_run(
+            layer, to_keras(x), to_keras(upstream_y), to_keras(upstream_a), training
+        )
+        result[f"{mode} output"] = _relative(from_keras(y), ty.detach().numpy())
+        result[f"{mode} attention"] = _relative(from_keras(a), ta.detach().numpy())
+        result[f"{mode} gradient input"] = _relative(from_keras(gx), tx.grad.numpy())
+        named = {n: p.grad.numpy() for n, p in module.named_parameters()}
+        reference = {n: gather(named, n, groups) for n in TRAINABLE}
+        # Some gradients vanish by cancellation (a bias before a training batch normalization, a
+        # shift before a softmax, everything before the softmax of one position), so the scale is
+        # the largest gradient of the same stage, or of the input where a map has one position.
+        for name, grad in zip(TRAINABLE, gw, strict=True):
+            stage = [g for n, g in reference.items() if n.split("_")[0] == name.split("_")[0]]
+            scale = max(np.abs(g).max() for g in ([tx.grad.numpy()] if one_position else stage))
+            result[f"{mode} gradient {name}"] = _relative(grad, reference[name], scale)
+        if training:
+            n = batch * height * width
+            after = {s: gather(module.state_dict(), s, groups) for s in STATISTICS}
+            for name in STATISTICS:
+                expected = after[name]
+                if name.endswith("variance"):
+                    # PyTorch's batch term is the unbiased variance, Keras's the biased one.
+                    kept = 0.1 * before[name]
+                    expected = kept + (expected - kept) * (n - 1) / n
+                # A mean may be near 0; what it is compared with in use is the standard deviation.
+                spread = after[name.replace("mean", "variance")] ** 0.5
+                scale = max(np.abs(expected).max(), spread.max())
+                got = keras.ops.convert_to_numpy(keras_weights(layer)[name])
+                result[f"train statistics {name}"] = _relative(got, expected, scale)
+    return result
+
+
+def table(cases=CASES):
+    """{quantity: largest relative difference over the cases}; the first in both data formats."""
+    worst = {}
+    for index, case in enumerate(cases):
+        for data_format in ("channels_last", "channels_first")[: 2 if index == 0 else 1]:
+            for quantity, value in differences(*case, data_format=data_format).items():
+                if "--cases" in sys.argv and value > 1e-5:
+                    print(case, quantity, value)
+                worst[quantity] = max(worst.get(quantity, 0.0), value)
+    return worst
+
+
+if __name__ == "__main__":
+    numbers = table(CASES[:3] if "--few" in sys.argv else CASES)
+    if "--json" in sys.argv:
+        print(json.dumps(numbers))
+    else:
+        for quantity, value in numbers.items():
+            print(f"{quantity:45} {value:.1e}")

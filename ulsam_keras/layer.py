@@ -1,0 +1,322 @@
+"""The ULSAM layer and its one-group block.
+
+Imports Keras 3 (public names only) and NumPy, so it runs on every Keras back end.
+
+Paper: Saini, Jha, Das, Mittal, Mohan, "ULSAM: Ultra-Lightweight Subspace Attention Module for
+Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15102.
+"""
+
+import operator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import constraints, initializers, ops, regularizers
+
+_HALF = ("float16", "bfloat16")
+
+
+@keras.saving.register_keras_serializable("ulsam_keras")
+class ULSAM(keras.layers.Layer):
+    """Ultra-lightweight subspace attention.
+
+    The channels are split into `num_splits` contiguous groups. Each group gets one spatial
+    attention map, made by a 1x1 depthwise convolution, a 3x3 max-pool, a 1x1 convolution to one
+    channel and a softmax over all positions, and is scaled by it inside a residual:
+
+    ```
+    t = relu(batch_norm(depthwise_conv_1x1(x)))            # (N, H, W, C)
+    s = relu(batch_norm(conv_1x1(max_pool_3x3(t))))        # (N, H, W, g), one map per group
+    a = softmax(s) over the H * W positions, per sample and group
+    y = x * a + x, a broadcast over the channels of its group
+    ```
+
+    The groups are computed together, without a loop: `t` and the pool are per channel anyway, the
+    scores are one 1x1 convolution with a block-diagonal kernel, and a 1x1 convolution with a 0/1
+    kernel and bias 1 spreads `1 + a` over the channels. There are `5 * C + 3 * g` trainable
+    parameters.
+
+    The defaults of the batch normalizations are those of the authors' PyTorch module, whose
+    `momentum=0.9` is Keras's 0.1. The stock `keras.layers.BatchNormalization` is used: its running
+    variance takes the biased batch variance, PyTorch's the unbiased one, so after a training step
+    the batch term of the two differs by exactly `(n - 1) / n`, `n = N * H * W`.
+
+    Args:
+        num_splits: Integer, the number of groups g. It must divide the number of channels.
+        momentum: Float, momentum of both batch normalizations. Defaults to 0.1.
+        epsilon: Float, added to the variance in both batch normalizations. Defaults to 1e-5.
+        synchronized: Boolean, whether both batch normalizations synchronize their batch
+            statistics over all replicas of a distribution strategy (TensorFlow back end only).
+            Defaults to `False`.
+        data_format: `"channels_last"` or `"channels_first"`. `None` takes
+            `keras.config.image_data_format()`. Both run on CPU and GPU. Defaults to `None`.
+        depthwise_initializer: Initializer of the depthwise kernel, shape `(1, 1, C, 1)`.
+            Defaults to `"glorot_uniform"`.
+        pointwise_initializer: Initializer of the pointwise kernel, shape `(1, 1, C // g, g)`, laid
+            out as in `Conv2D(g, 1, groups=g)`. Defaults to `"glorot_uniform"`.
+        depthwise_regularizer: Regularizer of the depthwise kernel. Defaults to `None`.
+        pointwise_regularizer: Regularizer of the pointwise kernel. Defaults to `None`.
+        depthwise_constraint: Constraint on the depthwise kernel. Defaults to `None`.
+        pointwise_constraint: Constraint on the pointwise kernel. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`.
+
+    Call arguments:
+        inputs: Float tensor of rank 4.
+        training: Boolean, whether the batch normalizations use the batch's own statistics and
+            update the running ones.
+        return_attention_scores: Boolean, whether to return the attention too. Defaults to `False`.
+
+    Input shape:
+        `(N, H, W, C)` for `data_format="channels_last"`, `(N, C, H, W)` for `"channels_first"`. N,
+        H and W may be unknown.
+
+    Output shape:
+        As the input. With `return_attention_scores=True` a pair of that and of the attention after
+        the softmax, `(N, H, W, g)` or `(N, g, H, W)`; every map of it sums to 1.
+
+    Raises:
+        ValueError: If `num_splits` is not a positive integer or does not divide the channels, if
+            `data_format` is unknown, or if the input's rank is not 4 or its channels are unknown.
+
+    Example:
+
+    >>> inputs = keras.Input((56, 56, 64))
+    >>> outputs = ULSAM(num_splits=4)(inputs)
+    >>> outputs.shape
+    (None, 56, 56, 64)
+    >>> y, scores = ULSAM(4)(inputs, return_attention_scores=True)
+    >>> scores.shape
+    (None, 56, 56, 4)
+    """
+
+    def __init__(
+        self,
+        num_splits: int,
+        *,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+        synchronized: bool = False,
+        data_format: str | None = None,
+        depthwise_initializer: Any = "glorot_uniform",
+        pointwise_initializer: Any = "glorot_uniform",
+        depthwise_regularizer: Any = None,
+        pointwise_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        pointwise_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_splits = _positive_integer(num_splits)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.synchronized = synchronized
+        self.data_format = _data_format(data_format)
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.pointwise_initializer = initializers.get(pointwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        self.pointwise_constraint = constraints.get(pointwise_constraint)
+
+        self.depthwise_conv = keras.layers.DepthwiseConv2D(
+            1,
+            data_format="channels_last",
+            depthwise_initializer=self.depthwise_initializer,
+            depthwise_regularizer=self.depthwise_regularizer,
+            depthwise_constraint=self.depthwise_constraint,
+            dtype=self.dtype_policy,
+            name="depthwise_conv",
+        )
+        self.depthwise_norm = self._batch_norm("depthwise_norm")
+        self.pool = keras.layers.MaxPooling2D(
+            3,
+            strides=1,
+            padding="same",
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name="pool",
+        )
+        self.pointwise_norm = self._batch_norm("pointwise_norm")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = self._channels(input_shape)
+        groups = self.num_splits
+        self.depthwise_conv.build((None, None, None, channels))
+        self.depthwise_norm.build((None, None, None, channels))
+        self.pointwise_kernel = self.add_weight(
+            name="pointwise_kernel",
+            shape=(1, 1, channels // groups, groups),
+            initializer=self.pointwise_initializer,
+            regularizer=self.pointwise_regularizer,
+            constraint=self.pointwise_constraint,
+        )
+        self.pointwise_bias = self.add_weight(
+            name="pointwise_bias", shape=(groups,), initializer="zeros"
+        )
+        self.pointwise_norm.build((None, None, None, groups))
+        # Row c is 1 in the column of channel c's group. A NumPy constant: the exporter folds its
+        # product with the kernel into one plain convolution at every C and g.
+        self._membership = np.repeat(np.eye(groups, dtype="float32"), channels // groups, axis=0)
+        self.input_spec = keras.InputSpec(ndim=4, axes={self._channel_axis: channels})
+
+    def call(
+        self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
+    ) -> Any:
+        # One implementation serves both layouts: the CPU kernels know channels_last only.
+        channels_first = self.data_format == "channels_first"
+        x = ops.transpose(inputs, (0, 2, 3, 1)) if channels_first else inputs
+        scores = self._attention(x, training)
+        outputs = x * self._spread(scores)
+        if channels_first:
+            outputs = ops.transpose(outputs, (0, 3, 1, 2))
+        if not return_attention_scores:
+            return outputs
+        return outputs, ops.transpose(scores, (0, 3, 1, 2)) if channels_first else scores
+
+    def _attention(self, x: Any, training: bool | None) -> Any:
+        """The attention of every group: (N, H, W, C) to (N, H, W, g)."""
+        t = ops.relu(self.depthwise_norm(self.depthwise_conv(x), training=training))
+        t = self.pool(t)
+        # Block-diagonal and dense: a grouped convolution computes wrong numbers on the GPU
+        # delegate, a branch per group is slower everywhere.
+        kernel = ops.reshape(ops.transpose(self.pointwise_kernel, (0, 1, 3, 2)), (1, 1, -1, 1))
+        kernel = kernel * ops.cast(self._membership, kernel.dtype)
+        s = ops.conv(t, kernel, padding="valid", data_format="channels_last")
+        s = ops.relu(self.pointwise_norm(s + self.pointwise_bias, training=training))
+        return self._spatial_softmax(s)
+
+    def _spatial_softmax(self, s: Any) -> Any:
+        """Softmax over the H * W positions of each map."""
+        # In half precision the sum of the exponentials loses its digits, and overflows at 65504.
+        s = ops.cast(s, "float32") if self.compute_dtype in _HALF else s
+        _, height, width, groups = ops.shape(s)
+        a = ops.transpose(ops.reshape(s, (-1, height * width, groups)), (0, 2, 1))
+        a = ops.transpose(ops.softmax(a, axis=-1), (0, 2, 1))
+        a = ops.reshape(a, (-1, height, width, groups))
+        return ops.cast(a, self.compute_dtype)
+
+    def _spread(self, scores: Any) -> Any:
+        """The multiplier of every channel, 1 + a of its group: (N, H, W, g) to (N, H, W, C)."""
+        # A convolution, as a rank-5 reshape is refused by the GPU delegate and, after a residual
+        # block, computed wrongly by the CPU kernels, which then overwrite x in place.
+        kernel = ops.cast(self._membership.T[None, None], self.compute_dtype)
+        return ops.conv(scores, kernel, padding="valid", data_format="channels_last") + 1.0
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        self._channels(input_shape)
+        return tuple(input_shape)
+
+    def compute_output_spec(
+        self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
+    ) -> Any:
+        shape = self.compute_output_shape(inputs.shape)
+        outputs = keras.KerasTensor(shape, dtype=self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        scores_shape = list(shape)
+        scores_shape[self._channel_axis] = self.num_splits
+        return outputs, keras.KerasTensor(tuple(scores_shape), dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_splits": self.num_splits,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "synchronized": self.synchronized,
+            "data_format": self.data_format,
+            "depthwise_initializer": initializers.serialize(self.depthwise_initializer),
+            "pointwise_initializer": initializers.serialize(self.pointwise_initializer),
+            "depthwise_regularizer": regularizers.serialize(self.depthwise_regularizer),
+            "pointwise_regularizer": regularizers.serialize(self.pointwise_regularizer),
+            "depthwise_constraint": constraints.serialize(self.depthwise_constraint),
+            "pointwise_constraint": constraints.serialize(self.pointwise_constraint),
+        }
+
+    def _batch_norm(self, name: str) -> keras.layers.BatchNormalization:
+        return keras.layers.BatchNormalization(
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            synchronized=self.synchronized,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    @property
+    def _channel_axis(self) -> int:
+        return 1 if self.data_format == "channels_first" else 3
+
+    def _channels(self, input_shape: tuple[int | None, ...]) -> int:
+        """The number of channels, once the shape has been found fit."""
+        if len(input_shape) != 4:
+            layout = "(N, C, H, W)" if self._channel_axis == 1 else "(N, H, W, C)"
+            raise ValueError(
+                f"Layer {self.name!r} expects an input of rank 4, {layout}; reshape the input. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        channels = input_shape[self._channel_axis]
+        if channels is None:
+            raise ValueError(
+                f"Layer {self.name!r} needs to know the number of channels, axis "
+                f"{self._channel_axis} for data_format={self.data_format!r}; give it in the Input. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        if channels == 0 or channels % self.num_splits:
+            raise ValueError(
+                f"Layer {self.name!r} splits the channels, axis {self._channel_axis} for "
+                f"data_format={self.data_format!r}, into num_splits equal groups; choose a "
+                f"num_splits that divides them. "
+                f"Received: channels={channels}, num_splits={self.num_splits}"
+            )
+        return channels
+
+
+@keras.saving.register_keras_serializable("ulsam_keras")
+class SubSpace(ULSAM):
+    """The one-group block of ULSAM: one attention map over all channels.
+
+    The same as `ULSAM(1)`, under the name that the authors' PyTorch code gives it.
+
+    Args:
+        **kwargs: The arguments of `ULSAM`, but for `num_splits`.
+
+    Raises:
+        ValueError: If the input's rank is not 4 or its channels are unknown.
+
+    Example:
+
+    >>> SubSpace()(keras.Input((28, 28, 64))).shape
+    (None, 28, 28, 64)
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(1, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["num_splits"]
+        return config
+
+
+def _positive_integer(num_splits: Any) -> int:
+    try:
+        value = operator.index(num_splits)
+    except TypeError:
+        value = 0
+    if value < 1 or isinstance(num_splits, bool):
+        raise ValueError(
+            "`num_splits` must be an integer of at least 1, the number of channel groups. "
+            f"Received: num_splits={num_splits!r}"
+        )
+    return value
+
+
+def _data_format(data_format: str | None) -> str:
+    if data_format is None:
+        return keras.config.image_data_format()
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            "`data_format` must be 'channels_last', 'channels_first' or None. "
+            f"Received: data_format={data_format!r}"
+        )
+    return data_format
