@@ -1,7 +1,8 @@
 """Largest relative differences between the Keras layer and the PyTorch module, per quantity.
 
-`python tests/parity.py` prints the table for the Keras back end that KERAS_BACKEND names; `--json` the
-bare numbers, `--few` those of the first cases only. The oracle runs in float64, so that every difference is the layer's own.
+`python tests/parity.py` prints the table for the Keras back end that KERAS_BACKEND names; `--json`
+prints the bare numbers, `--few` takes the first cases only, `--cases` names those above 1e-5. The
+oracle runs in float64, so that every difference is the layer's own.
 """
 
 import json

@@ -1,0 +1,209 @@
+"""Which Keras model a checkpoint goes into: the user's own, or one read off the keys.
+
+Keras and ulsam_keras are imported inside the functions.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+DEFAULT_INPUT_SIZE = 224
+# A lone module sits in the middle of a network, where maps are small.
+DEFAULT_MAP_SIZE = 14
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A Keras model that awaits the weights of a checkpoint.
+
+    Attributes:
+        model: The model, with static or unknown sizes.
+        target: What the weights are ported into: the model, or its only layer with weights.
+        description: What it is, in words.
+        prefix: The part of the checkpoint that it takes; `""` for all.
+    """
+
+    model: "keras.Model"
+    target: "keras.layers.Layer"
+    description: str
+    prefix: str
+
+
+def resolve(
+    state: Mapping[str, np.ndarray],
+    *,
+    source: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    prefix: str = "",
+) -> Architecture:
+    """Finds the model for a checkpoint.
+
+    Args:
+        state: The checkpoint's tensors.
+        source: The user's own model: a `.keras` file, `module:function` or `file.py:function`. The
+            function takes no arguments. `None` reads the architecture off the keys.
+        input_size: Height and width; `None` takes the model's own, or the default.
+        prefix: The module within the checkpoint.
+
+    Raises:
+        OSError: If the model's file cannot be read.
+        ValueError: If there is no such model, or the keys do not tell the architecture.
+    """
+    if source is not None:
+        model = load_model(source)
+        return Architecture(model, _target(model), f"the model of {source}", prefix)
+    return _lone_ulsam(state, input_size, prefix)
+
+
+def _lone_ulsam(
+    state: Mapping[str, np.ndarray], input_size: tuple[int, int] | None, prefix: str
+) -> Architecture:
+    from converters.pytorch import find_ulsam
+
+    wanted = prefix.rstrip(".")
+    sites = [s for s in find_ulsam(state) if not wanted or s.prefix == wanted]
+    if not sites:
+        at = f" at {wanted!r}" if wanted else ""
+        raise ValueError(
+            f"No ULSAM module is found in the checkpoint{at}; its network must be given with "
+            f"--model. Received: keys {_some(state)}"
+        )
+    if len(sites) > 1:
+        raise ValueError(
+            "The checkpoint holds several ULSAM modules and its network is not recognised; give "
+            "the network with --model, or one module with --prefix. "
+            f"Received: modules at {', '.join(repr(s.prefix) for s in sites)}"
+        )
+    [site] = sites
+    others = [k for k in state if not any(k.startswith(f"{b}." if b else "") for b in site.bases)]
+    if others and not wanted:
+        raise ValueError(
+            f"The checkpoint holds more than its ULSAM module and its network is not recognised; "
+            f"give the network with --model, or the module alone with --prefix {site.prefix}. "
+            f"Received: other keys {_some(others)}"
+        )
+    import keras
+
+    from ulsam_keras import ULSAM
+
+    height, width = input_size or (DEFAULT_MAP_SIZE, DEFAULT_MAP_SIZE)
+    inputs = keras.Input((height, width, site.channels), name="features")
+    layer = ULSAM(site.num_splits, name="ulsam")
+    return Architecture(
+        keras.Model(inputs, layer(inputs), name="ulsam"),
+        layer,
+        f"one ULSAM, {site.channels} channels, {site.num_splits} splits",
+        site.prefix,
+    )
+
+
+def _target(model: "keras.Model") -> "keras.layers.Layer":
+    """The model; of one that is a lone ULSAM that layer, whose name then says nothing."""
+    from ulsam_keras import ULSAM
+
+    weighted = [layer for layer in model.layers if layer.weights]
+    return weighted[0] if len(weighted) == 1 and isinstance(weighted[0], ULSAM) else model
+
+
+def load_model(source: str) -> "keras.Model":
+    """The Keras model of a `.keras` file, `module:function` or `file.py:function`.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds no such model.
+    """
+    import keras
+
+    import ulsam_keras  # noqa: F401  registers the layers that the file may hold
+
+    if os.path.isdir(source):
+        raise IsADirectoryError(
+            f"A model is a .keras file or module:function. Received: {source!r}, a folder"
+        )
+    if source.endswith((".keras", ".h5")):
+        if not os.path.exists(source):
+            raise FileNotFoundError(f"No such model file. Received: {source!r}")
+        if source.endswith(".keras") and not zipfile.is_zipfile(source):
+            raise ValueError(
+                "The file is not a .keras file; save the model with model.save. "
+                f"Received: {source!r}"
+            )
+        try:
+            return keras.saving.load_model(source, compile=False)
+        except Exception as error:  # whatever a damaged or foreign file makes of Keras
+            raise ValueError(
+                f"The model file cannot be loaded by Keras. Received: {source!r}, {_line(error)}"
+            ) from error
+    place, colon, name = source.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise ValueError(
+            "A model is given as a .keras file, as module:function or as file.py:function. "
+            f"Received: {source!r}"
+        )
+    module = _module(place)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ValueError(f"{place!r} has no function {name!r}. Received: {source!r}")
+    try:
+        model = function()
+    except Exception as error:  # the user's own code
+        raise ValueError(
+            f"The model's function must run without arguments. "
+            f"Received: {source!r}, which raised {type(error).__name__}: {_line(error)}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"The model's function must return a keras.Model. "
+            f"Received: {source!r}, which returned {type(model).__name__}"
+        )
+    return model
+
+
+def _module(place: str) -> ModuleType:
+    if not place.endswith(".py"):
+        # As `python -m` does, modules of the current folder are found too.
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            return importlib.import_module(place)
+        except Exception as error:
+            raise ValueError(
+                f"The model's module cannot be imported. "
+                f"Received: {place!r}, {type(error).__name__}: {_line(error)}"
+            ) from error
+    path = Path(place)
+    if not path.is_file():
+        raise FileNotFoundError(f"No such Python file. Received: {place!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(
+            f"The model's file cannot be run. "
+            f"Received: {place!r}, {type(error).__name__}: {_line(error)}"
+        ) from error
+    return module
+
+
+def _some(names: Any, count: int = 4) -> str:
+    names = list(names)
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(repr(n) for n in names[:count]) + more
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,94 @@
+"""Checkpoints as NumPy arrays, without PyTorch and without executing anything from the file.
+
+PyTorch's zip format (1.6 and later) and its older stream, ``.safetensors`` and ``.npz``, told apart
+by content. May import NumPy, ml_dtypes and safetensors; never PyTorch, TensorFlow or Keras.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.checkpoint import entries, files
+from converters.checkpoint.content import ContentError, LazyTensor
+
+__all__ = ["TensorInfo", "list_tensors", "load_checkpoint"]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, shape and dtype of one tensor of a checkpoint.
+
+    Attributes:
+        name: Key, as ``load_checkpoint`` gives it.
+        shape: Shape; empty for a scalar.
+        dtype: NumPy dtype. bfloat16 and the float8 types are those of ml_dtypes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], *, entry: str | None = None
+) -> dict[str, np.ndarray]:
+    """Read the state dict of a checkpoint.
+
+    Nothing in the file is executed and PyTorch is not needed. Of a training checkpoint only the
+    model's tensors are read; optimizer state, epoch numbers and arguments are passed over. Values
+    of a state dict that are no tensors are left out.
+
+    Args:
+        path: A ``.pth``, ``.pt`` or ``.tar`` file of ``torch.save`` (zip format, or the stream that
+            PyTorch wrote before 1.6), a ``.safetensors`` or an ``.npz`` file. The content decides,
+            not the extension.
+        entry: Which state dict to take where the checkpoint holds several, ``"ema"`` for example;
+            a dotted path (``"ema.shadow"``) reaches one that is nested. Default: the model's, with
+            a warning that names the others.
+
+    Returns:
+        One array per tensor, in the file's order. Arrays are writable, in memory and independent of
+        the file; tensors that shared a storage share memory, and views keep their strides (a tensor
+        saved expanded is read-only). bfloat16 and float8 are the dtypes of ml_dtypes. The prefixes
+        of DataParallel (``module.``) and torch.compile (``_orig_mod.``) are stripped from the keys.
+
+    Raises:
+        OSError: There is no such file, it is a directory or it may not be read.
+        ValueError: The content is not such a checkpoint, is damaged, asks for anything that a state
+            dict does not need (the name is given), holds no tensors or no entry of that name, or
+            holds several state dicts of which none is known to be the model's.
+    """
+    with _state_dict(path, entry) as tensors:
+        return {name: tensor.read() for name, tensor in tensors.items()}
+
+
+def list_tensors(path: str | os.PathLike[str], *, entry: str | None = None) -> list[TensorInfo]:
+    """List the tensors that ``load_checkpoint`` would read, without reading their data.
+
+    Args:
+        path: As for ``load_checkpoint``.
+        entry: As for ``load_checkpoint``.
+
+    Returns:
+        One ``TensorInfo`` per tensor, in the file's order.
+
+    Raises:
+        OSError: As for ``load_checkpoint``.
+        ValueError: As for ``load_checkpoint``.
+    """
+    with _state_dict(path, entry) as tensors:
+        return [TensorInfo(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()]
+
+
+@contextmanager
+def _state_dict(path: str | os.PathLike[str], entry: str | None) -> Iterator[dict[str, LazyTensor]]:
+    """Open a checkpoint, choose its state dict and give every content error the file's name."""
+    with files.open_binary(path) as file:
+        try:
+            with files.open_tree(file) as tree:
+                yield entries.select(tree, entry, source=os.fspath(path))
+        except ContentError as error:
+            raise ValueError(f"{os.fspath(path)!r}: {error}") from None

@@ -1,0 +1,133 @@
+"""Zip archives: what is in them, and their members as arrays of bytes without a second copy.
+
+May import NumPy and, to hand over to, the readers of the two formats that are zip archives.
+"""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from converters.checkpoint.content import ContentError, read_into, shown
+
+# An archive may unpack to 20 times its size, and to 1 GiB in any case: weights hardly compress.
+_MAX_RATIO, _ALWAYS_ALLOWED = 20, 1 << 30
+_CHUNK = 1 << 20
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and the extra field
+_ENCRYPTED = 0x1
+# What zipfile raises for damaged archives besides BadZipFile; fuzzing found them.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(ValueError, OverflowError, IndexError, KeyError, RuntimeError),
+)
+
+
+class Archive:
+    """The members of a zip archive, stored or deflated, checked against their CRC.
+
+    Args:
+        file: The open file.
+
+    Attributes:
+        sizes: Unpacked size in bytes by member name, in the archive's order.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        with _damage_named():
+            self._zip = zipfile.ZipFile(file)
+        members = self._zip.infolist()
+        self._members = {member.filename: member for member in members}
+        self.sizes = {member.filename: member.file_size for member in members}
+        if len(self._members) != len(members):
+            raise ContentError("a zip archive with two members of one name; write the file again")
+        size, unpacked = os.fstat(file.fileno()).st_size, sum(self.sizes.values())
+        if unpacked > max(_MAX_RATIO * size, _ALWAYS_ALLOWED):
+            raise ContentError(
+                f"a zip archive that unpacks to more than {_MAX_RATIO} times its size is refused; "
+                f"write it uncompressed. Received: {unpacked} bytes in {size}"
+            )
+
+    def read(self, name: str) -> np.ndarray:
+        """Read one member into an array of bytes of its own."""
+        member = self._members[name]
+        with _damage_named(name):
+            if member.compress_type == zipfile.ZIP_STORED:
+                return self._read_stored(member)
+            with self._zip.open(member) as stream:
+                data = bytearray()  # grows with what there is, whatever the directory promises
+                while chunk := stream.read(_CHUNK):
+                    data += chunk
+            if len(data) != member.file_size:
+                raise EOFError(f"{len(data)} of {member.file_size} bytes")
+            return np.frombuffer(data, np.uint8)
+
+    def head(self, name: str, count: int) -> bytes:
+        """Read the first bytes of one member, fewer than `count` if it is shorter."""
+        with _damage_named(name), self._zip.open(self._members[name]) as stream:
+            return stream.read(count)
+
+    def _read_stored(self, member: zipfile.ZipInfo) -> np.ndarray:
+        """Read straight into the array; zipfile would copy, and cannot skip a CRC not written."""
+        if member.flag_bits & _ENCRYPTED or member.compress_size != member.file_size:
+            raise zipfile.BadZipFile("encrypted, or stored with two sizes")
+        self._file.seek(member.header_offset)
+        signature, name_length, extra_length = _LOCAL_HEADER.unpack(
+            self._file.read(_LOCAL_HEADER.size)
+        )
+        if signature != b"PK\x03\x04":
+            raise zipfile.BadZipFile("no local header")
+        self._file.seek(name_length + extra_length, os.SEEK_CUR)
+        data = read_into(self._file, member.file_size)
+        # torch.serialization.set_crc32_options(False) writes zeros in place of the CRCs.
+        if member.CRC and zlib.crc32(data.data) != member.CRC:
+            raise zipfile.BadZipFile("the CRC differs")
+        return data
+
+
+@contextmanager
+def open_archive(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Open a zip archive with the reader that its members ask for."""
+    from converters.checkpoint import npz_file, torch_zip
+
+    archive = Archive(file)
+    names = list(archive.sizes)
+    tops = {name.split("/")[-1] if name.count("/") == 1 else name for name in names}
+    if names and all(name.endswith(".npy") for name in names):
+        yield npz_file.read_tree(archive)
+    elif "constants.pkl" in tops or any(name.split("/")[1:2] == ["code"] for name in names):
+        raise ContentError(
+            "a TorchScript archive (constants.pkl, code/) is a program; load it with "
+            "torch.jit.load and save its state_dict() with torch.save. Received: TorchScript"
+        )
+    elif "data.pkl" in tops:
+        yield torch_zip.read_tree(archive)
+    elif {"config.json", "model.weights.h5"} <= tops:
+        raise ContentError(
+            "expected a checkpoint of torch.save, .safetensors or .npz. "
+            "Received: a Keras model (.keras)"
+        )
+    else:
+        raise ContentError(
+            "expected a zip archive with data.pkl (torch.save) or .npy members (.npz). "
+            f"Received: members {shown(names[:4])}"
+        )
+
+
+@contextmanager
+def _damage_named(name: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except ContentError:
+        raise
+    except _DAMAGE as error:
+        where = f" at {shown(name)}" if name else ""
+        raise ContentError(
+            f"a damaged or incomplete zip archive{where}; get the file again. "
+            f"Received: {shown(str(error))}"
+        ) from None

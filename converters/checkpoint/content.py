@@ -1,0 +1,88 @@
+"""What the readers of all formats hand over, and how they say that content is bad.
+
+May import NumPy only.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+_SHOWN = 80
+
+
+class ContentError(ValueError):
+    """The content of a checkpoint cannot be used; the message is a single line without the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class LazyTensor:
+    """A tensor whose data is still in the file.
+
+    Attributes:
+        shape: Shape.
+        dtype: NumPy dtype of the array that ``read`` gives.
+        read: Reads the data; valid while the file is open.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    def __post_init__(self) -> None:
+        # NumPy leaves out axes of length 0 when it asks whether an array is too big.
+        if math.prod(max(n, 1) for n in self.shape) * self.dtype.itemsize > sys.maxsize:
+            raise ContentError(
+                "a tensor of an impossible shape; the file is damaged or malicious. "
+                f"Received: shape {shown(self.shape)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class UnsupportedTensor:
+    """A tensor of a kind that NumPy has no array for. An error only if it is asked for.
+
+    Attributes:
+        kind: What it is, as a noun phrase with the responsible name in it.
+        advice: What to do instead.
+    """
+
+    kind: str
+    advice: str = "save the state dict of the dense float model"
+
+
+def shown(value: object) -> str:
+    """Give a value from a file as short, single-line, printable text.
+
+    Not `repr`: that of nested tuples which share their parts would never end.
+    """
+    if isinstance(value, str):
+        return ascii(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}...")
+    if isinstance(value, int) and abs(value) < 1 << 64:
+        return str(value)
+    if isinstance(value, tuple | list):
+        items = [shown(v) if isinstance(v, str | int) else type(v).__name__ for v in value[:8]]
+        return f"({', '.join(items)}{', ...' if len(value) > 8 else ''})"
+    return f"a {type(value).__name__}"
+
+
+def read_into(file: BinaryIO, count: int) -> np.ndarray:
+    """Read exactly `count` bytes from a file's position into an array of their own.
+
+    Raises:
+        ContentError: The file ends before. Nothing is allocated then.
+    """
+    left = os.fstat(file.fileno()).st_size - file.tell()
+    if not 0 <= count <= left:
+        raise ContentError(
+            f"the file is incomplete: expected {count} more bytes at {file.tell()}; get it again. "
+            f"Received: {left}"
+        )
+    data = np.empty(count, np.uint8)
+    if count and file.readinto(data.data) != count:  # type: ignore[attr-defined]
+        raise ContentError("the file became shorter while it was read; read it again")
+    return data

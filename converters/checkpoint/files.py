@@ -1,0 +1,102 @@
+"""From a path to the reader of its format, told by the content.
+
+May import the readers of this package.
+"""
+
+import errno
+import os
+import stat
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO
+
+from converters.checkpoint.content import ContentError, shown
+
+_HEAD = 512
+_WANTED = (
+    "expected a checkpoint of torch.save (.pth, .pt, .tar), a .safetensors file or an .npz file"
+)
+_OTHER_FORMATS = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras weights?)"),
+    (b"\x1f\x8b", "gzip-compressed data; decompress it first"),
+    (b"BZh", "bzip2-compressed data; decompress it first"),
+    (b"\xfd7zXZ\x00", "xz-compressed data; decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed data; decompress it first"),
+    (b"\x93NUMPY", "a single .npy array; save named arrays with numpy.savez"),
+)
+_TEXT_BYTES = frozenset(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D}
+
+
+def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; OSError for anything else."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(
+            errno.EISDIR, f"Is a directory; {_WANTED}: name the file inside it", os.fspath(path)
+        )
+    if not stat.S_ISREG(mode):  # a pipe would block, a device may never end
+        raise OSError(errno.EINVAL, f"Not a regular file; {_WANTED}", os.fspath(path))
+    return open(path, "rb")
+
+
+def open_tree(file: BinaryIO) -> AbstractContextManager[Any]:
+    """Choose the reader by content.
+
+    Args:
+        file: The open checkpoint, at its start.
+
+    Returns:
+        A context manager that gives the checkpoint's content as nested dicts with text keys, with
+        ``LazyTensor`` (and ``UnsupportedTensor``) among the values.
+
+    Raises:
+        ContentError: No format of ours. Readers raise it for damaged content.
+    """
+    head = file.read(_HEAD)
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    if not head:
+        raise ContentError(f"the file is empty; {_WANTED}. Received: 0 bytes")
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        from converters.checkpoint import archive
+
+        return archive.open_archive(file)
+    if head[8:9] == b"{" and not _is_text(head[:8]):
+        from converters.checkpoint import safetensors_file
+
+        return safetensors_file.open_safetensors(file)
+    if head.startswith(b"\x80"):
+        from converters.checkpoint import torch_legacy
+
+        return torch_legacy.open_legacy(file)
+    raise ContentError(f"{_WANTED}. Received: {_describe(head, size)}")
+
+
+def _is_text(data: bytes) -> bool:
+    return _TEXT_BYTES.issuperset(data)
+
+
+def _describe(head: bytes, size: int) -> str:
+    """Say what a file is that is none of ours."""
+    for magic, description in _OTHER_FORMATS:
+        if head.startswith(magic):
+            return description
+    if head[257:262] == b"ustar":
+        member = head[:100].split(b"\0")[0]
+        if member in {b"sys_info", b"pickle", b"tensors", b"storages"}:
+            return (
+                "the tar format of PyTorch before 0.1.10; load it with PyTorch and save the state "
+                "dict again with torch.save"
+            )
+        return f"a tar archive (first member {shown(member.decode('latin-1'))}); unpack it first"
+    if head[4:8] == b"TFL3":
+        return "a TFLite model"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, as a failed download leaves; download the file again"
+    if _is_text(head):
+        return f"a text file that begins {shown(head[:40].decode('ascii'))}"
+    if not any(head):
+        return f"{size} bytes that begin with zeros; the file was not written completely"
+    return f"{size} bytes that begin {head[:8].hex(' ')}"

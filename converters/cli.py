@@ -1,0 +1,351 @@
+"""The `ulsam-keras` command.
+
+Imports click only; rich, NumPy and TensorFlow are loaded by the subcommands that need them.
+Exit status 0: all checks held; 1: done, and a check failed; 2: bad input or usage, nothing written.
+"""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+PRECISIONS = ("float32", "float16", "dynamic_range")
+
+
+def main() -> None:
+    """Runs the command; every error is one line on stderr and exit status 2."""
+    try:
+        status = cli.main(standalone_mode=False, prog_name="ulsam-keras")
+    except click.exceptions.Abort:
+        status = _complain("interrupted; nothing was written", 130)
+    except click.ClickException as error:
+        status = _complain(error.format_message())
+    except BrokenPipeError:
+        # The reader of a pipe has gone; what is left in the buffer would raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        status = _complain(_os_error(error))
+    except ValueError as error:
+        status = _complain(str(error))
+    sys.exit(status)
+
+
+@click.group(
+    context_settings=CONTEXT,
+    epilog="Example: ulsam-keras convert model.pth --output-dir out",
+)
+@click.version_option(package_name="ulsam-keras")
+def cli() -> None:
+    """From PyTorch checkpoints with ULSAM to verified LiteRT (.tflite) models."""
+
+
+class Size(click.ParamType):
+    """An image size: `224`, or height and width, `224x192`."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Height and width out of the option's text."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
+            self.fail(f"give SIZE or HEIGHTxWIDTH, at least 1. Received: {value}", param, ctx)
+        return int(parts[0]), int(parts[-1])
+
+
+class Precisions(click.ParamType):
+    """Names of precisions, separated by commas."""
+
+    name = "precisions"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The precisions, each once, in the order given."""
+        names = value if isinstance(value, tuple) else tuple(str(value).split(","))
+        unknown = [name for name in names if name not in PRECISIONS]
+        if unknown:
+            known = ", ".join(PRECISIONS)
+            self.fail(f"give one or more of {known}. Received: {', '.join(unknown)}", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+
+def _limit(name: str, default: float, text: str) -> Callable[..., Any]:
+    return click.option(
+        f"--{name}",
+        type=click.FloatRange(min=0, clamp=False),
+        default=default,
+        show_default=True,
+        help=text,
+    )
+
+
+@cli.command(
+    context_settings=CONTEXT,
+    epilog="Example: ulsam-keras convert digits.pth --model model.py:build --output-dir out",
+)
+@click.argument("checkpoint")
+@click.option("--output-dir", "-o", required=True, help="Folder for the files; made if missing.")
+@click.option(
+    "--precision",
+    type=Precisions(),
+    default="float32,float16",
+    show_default=True,
+    help=f"Files to make, separated by commas: {', '.join(PRECISIONS)}.",
+)
+@click.option(
+    "--input-size",
+    type=Size(),
+    help="Image size, SIZE or HEIGHTxWIDTH. Default: the model's own; where it leaves that open, "
+    "224; for a lone ULSAM, 14.",
+)
+@click.option(
+    "--reference",
+    metavar="NPZ",
+    help="Recording to compare with: arrays inputs, outputs and, if known, labels.",
+)
+@click.option(
+    "--model",
+    metavar="FILE.keras|MODULE:FUNCTION",
+    help="The architecture, where the keys do not tell it. The function may be in a file, "
+    "model.py:build; it takes no arguments and returns a keras.Model.",
+)
+@click.option("--entry", help="State dict to take from a checkpoint that holds several.")
+@click.option("--prefix", default="", help="Module within the checkpoint, d0_ulsam for example.")
+@click.option(
+    "--name-map",
+    metavar="JSON",
+    help="File with an object of Keras layer names to PyTorch module paths.",
+)
+@click.option("--name", help="Stem of the .tflite files. Default: the checkpoint's.")
+@_limit("tolerance-reference", 1e-4, "Largest relative difference of Keras from the recording.")
+@_limit("tolerance-float32", 1e-4, "Largest relative difference of float32 from Keras.")
+@_limit("tolerance-float16", 5e-3, "Largest relative difference of float16 from Keras.")
+@_limit("tolerance-dynamic-range", 5e-2, "Largest relative difference of dynamic_range.")
+@_limit("min-top1", 0.99, "Smallest share of equal top-1 classes on recorded inputs.")
+def convert(
+    checkpoint: str,
+    output_dir: str,
+    precision: tuple[str, ...],
+    input_size: tuple[int, int] | None,
+    reference: str | None,
+    model: str | None,
+    entry: str | None,
+    prefix: str,
+    name_map: str | None,
+    name: str | None,
+    tolerance_reference: float,
+    tolerance_float32: float,
+    tolerance_float16: float,
+    tolerance_dynamic_range: float,
+    min_top1: float,
+) -> int:
+    """Convert a PyTorch CHECKPOINT to a Keras model and verified .tflite files.
+
+    Reads CHECKPOINT (.pth, .pt, .tar, .safetensors or .npz) without PyTorch, ports every key,
+    writes model.keras, NAME_PRECISION.tflite and report.json, and compares each file, run with and
+    without XNNPACK, with Keras and with the recording. Differences are relative to the largest
+    absolute value of the reference. Exit status 0: all comparisons hold; 1: one fails, the files
+    are written all the same; 2: bad input, nothing is written.
+    """
+    _quiet_tensorflow()
+    from converters.convert import Request
+    from converters.convert import convert as run_conversion
+    from converters.verification import Tolerances
+
+    tolerances = Tolerances(
+        reference=tolerance_reference,
+        float32=tolerance_float32,
+        float16=tolerance_float16,
+        dynamic_range=tolerance_dynamic_range,
+        top1=min_top1,
+    )
+    request = Request(
+        checkpoint=checkpoint,
+        output_dir=output_dir,
+        precisions=precision,
+        input_size=input_size,
+        reference=reference,
+        model=model,
+        prefix=prefix,
+        entry=entry,
+        name_map=None if name_map is None else _name_map(name_map),
+        name=_stem(name),
+        tolerances=tolerances,
+    )
+    with _progress() as progress:
+        report = run_conversion(request, progress)
+    from rich.console import Console
+
+    from converters.report.terminal import print_report
+
+    console = Console()
+    print_report(report, console)
+    console.print(f"Written to {output_dir}: model.keras, report.json and the files above.")
+    return 0 if report.holds else 1
+
+
+@cli.command(context_settings=CONTEXT, epilog="Example: ulsam-keras inspect model.pth")
+@click.argument("checkpoint")
+@click.option("--entry", help="State dict to list of a checkpoint that holds several.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
+    """List the tensors and the ULSAM modules of a CHECKPOINT without reading the tensors."""
+    from converters.checkpoint import list_tensors
+    from converters.pytorch import find_ulsam
+
+    with _warnings_as_lines():
+        tensors = list_tensors(checkpoint, entry=entry)
+    sites = find_ulsam(tensors)
+    total = sum(_size(t.shape) for t in tensors)
+    if as_json:
+        document = {
+            "tensors": [
+                {"name": t.name, "shape": list(t.shape), "dtype": str(t.dtype)} for t in tensors
+            ],
+            "ulsam": [
+                {"prefix": s.prefix, "channels": s.channels, "num_splits": s.num_splits}
+                for s in sites
+            ],
+            "values": total,
+        }
+        click.echo(json.dumps(document, indent=1))
+        return 0
+    width = max((len(t.name) for t in tensors), default=0)
+    for t in tensors:
+        click.echo(f"{t.name:{width}}  {t.dtype!s:9} {'x'.join(map(str, t.shape)) or 'scalar'}")
+    click.echo(f"{len(tensors)} tensors, {total:,} values")
+    for s in sites:
+        place = repr(s.prefix) if s.prefix else "the root"
+        click.echo(f"ULSAM at {place}: {s.channels} channels, {s.num_splits} splits")
+    if not sites:
+        click.echo("no ULSAM module")
+    return 0
+
+
+@cli.command(
+    context_settings=CONTEXT,
+    epilog="Example: ulsam-keras verify out/model_float32.tflite out/model.keras",
+)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--input-size",
+    type=Size(),
+    default="224",
+    show_default=True,
+    help="Image size where neither model fixes it.",
+)
+@_limit("tolerance", 1e-4, "Largest difference, relative to B's largest absolute value.")
+@_limit("min-top1", 0.99, "Smallest share of equal top-1 classes on recorded inputs.")
+def verify(a: str, b: str, input_size: tuple[int, int], tolerance: float, min_top1: float) -> int:
+    """Compare A with B: two models, or a model and recorded inputs and outputs.
+
+    Each is a .keras or .tflite file, module:function, or an .npz recording with the arrays inputs
+    and outputs. A .tflite file runs with and without XNNPACK. Exit status 0: all comparisons hold;
+    1: one fails; 2: bad input.
+    """
+    _quiet_tensorflow()
+    from rich.console import Console
+
+    from converters.report.terminal import print_comparisons
+    from converters.verify import verify as compare
+
+    with _warnings_as_lines():
+        comparisons = compare(a, b, tolerance=tolerance, top1=min_top1, input_size=input_size)
+    print_comparisons(comparisons, Console(), any(path.endswith(".npz") for path in (a, b)))
+    return 0 if all(c.holds for c in comparisons) else 1
+
+
+def _quiet_tensorflow() -> None:
+    """This process's own settings: the back end that converts, and no start-up chatter."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar with the stage on stderr; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda name, number, count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    # A descriptor of its own: TensorFlow's logs are held back by turning stderr away for a while.
+    console = Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8"))
+    columns = (
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("start", total=None)
+
+        def update(name: str, number: int, count: int) -> None:
+            bar.update(task, description=name, completed=number, total=count)
+
+        yield update
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+def _name_map(path: str) -> dict[str, str]:
+    with open(path, encoding="utf-8") as file:
+        try:
+            names = json.load(file)
+        except ValueError as error:
+            raise ValueError(
+                f"--name-map must be a JSON object. Received: {path!r}, {error}"
+            ) from error
+    if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
+        raise ValueError(
+            "--name-map must be a JSON object of Keras layer names to PyTorch module paths. "
+            f"Received: {path!r}"
+        )
+    return names
+
+
+def _stem(name: str | None) -> str | None:
+    if name is not None and (not name or name != os.path.basename(name) or name in (".", "..")):
+        raise ValueError(f"--name is the stem of a file name. Received: {name!r}")
+    return name
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for dimension in shape:
+        size *= dimension
+    return size
+
+
+def _os_error(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return f"{error.strerror}. Received: {error.filename!r}" if error.filename else error.strerror
+
+
+def _complain(message: str, status: int = 2) -> int:
+    click.echo(f"ulsam-keras: error: {' '.join(message.split())}", err=True)
+    return status

@@ -1,0 +1,214 @@
+"""From a checkpoint to verified `.tflite` files: the whole way, stage by stage.
+
+TensorFlow and Keras are imported when the first stage needs them.
+"""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from converters.checkpoint import load_checkpoint
+from converters.output_folder import OutputFolder
+from converters.recorded import Recorded, load_recorded
+from converters.report.document import File, Report
+from converters.start import start_tensorflow
+from converters.verification import Tolerances
+
+PRECISIONS = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `convert` is asked for; the options of `ulsam-keras convert`.
+
+    Attributes:
+        checkpoint: The checkpoint file.
+        output_dir: Where the files go.
+        precisions: Which `.tflite` files to make.
+        input_size: Height and width; `None` takes the model's own, or the default.
+        reference: An `.npz` recording to compare with; `None` compares Keras and `.tflite` only.
+        model: The user's architecture, as in `converters.architecture.resolve`.
+        prefix: The module within the checkpoint.
+        entry: Which state dict of a training checkpoint.
+        name_map: Names of Keras layers to paths of PyTorch modules.
+        name: Stem of the `.tflite` files; `None` takes the checkpoint's.
+        tolerances: What holds.
+    """
+
+    checkpoint: str
+    output_dir: str
+    precisions: Sequence[str] = PRECISIONS
+    input_size: tuple[int, int] | None = None
+    reference: str | None = None
+    model: str | None = None
+    prefix: str = ""
+    entry: str | None = None
+    name_map: Mapping[str, str] | None = None
+    name: str | None = None
+    tolerances: Tolerances = field(default_factory=Tolerances)
+
+
+def convert(request: Request, progress: Callable[[str, int, int], None] | None = None) -> Report:
+    """Converts a checkpoint and verifies every file that comes out.
+
+    Args:
+        request: What to convert, and how.
+        progress: Called before each stage with its name, its number from 0, and how many there
+            are; once more at the end.
+
+    Returns:
+        The report; `report.holds` says whether every comparison held. The files are written
+        either way.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        ValueError: If the checkpoint, the model or the recording is not fit. Nothing is written.
+    """
+    stages = _Stages(progress, 5 + 2 * len(request.precisions))
+    with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
+        with stages("read the checkpoint"):
+            recorded = load_recorded(request.reference) if request.reference else None
+            state = load_checkpoint(request.checkpoint, entry=request.entry)
+        with stages("load TensorFlow"):
+            start_tensorflow()
+            from converters.architecture import DEFAULT_INPUT_SIZE, resolve
+            from converters.pytorch import port_weights
+            from converters.tflite import Exporter
+            from converters.verification import check_keras, check_tflite, keras_outputs, noise
+        with stages("port the weights"):
+            architecture = resolve(
+                state, source=request.model, input_size=request.input_size, prefix=request.prefix
+            )
+            model = architecture.model
+            ledger = port_weights(
+                state, architecture.target, prefix=architecture.prefix, name_map=request.name_map
+            )
+            model.save(folder.path("model.keras"))
+        with stages("trace the model"):
+            size = request.input_size or (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
+            exporter = Exporter(model, input_shape=_input_shapes(model, size, request))
+            if recorded is not None:
+                recorded = _fit(recorded, exporter.input_shapes, model)
+        with stages("run Keras"):
+            inputs = noise(exporter.input_shapes)
+            if recorded is not None:
+                inputs = dict.fromkeys(exporter.input_shapes, recorded.inputs)
+            expected = keras_outputs(exporter.model, inputs, exporter.output_names)
+            comparisons = []
+            if recorded is not None:
+                comparisons.append(check_keras(expected, recorded, request.tolerances))
+        files = []
+        stem = request.name or Path(request.checkpoint).stem
+        for precision in request.precisions:
+            with stages(f"export {precision}"):
+                content = exporter.convert(precision)
+                name = f"{stem}_{precision}.tflite"
+                folder.path(name).write_bytes(content)
+                files.append(File.of(name, precision, content))
+            with stages(f"verify {precision}"):
+                comparisons += check_tflite(
+                    content, precision, inputs, expected, request.tolerances, recorded
+                )
+        report = Report(
+            checkpoint=os.path.basename(request.checkpoint),
+            architecture=architecture.description,
+            input_shapes=exporter.input_shapes,
+            output_names=exporter.output_names,
+            parameters=int(sum(np.prod(w.shape) for w in model.weights)),
+            ledger=ledger.to_dict(),
+            files=files,
+            comparisons=comparisons,
+            recorded_correct=None if recorded is None else recorded.correct,
+            real_inputs=recorded is not None,
+            seconds=stages.seconds,
+            warnings=caught,
+        )
+        document = json.dumps(report.to_dict(), indent=1, allow_nan=False)
+        folder.path("report.json").write_text(document + "\n", encoding="utf-8")
+        folder.commit()
+    stages.finish()
+    return report
+
+
+def _input_shapes(
+    model: object, size: tuple[int, int], request: Request
+) -> dict[str, tuple[int, ...]] | None:
+    """The static shape of every image input; an asked-for size must be the model's own, if set."""
+    tensors = getattr(model, "inputs", None)
+    if not tensors:
+        return None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for tensor in tensors:
+        declared = tuple(tensor.shape)
+        if len(declared) != 4:
+            continue
+        wanted = (size[0], size[1])
+        if request.input_size is not None and any(
+            own not in (None, want) for own, want in zip(declared[1:3], wanted, strict=True)
+        ):
+            raise ValueError(
+                f"The model's input {tensor.name!r} has a fixed size of {declared[1:3]}; leave "
+                f"--input-size out, or give that. Received: {wanted[0]}x{wanted[1]}"
+            )
+        if None in declared[1:3]:
+            shapes[tensor.name] = tuple(
+                own if own is not None else want
+                for own, want in zip(declared[1:], (*wanted, declared[3]), strict=True)
+            )
+    return shapes or None
+
+
+def _fit(
+    recorded: Recorded, input_shapes: Mapping[str, tuple[int, ...]], model: object
+) -> Recorded:
+    if len(input_shapes) > 1 or len(getattr(model, "outputs", [None])) > 1:
+        raise ValueError(
+            "A recording holds one input and one output, and the model has more; leave "
+            f"--reference out. Received: inputs {sorted(input_shapes)}"
+        )
+    [shape] = input_shapes.values()
+    return recorded.fitted((None, *shape[1:]), model.compute_output_shape(shape))  # type: ignore[attr-defined]
+
+
+class _Stages:
+    """Times the stages and tells of each before it starts."""
+
+    def __init__(self, progress: Callable[[str, int, int], None] | None, count: int) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress or (lambda name, number, count: None)
+        self._count = count
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._progress(name, len(self.seconds), self._count)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
+
+    def finish(self) -> None:
+        self._progress("done", self._count, self._count)
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """What the user is warned of, one line each, in the order it came and each once."""
+    lines: list[str] = []
+
+    def collect(message: Warning | str, *_: object, **__: object) -> None:
+        line = " ".join(str(message).split())
+        if line not in lines:
+            lines.append(line)
+
+    with warnings.catch_warnings():
+        # What frameworks deprecate is no matter of the model.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = collect
+        yield lines

@@ -1,0 +1,180 @@
+"""Which key fills which Keras weight, and through which transform: one table per layer class.
+
+Imports NumPy; Keras only inside functions.
+
+Sources: the shapes of `torch.nn.Conv2d`, `ConvTranspose2d`, `Linear` and the norms in PyTorch's
+documentation, of the like in Keras's, and for ULSAM the keys of the authors' module.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A named change of layout.
+
+    Attributes:
+        name: As the ledger shows it.
+        apply: Makes the Keras layout from the source and the Keras weight's shape. What does not
+            fit comes out in another shape than the one asked for.
+    """
+
+    name: str
+    apply: Callable[[np.ndarray, Shape], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One Keras weight and its key.
+
+    Attributes:
+        weight: Attribute of the layer, dotted where it is one of a sub-layer's. A layer on which it
+            is None (no bias, say) does not take the key.
+        key: Key, relative to the module.
+        transform: The change of layout.
+        features: Axis of the Keras weight that runs over the layer's input features; None if there
+            is none or no other order of them is possible.
+    """
+
+    weight: str
+    key: str
+    transform: Transform
+    features: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The keys of a layer class.
+
+    Attributes:
+        rows: One per weight.
+        counters: Keys of training-step counters, which have no counterpart in Keras.
+        per_group: Whether every key exists once per group and the groups are joined along the
+            first axis.
+    """
+
+    rows: tuple[Row, ...]
+    counters: tuple[str, ...] = ()
+    per_group: bool = False
+
+
+def _convolution(value: np.ndarray, shape: Shape) -> np.ndarray:
+    if value.ndim == 2 and np.prod(shape[:-2]) == 1:
+        value = value.reshape(value.shape + (1,) * (len(shape) - 2))  # a Linear as a 1x1 conv
+    return np.moveaxis(value, (0, 1), (-1, -2)) if value.ndim > 2 else value
+
+
+def _depthwise(value: np.ndarray, shape: Shape) -> np.ndarray:
+    value = np.moveaxis(value, (0, 1), (-1, -2)) if value.ndim > 2 else value
+    # The outputs of a channel are neighbours in both frameworks.
+    fits = value.shape[-2:] == (1, shape[-2] * shape[-1])
+    return value.reshape(*value.shape[:-2], *shape[-2:]) if fits else value
+
+
+def _dense(value: np.ndarray, shape: Shape) -> np.ndarray:
+    if value.ndim > 2 and value.shape[2:] == (1,) * (value.ndim - 2):
+        value = value.reshape(value.shape[:2])  # a 1x1 conv as a classifier
+    return value.T if value.ndim == 2 else value
+
+
+def _slope(value: np.ndarray, shape: Shape) -> np.ndarray:
+    if value.shape == (1,):
+        return np.broadcast_to(value, shape)
+    fits = value.ndim == 1 and sorted(shape)[:-1] == [1] * (len(shape) - 1)
+    return value.reshape(shape) if fits and value.size == np.prod(shape) else value
+
+
+AS_IS = Transform("as is", lambda value, shape: value)
+CONVOLUTION = Transform("O,I,... -> ...,I,O", _convolution)
+TRANSPOSED = Transform("I,O,... -> ...,O,I", _convolution)
+DEPTHWISE = Transform("C*m,1,... -> ...,C,m", _depthwise)
+DENSE = Transform("O,I -> I,O", _dense)
+SLOPE = Transform("C -> 1,...,C", _slope)
+
+_BIAS = Row("bias", "bias", AS_IS)
+_CONVOLUTION = Table((Row("kernel", "weight", CONVOLUTION), _BIAS))
+_TRANSPOSED = Table((Row("kernel", "weight", TRANSPOSED), _BIAS))
+_DEPTHWISE = Table((Row("kernel", "weight", DEPTHWISE), _BIAS))
+_SCALE_AND_SHIFT = (
+    Row("gamma", "weight", AS_IS, features=0),
+    Row("beta", "bias", AS_IS, features=0),
+)
+
+TABLES: dict[str, Table] = {
+    "ULSAM": Table(
+        rows=(
+            Row("depthwise_conv.kernel", "conv_dws.weight", DEPTHWISE),
+            Row("depthwise_conv.bias", "conv_dws.bias", AS_IS),
+            Row("depthwise_norm.gamma", "bn_dws.weight", AS_IS),
+            Row("depthwise_norm.beta", "bn_dws.bias", AS_IS),
+            Row("depthwise_norm.moving_mean", "bn_dws.running_mean", AS_IS),
+            Row("depthwise_norm.moving_variance", "bn_dws.running_var", AS_IS),
+            Row("pointwise_kernel", "conv_point.weight", CONVOLUTION),
+            Row("pointwise_bias", "conv_point.bias", AS_IS),
+            Row("pointwise_norm.gamma", "bn_point.weight", AS_IS),
+            Row("pointwise_norm.beta", "bn_point.bias", AS_IS),
+            Row("pointwise_norm.moving_mean", "bn_point.running_mean", AS_IS),
+            Row("pointwise_norm.moving_variance", "bn_point.running_var", AS_IS),
+        ),
+        counters=("bn_dws.num_batches_tracked", "bn_point.num_batches_tracked"),
+        per_group=True,
+    ),
+    "Conv1D": _CONVOLUTION,
+    "Conv2D": _CONVOLUTION,
+    "Conv3D": _CONVOLUTION,
+    "DepthwiseConv1D": _DEPTHWISE,
+    "DepthwiseConv2D": _DEPTHWISE,
+    "Conv1DTranspose": _TRANSPOSED,
+    "Conv2DTranspose": _TRANSPOSED,
+    "Conv3DTranspose": _TRANSPOSED,
+    "Dense": Table((Row("kernel", "weight", DENSE, features=0), _BIAS)),
+    "BatchNormalization": Table(
+        rows=(
+            *_SCALE_AND_SHIFT,
+            Row("moving_mean", "running_mean", AS_IS, features=0),
+            Row("moving_variance", "running_var", AS_IS, features=0),
+        ),
+        counters=("num_batches_tracked",),
+    ),
+    "LayerNormalization": Table(_SCALE_AND_SHIFT),
+    "GroupNormalization": Table(_SCALE_AND_SHIFT),
+    "PReLU": Table((Row("alpha", "weight", SLOPE, features=0),)),
+    "Embedding": Table((Row("embeddings", "weight", AS_IS),)),
+}
+
+# Why a stock layer that one might expect above is not there.
+WITHOUT_TABLE = {
+    "SeparableConv1D": "it is two modules in PyTorch; build it as DepthwiseConv1D and Conv1D",
+    "SeparableConv2D": "it is two modules in PyTorch; build it as DepthwiseConv2D and Conv2D",
+    "Normalization": "it has no counterpart in PyTorch; leave it out with name_map={name: None}",
+}
+
+
+def table_of(layer: Any) -> Table | None:
+    """Give the table of a layer's class or of the stock class it derives from, or None."""
+    return next((t for classes, t in _by_class() if isinstance(layer, classes)), None)
+
+
+def why_without_table(layer: Any) -> str:
+    """Say why a layer with weights cannot be ported, in words that follow its name."""
+    name = type(layer).__name__
+    return WITHOUT_TABLE.get(name, f"there is no table of keys for its class, {name}")
+
+
+@cache
+def _by_class() -> list[tuple[type, Table]]:
+    import keras
+
+    import ulsam_keras
+
+    return [
+        (getattr(ulsam_keras, name, None) or getattr(keras.layers, name), table)
+        for name, table in TABLES.items()
+    ]

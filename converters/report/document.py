@@ -1,0 +1,98 @@
+"""The report of a conversion, as written to `report.json`. Imports the standard library only."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from converters.report.comparison import Comparison
+
+_VERSIONS = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
+
+
+@dataclass(frozen=True)
+class File:
+    """A `.tflite` file of the report.
+
+    Attributes:
+        name: File name.
+        precision: What its weights are stored in.
+        size: Size in bytes.
+        sha256: Digest of the content.
+        operators: Number of LiteRT operators.
+    """
+
+    name: str
+    precision: str
+    size: int
+    sha256: str
+    operators: int
+
+    @classmethod
+    def of(cls, name: str, precision: str, content: bytes) -> "File":
+        """Describes the content of a `.tflite` file."""
+        from converters.tflite.flatbuffer import read_graphs
+
+        digest = hashlib.sha256(content).hexdigest()
+        operators = sum(len(graph.operators) for graph in read_graphs(content))
+        return cls(name, precision, len(content), digest, operators)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a conversion did and measured.
+
+    Attributes:
+        checkpoint: File name of the checkpoint.
+        architecture: What the Keras model is, in words.
+        input_shapes: Static input shapes by signature name.
+        output_names: Signature names of the outputs.
+        parameters: Number of weights of the Keras model, statistics included.
+        ledger: Where every key went and every weight came from.
+        files: The `.tflite` files.
+        comparisons: What was compared, with limits.
+        recorded_correct: How many samples the recorded outputs classify right; `None` without.
+        real_inputs: Whether the inputs were a recording's rather than noise.
+        seconds: Time of each stage.
+        warnings: What the user should know, one line each.
+    """
+
+    checkpoint: str
+    architecture: str
+    input_shapes: Mapping[str, tuple[int, ...]]
+    output_names: list[str]
+    parameters: int
+    ledger: dict[str, Any]
+    files: list[File]
+    comparisons: list[Comparison]
+    recorded_correct: int | None
+    real_inputs: bool
+    seconds: dict[str, float]
+    warnings: list[str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every comparison holds."""
+        return all(comparison.holds for comparison in self.comparisons)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON takes it; numbers that are not finite are given as words."""
+        document = {
+            "holds": self.holds,
+            "versions": {name: version(name) for name in _VERSIONS},
+            **asdict(self),
+        }
+        for entry, comparison in zip(document["comparisons"], self.comparisons, strict=True):
+            entry["holds"] = comparison.holds
+        return _finite(document)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    return value

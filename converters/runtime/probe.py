@@ -1,0 +1,60 @@
+"""A model of one operation, and what it tells about the GPU of this machine.
+
+Imports the schema of ai_edge_litert inside the function that uses it.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+
+_SHAPE = (1, 2, 2, 4)
+
+
+@cache
+def doubling_model() -> bytes:
+    """A float32 .tflite model that adds its (1, 2, 2, 4) input to itself."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def tensor(name: str) -> schema.TensorT:
+        result = schema.TensorT()
+        result.name, result.shape, result.type = name, list(_SHAPE), schema.TensorType.FLOAT32
+        return result
+
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ADD
+    add = schema.OperatorT()
+    add.inputs, add.outputs = [0, 0], [1]
+    add.builtinOptionsType, add.builtinOptions = (
+        schema.BuiltinOptions.AddOptions,
+        schema.AddOptionsT(),
+    )
+    graph = schema.SubGraphT()
+    graph.tensors, graph.operators = [tensor("x"), tensor("y")], [add]
+    graph.inputs, graph.outputs = [0], [1]
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    model.buffers = [schema.BufferT()]
+    builder = flatbuffers.Builder(256)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:
+    """The name of the adapter that a GPU run uses on this machine, `None` if there is none.
+
+    Args:
+        env: Environment variables for the probe, as in `run`. Defaults to `None`.
+
+    Returns:
+        The adapter's name, such as `"SwiftShader Device (Subzero)"`, a software renderer.
+
+    Raises:
+        ImportError: If ai-edge-litert is not installed.
+    """
+    from converters.runtime.runner import run
+
+    zeros = np.zeros(_SHAPE, "float32")
+    result = run(doubling_model(), zeros, accelerator="gpu", timeout=60, repeats=0, env=env)
+    return result.adapter or None

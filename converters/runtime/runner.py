@@ -1,0 +1,256 @@
+"""Starts the worker process, waits for it with a time limit, and names what happened.
+
+Imports NumPy and the standard library only.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from converters.runtime.result import Accelerator, Arithmetic, RunResult
+
+_WORKER = Path(__file__).with_name("worker.py")
+
+Inputs = np.ndarray | Mapping[str, np.ndarray]
+
+
+def run(
+    tflite: bytes | str | os.PathLike[str],
+    inputs: Inputs,
+    *,
+    accelerator: Accelerator = "cpu",
+    arithmetic: Arithmetic = "float32",
+    timeout: float = 300.0,
+    repeats: int = 5,
+    num_threads: int = 1,
+    env: Mapping[str, str | None] | None = None,
+) -> RunResult:
+    """Runs a .tflite model in a process of its own and says what happened.
+
+    More samples than the model's batch are run one batch after the other in the same process.
+
+    Args:
+        tflite: The model, as bytes or as the path of a file.
+        inputs: The input array of a model with one input, or a dict of arrays by the signature's
+            input names. The batch comes first; dtypes are those of the model, nothing is cast.
+        accelerator: `"cpu"` (the interpreter with XNNPACK, as applications run it),
+            `"cpu_builtin"` (the optimized kernels without XNNPACK), `"cpu_reference"` (the plain
+            reference kernels; slow) or `"gpu"` (the GPU accelerator alone, without the CPU to
+            fall back on). Defaults to `"cpu"`.
+        arithmetic: `"float32"` or `"float16"`, the arithmetic asked of the GPU; the CPU computes
+            in float32 only. Defaults to `"float32"`.
+        timeout: Seconds that the whole process may take. Defaults to 300.
+        repeats: Number of timed invocations, after the first. Defaults to 5.
+        num_threads: Number of CPU threads. Defaults to 1.
+        env: Environment variables for the worker, on top of this process's own (`None` removes
+            one): which Vulkan driver to use, for instance. Defaults to `None`.
+
+    Returns:
+        A `RunResult`. A refusal, a crash, a time-out and a missing driver are outcomes, not
+        exceptions.
+
+    Raises:
+        ValueError: If an argument is unknown, or the inputs do not fit the model.
+        OSError: If the model file cannot be read.
+        ImportError: If ai-edge-litert is not installed.
+    """
+    _check(accelerator, arithmetic, timeout, repeats, num_threads)
+    arrays = _arrays(inputs)
+    with tempfile.TemporaryDirectory(prefix="ulsam-run-") as name:
+        folder = Path(name)
+        request = {
+            "model": _model_file(tflite, folder),
+            "inputs": list(arrays),
+            "accelerator": accelerator,
+            "arithmetic": arithmetic,
+            "timeout": timeout,
+            "repeats": repeats,
+            "num_threads": num_threads,
+        }
+        if arithmetic == "float16":
+            from converters.runtime.probe import doubling_model
+
+            request["probe"] = str(folder / "probe.tflite")
+            (folder / "probe.tflite").write_bytes(doubling_model())
+        np.savez(folder / "inputs.npz", *arrays.values())
+        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        code, log = _spawn(folder, timeout, env)
+        return _result(folder, code, log, timeout, accelerator)
+
+
+def _check(
+    accelerator: str, arithmetic: str, timeout: float, repeats: int, num_threads: int
+) -> None:
+    for name, value, known in (
+        ("accelerator", accelerator, get_args(Accelerator)),
+        ("arithmetic", arithmetic, get_args(Arithmetic)),
+    ):
+        if value not in known:
+            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+    if arithmetic == "float16" and accelerator != "gpu":
+        raise ValueError(
+            "float16 arithmetic is the GPU's; use accelerator='gpu' or arithmetic='float32'. "
+            f"Received: accelerator={accelerator!r}, arithmetic={arithmetic!r}"
+        )
+    if not timeout > 0:
+        raise ValueError(f"`timeout` must be positive seconds. Received: timeout={timeout!r}")
+    if repeats < 0:
+        raise ValueError(f"`repeats` must not be negative. Received: repeats={repeats!r}")
+    if num_threads < 1:
+        raise ValueError(f"`num_threads` must be at least 1. Received: num_threads={num_threads!r}")
+
+
+def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
+    """The inputs by name, a bare array under the name ''."""
+    named = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
+    arrays = {name: np.asarray(value) for name, value in named.items()}
+    for name, value in arrays.items():
+        if value.dtype.hasobject or not value.dtype.isbuiltin:
+            raise ValueError(
+                f"Input {name!r} must be an array of numbers. Received: dtype={value.dtype}"
+            )
+    return arrays
+
+
+def _model_file(tflite: bytes | str | os.PathLike[str], folder: Path) -> str:
+    if isinstance(tflite, bytes | bytearray | memoryview):
+        path = folder / "model.tflite"
+        path.write_bytes(tflite)
+        return str(path)
+    # Opened here, so that a missing or unreadable file is an OSError and not a refusal.
+    with open(tflite, "rb"):
+        return os.path.abspath(tflite)
+
+
+def _spawn(
+    folder: Path, timeout: float, env: Mapping[str, str | None] | None
+) -> tuple[int | None, str]:
+    """The worker's exit code (`None`: killed at the time limit) and all that it printed."""
+    merged = {**os.environ, **(env or {})}
+    process = subprocess.Popen(
+        # -P: the worker's folder stays out of its module path.
+        [sys.executable, "-P", str(_WORKER), str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={name: value for name, value in merged.items() if value is not None},
+        start_new_session=True,  # A process group of its own, to be killed whole.
+    )
+    try:
+        log, _ = process.communicate(timeout=timeout)
+        code: int | None = process.returncode
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        log, _ = process.communicate()
+        code = None
+    except BaseException:
+        _kill(process)
+        process.communicate()
+        raise
+    return code, log.decode(errors="replace")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def _result(
+    folder: Path, code: int | None, log: str, timeout: float, accelerator: Accelerator
+) -> RunResult:
+    adapter = _adapter(log, accelerator)
+    if code is None:
+        return RunResult(
+            "timed_out", adapter=adapter, message=f"killed after the time limit of {timeout:g} s"
+        )
+    try:
+        reply: dict[str, Any] = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        reply = {}
+    if code != 0 or not reply:
+        name = signal.Signals(-code).name if code < 0 else None
+        how = f"ended by {name}" if name else f"ended with exit code {code}"
+        how += " after the run" if reply else ""
+        message = ": ".join(filter(None, (how, _last_words(log))))
+        return RunResult("crashed", adapter=adapter, message=message, signal=name)
+    match reply["outcome"]:
+        case "invalid":
+            raise ValueError(reply["message"])
+        case "not_installed":
+            raise ImportError(
+                "Running a model needs the ai-edge-litert package; install it with "
+                f"`pip install ai-edge-litert`. Received: {reply['message']}"
+            )
+        case "refused":
+            if "No adapters found" in log:
+                return RunResult("no_driver", message=_no_driver(log))
+            return RunResult("refused", adapter=adapter, message=_refusal(log, reply["message"]))
+    with np.load(folder / "outputs.npz") as arrays:
+        outputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(reply["outputs"])}
+    return RunResult(
+        "ok",
+        outputs=outputs,
+        adapter=adapter,
+        fully_accelerated=reply["fully_accelerated"],
+        arithmetic=reply["arithmetic"],
+        milliseconds=reply["milliseconds"],
+    )
+
+
+# The runtime reports by log lines; what they look like is known here and nowhere else.
+
+
+def _adapter(log: str, accelerator: Accelerator) -> str:
+    if accelerator == "cpu_reference":
+        return "reference kernels"
+    if accelerator != "gpu":
+        # The delegate is the interpreter's choice, so its word is taken.
+        return "XNNPACK" if "XNNPACK delegate for CPU" in log else "built-in kernels"
+    found = re.search(r"Selected adapter: (.+?)(?:, arch=.*)?$", log, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _no_driver(log: str) -> str:
+    found = re.search(r"(Couldn't load Vulkan: .+)", log)
+    return "No adapters found" + (f": {found[1]}" if found else "")
+
+
+def _refusal(log: str, raised: str) -> str:
+    """The delegate's list of operations if there is one, else the error raised."""
+    listed = re.search(
+        r"Following operations are not supported by GPU delegate:\n((?:.+\n)+?)"
+        r"(?=.*operations will run)",
+        log,
+    )
+    if listed:
+        return "; ".join(_one_line(line).rstrip(".") for line in listed[1].splitlines())
+    # "ERROR: [file:line]" and the frame marks of the runtime's traces say nothing to a user.
+    return _one_line(re.sub(r"ERROR: \[[^\]]*\]|[└├│]", " ", raised))
+
+
+def _last_words(log: str) -> str:
+    """The message of the check that failed, or else the last line that is not a stack frame."""
+    fatal = re.search(r"^F\d{4} .*?\] (.*)$", log, re.MULTILINE)
+    if fatal:
+        return _one_line(fatal[1])
+    lines = [
+        line
+        for line in log.splitlines()
+        if line.strip() and not re.match(r"\s+@ |I\d{4} |INFO: |\*\*\*|WARNING: |└", line)
+    ]
+    return _one_line(lines[-1]) if lines else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,220 @@
+"""Reads a ``.tflite`` file into plain Python objects.
+
+Imports NumPy and the schema that the LiteRT wheel carries, no TensorFlow: the wheel is the
+runtime that the models are verified with anyway, so the schema is the one it reads.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_IDENTIFIER = b"TFL3"
+# The schema's name, and NumPy's for those that constants are looked into.
+_NUMPY = {"FLOAT16": np.float16, "FLOAT32": np.float32, "FLOAT64": np.float64}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of a graph.
+
+    Attributes:
+        index: Its number in the graph.
+        name: Its name, as the converter chose it.
+        shape: Its shape; unknown dimensions count 1.
+        dynamic: Whether a dimension is unknown until run time.
+        dtype: The schema's name of its type, `"FLOAT32"` for example.
+        variable: Whether it keeps its value between runs.
+        data: The raw bytes of a constant, as a `uint8` array; `None` for the others.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dynamic: bool
+    dtype: str
+    variable: bool
+    data: np.ndarray | None
+
+    @property
+    def constant(self) -> bool:
+        """Whether the file holds its value."""
+        return self.data is not None
+
+    def floats(self) -> np.ndarray | None:
+        """The values of a floating point constant, flat; `None` for any other tensor."""
+        if self.data is None or self.dtype not in _NUMPY:
+            return None
+        return self.data.view(_NUMPY[self.dtype])
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One operator of a graph.
+
+    Attributes:
+        index: Its number in the order of execution.
+        name: The schema's name, `"CONV_2D"`, or the custom code of a custom operator.
+        custom: Whether it is a custom operator.
+        inputs: Its inputs; `None` stands for an optional one left out.
+        outputs: Its outputs.
+        options: The schema's options object, or `None`.
+    """
+
+    index: int
+    name: str
+    custom: bool
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    options: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """One subgraph.
+
+    Attributes:
+        name: Its name.
+        tensors: Its tensors, by number.
+        operators: Its operators, in the order of execution.
+        inputs: The tensors that it is fed.
+        outputs: The tensors that it gives back.
+        input_names: The names of the inputs in its signature, in the signature's order; empty
+            if it has none.
+        output_names: Likewise for the outputs.
+    """
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+
+def read_graphs(tflite: bytes | str | os.PathLike[str]) -> tuple[Graph, ...]:
+    """Reads the subgraphs of a LiteRT model.
+
+    The whole file is walked, so that a damaged one is found here and not in a runtime.
+
+    Args:
+        tflite: The content of a `.tflite` file, or the path of one.
+
+    Returns:
+        The subgraphs; the first is the one that runs.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If the content is not a LiteRT model, or is truncated or damaged.
+        TypeError: If `tflite` is neither bytes nor a path.
+    """
+    content, source = _content(tflite)
+    if content[4:8] != _IDENTIFIER:
+        raise ValueError(
+            f"{source} is not a LiteRT model: bytes 4 to 8 of a .tflite file are "
+            f"{_IDENTIFIER!r}. Received: {bytes(content[4:8])!r}, {len(content)} bytes in all"
+        )
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        return tuple(_graph(model, index) for index in range(len(model.subgraphs)))
+    # What the schema's reader runs into where an offset or a length points nowhere.
+    except (
+        struct.error, ValueError, IndexError, TypeError, AttributeError, KeyError, OverflowError,
+        MemoryError,
+    ) as error:  # fmt: skip
+        raise ValueError(
+            f"{source} is a truncated or damaged LiteRT model; convert or copy it again. "
+            f"Received: {len(content)} bytes, {type(error).__name__} while reading"
+        ) from error
+
+
+def _content(tflite: Any) -> tuple[bytes, str]:
+    if isinstance(tflite, (bytes, bytearray, memoryview)):
+        return bytes(tflite), "The given content"
+    if not isinstance(tflite, (str, os.PathLike)):
+        raise TypeError(
+            "`tflite` must be the content of a .tflite file (bytes) or its path. "
+            f"Received: {type(tflite).__name__}"
+        )
+    return Path(tflite).read_bytes(), f"{os.fspath(tflite)!r}"
+
+
+def _graph(model: Any, index: int) -> Graph:
+    subgraph = model.subgraphs[index]
+    signatures = [s for s in _list(model.signatureDefs) if s.subgraphIndex == index]
+    tensors = tuple(
+        _tensor(index, tensor, model.buffers) for index, tensor in enumerate(subgraph.tensors)
+    )
+    operators = tuple(
+        _operator(index, operator, model.operatorCodes, tensors)
+        for index, operator in enumerate(_list(subgraph.operators))
+    )
+    return Graph(
+        name=_text(subgraph.name),
+        tensors=tensors,
+        operators=operators,
+        inputs=tuple(_at(tensors, i) for i in _list(subgraph.inputs)),
+        outputs=tuple(_at(tensors, i) for i in _list(subgraph.outputs)),
+        input_names=tuple(_text(end.name) for s in signatures[:1] for end in _list(s.inputs)),
+        output_names=tuple(_text(end.name) for s in signatures[:1] for end in _list(s.outputs)),
+    )
+
+
+def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
+    data = _at(buffers, tensor.buffer).data
+    dtype = _names("TensorType")[tensor.type]
+    if data is not None and len(data) % np.dtype(_NUMPY.get(dtype, np.uint8)).itemsize:
+        raise ValueError("half a number at the end of a constant")
+    return Tensor(
+        index=index,
+        name=_text(tensor.name),
+        shape=tuple(int(size) for size in _list(tensor.shape)),
+        dynamic=any(size < 0 for size in _list(tensor.shapeSignature)),
+        dtype=dtype,
+        variable=bool(tensor.isVariable),
+        data=None if data is None or len(data) == 0 else np.asarray(data, dtype=np.uint8),
+    )
+
+
+def _operator(index: int, operator: Any, codes: list[Any], tensors: tuple[Tensor, ...]) -> Operator:
+    code = _at(codes, operator.opcodeIndex)
+    # Files from before 2020 have the code in the deprecated field alone.
+    name = _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    custom = name == "CUSTOM"
+    return Operator(
+        index=index,
+        name=_text(code.customCode) if custom else name,
+        custom=custom,
+        inputs=tuple(None if i == -1 else _at(tensors, i) for i in _list(operator.inputs)),
+        outputs=tuple(_at(tensors, i) for i in _list(operator.outputs)),
+        options=operator.builtinOptions,
+    )
+
+
+@cache
+def _names(enum: str) -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    members = vars(getattr(schema, enum))
+    return {code: name for name, code in members.items() if not name.startswith("_")}
+
+
+def _at(items: Any, index: int) -> Any:
+    if index < 0:
+        raise IndexError(index)
+    return items[index]
+
+
+def _list(values: Any) -> Any:
+    return () if values is None else values
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""

@@ -1,0 +1,394 @@
+"""The `ulsam-keras` command, as a person at a terminal meets it."""
+
+import json
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+import torch_reference
+from converters import cli
+
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+CHECKPOINT = DIGITS / "digits_ulsam.pth"
+RECORDING = DIGITS / "reference.npz"
+MODEL = f"{DIGITS / 'model.py'}:build"
+FLOAT32 = 1e-5  # relative to the largest value: rounding of sums in another order
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs the command in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ulsam-keras", *map(str, arguments)])
+        for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
+            monkeypatch.setenv(name, {"KERAS_BACKEND": "tensorflow"}.get(name, "3"))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfd.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+def process(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", "from converters.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def tree(folder):
+    return {p.relative_to(folder): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def module_checkpoint(tmp_path_factory):
+    """A lone ULSAM inside a DataParallel training checkpoint, and its recording."""
+    folder = tmp_path_factory.mktemp("module")
+    torch.manual_seed(0)
+    module = torch_reference.ULSAM(32, 4).eval()
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            if value.is_floating_point():
+                value.uniform_(0.5, 1.5)
+            assert key
+    x = torch.randn(6, 32, 14, 14)
+    state = {f"module.{k}": v for k, v in module.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, folder / "ulsam.pth")
+    np.savez(folder / "recorded.npz", inputs=x.numpy(), outputs=module(x).detach().numpy())
+    return folder
+
+
+def test_digits_from_checkpoint_to_verified_files(command, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("--model", MODEL, "--reference", RECORDING, "--output-dir", out)
+    status, text, err = command("convert", CHECKPOINT, *arguments)
+    assert (status, err) == (0, "")
+    assert sorted(p.name for p in out.iterdir()) == [
+        "digits_ulsam_float16.tflite",
+        "digits_ulsam_float32.tflite",
+        "model.keras",
+        "report.json",
+    ]
+    recorded = np.load(RECORDING)
+    correct = int((recorded["outputs"].argmax(1) == recorded["labels"]).sum())
+    total = len(recorded["labels"])
+    assert correct / total >= 0.97
+    for name in ("PyTorch (recorded)", "Keras", "float32", "float16"):
+        assert any(name in line and f"{correct} of {total}" in line for line in text.splitlines())
+
+    report = json.loads((out / "report.json").read_text())
+    assert report["holds"]
+    runs = [(c["subject"], c["reference"], c["kernels"]) for c in report["comparisons"]]
+    for precision in ("float32", "float16"):
+        assert (precision, "keras", "XNNPACK") in runs
+        assert (precision, "keras", "reference kernels") in runs
+        assert (precision, "pytorch", "XNNPACK") in runs
+    keys = torch.load(CHECKPOINT, weights_only=True)["state_dict"].keys()
+    assert [s["key"] for s in report["ledger"]["sources"]] == list(keys)
+
+    model = keras.saving.load_model(out / "model.keras")
+    logits = model.predict(recorded["inputs"].transpose(0, 2, 3, 1), verbose=0)
+    difference = np.abs(logits - recorded["outputs"]).max() / np.abs(recorded["outputs"]).max()
+    assert difference <= FLOAT32
+
+
+def test_lone_module_needs_no_options(command, module_checkpoint, tmp_path):
+    options = ("--reference", module_checkpoint / "recorded.npz", "--precision", "float32")
+    checkpoint = module_checkpoint / "ulsam.pth"
+    status, text, err = command("convert", checkpoint, "-o", tmp_path / "out", *options)
+    assert (status, err) == (0, "")
+    assert "one ULSAM, 32 channels, 4 splits" in text
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["files"][0]["operators"] == 10
+
+
+def test_failed_comparison_is_status_1_and_writes_the_files(command, module_checkpoint, tmp_path):
+    status, text, _ = command(
+        "convert",
+        module_checkpoint / "ulsam.pth",
+        "-o",
+        tmp_path,
+        "--tolerance-float16",
+        "1e-9",
+        "--name",
+        "other",
+    )
+    assert status == 1
+    assert "FAILS" in text
+    assert not json.loads((tmp_path / "report.json").read_text())["holds"]
+    assert (tmp_path / "other_float16.tflite").exists()
+
+
+def test_wrong_recording_fails(command, module_checkpoint, tmp_path):
+    data = dict(np.load(module_checkpoint / "recorded.npz"))
+    data["outputs"] = data["inputs"]  # as if the attention were dead
+    np.savez(tmp_path / "dead.npz", **data)
+    options = ("--reference", tmp_path / "dead.npz", "--precision", "float32")
+    status, *_ = command("convert", module_checkpoint / "ulsam.pth", "-o", tmp_path / "o", *options)
+    assert status == 1
+
+
+def test_prefix_chooses_a_module(command, tmp_path):
+    options = ("--prefix", "ulsam2.", "--input-size", "8x6", "--precision", "dynamic_range")
+    status, text, err = command("convert", CHECKPOINT, "-o", tmp_path, *options)
+    assert (status, err) == (0, "")
+    assert "one ULSAM, 32 channels, 4 splits" in text
+    assert "features 1x8x6x32" in text
+
+
+def test_keras_file_as_architecture_and_verify(command, module_checkpoint, tmp_path):
+    from ulsam_keras import ULSAM
+
+    inputs = keras.Input((None, None, 32))
+    keras.Model(inputs, ULSAM(4)(inputs)).save(tmp_path / "architecture.keras")
+    out = tmp_path / "out"
+    options = ("--model", tmp_path / "architecture.keras", "--input-size", 14)
+    status, _, err = command("convert", module_checkpoint / "ulsam.pth", "-o", out, *options)
+    assert (status, err) == (0, "")
+    recording = module_checkpoint / "recorded.npz"
+    for sides, expected in [
+        ((out / "model.keras", recording), 0),
+        ((out / "ulsam_float32.tflite", recording), 0),
+        ((recording, out / "ulsam_float32.tflite"), 0),
+        ((out / "ulsam_float32.tflite", out / "model.keras"), 0),
+        ((out / "ulsam_float32.tflite", out / "ulsam_float16.tflite"), 0),
+        ((out / "ulsam_float32.tflite", out / "ulsam_float16.tflite", "--tolerance", "1e-6"), 1),
+        ((tmp_path / "architecture.keras", recording), 1),
+    ]:
+        status, text, err = command("verify", *sides)
+        assert (status, err) == (expected, ""), (sides, text)
+
+
+def test_inspect(command):
+    status, text, err = command("inspect", CHECKPOINT)
+    assert (status, err) == (0, "")
+    state = torch.load(CHECKPOINT, weights_only=True)["state_dict"]
+    values = sum(t.numel() for t in state.values())
+    assert f"{len(state)} tensors, {values:,} values" in text
+    assert "ULSAM at 'ulsam3': 48 channels, 4 splits" in text
+    document = json.loads(command("inspect", CHECKPOINT, "--json")[1])
+    shapes = {t["name"]: tuple(t["shape"]) for t in document["tensors"]}
+    assert shapes == {k: tuple(v.shape) for k, v in state.items()}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["inspect", CHECKPOINT]])
+def test_answers_without_heavy_imports(arguments):
+    script = """
+        import sys
+        from converters.cli import main
+        try:
+            main()
+        finally:
+            heavy = {"tensorflow", "keras", "torch", "rich", "ai_edge_litert"} & set(sys.modules)
+            print("heavy:", sorted(heavy))
+    """
+    lines = "\n".join(line[8:] for line in script.splitlines())
+    result = subprocess.run(
+        [sys.executable, "-c", lines, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-1] == "heavy: []"
+
+
+@pytest.mark.parametrize("name", ["convert", "inspect", "verify"])
+def test_help_shows_an_example(command, name):
+    status, text, _ = command(name, "--help")
+    assert status == 0
+    assert f"Example: ulsam-keras {name}" in text
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "executed")
+
+
+def save(folder, name, state):
+    torch.save(state, folder / name)
+    return folder / name
+
+
+def digits_state():
+    return torch.load(CHECKPOINT, weights_only=True)["state_dict"]
+
+
+def broken_digits(**changes):
+    state = digits_state()
+    for key, change in changes.items():
+        key = key.replace("__", ".")
+        value = change(state.pop(key))
+        if value is not None:
+            state[key] = value
+    return state
+
+
+def make_bad_files(folder):
+    """{name: (path, words of the error)}"""
+    content = CHECKPOINT.read_bytes()
+    files = {
+        "empty": (b"", "empty"),
+        "truncated": (content[: len(content) // 2], "truncated"),
+        "text": (b"layers: 3\nchannels: 64\n", "text"),
+        "malicious": (pickle.dumps(Malicious(folder / "executed")), "Received: "),
+    }
+    bad = {}
+    for name, (data, words) in files.items():
+        (folder / f"{name}.pth").write_bytes(data)
+        bad[name] = (folder / f"{name}.pth", words)
+    nan = broken_digits(ulsam2__subspaces__1__conv_point__weight=lambda t: t * float("nan"))
+    bad["NaN"] = (save(folder, "nan.pth", nan), "ulsam2.subspaces.1.conv_point.weight")
+    other = {f"layer{i}.weight": torch.zeros(3, 3) for i in range(5)}
+    bad["another network"] = (save(folder, "other.pth", other), "layer0.weight")
+    missing = broken_digits(stem__conv__weight=lambda t: None)
+    bad["missing key"] = (save(folder, "missing.pth", missing), "stem.conv.weight")
+    shape = broken_digits(classifier__weight=lambda t: t[:7])
+    bad["wrong shape"] = (save(folder, "shape.pth", shape), "classifier.weight")
+    bad["no such file"] = (folder / "nothing.pth", "nothing.pth")
+    bad["a directory"] = (folder, "")
+    bad["no tensors"] = (save(folder, "none.pth", {"epoch": 3}), "Received: ")
+    return bad
+
+
+def assert_one_line(status, err):
+    assert status == 2, err
+    assert err.startswith("ulsam-keras: error: ")
+    assert err.count("\n") == 1 and err.endswith("\n"), err
+    assert "Traceback" not in err
+
+
+def test_bad_checkpoints(command, tmp_path):
+    bad = make_bad_files(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.keras").write_text("precious")
+    before = tree(out)
+    for name, (path, words) in bad.items():
+        status, text, err = command("convert", path, "--model", MODEL, "-o", out)
+        assert_one_line(status, err)
+        assert words in err, (name, err)
+        assert text == ""
+        assert tree(out) == before, name
+    assert not (tmp_path / "executed").exists()
+
+
+def test_bad_checkpoints_make_no_folder(command, tmp_path):
+    out = tmp_path / "deep" / "out"
+    status, _, err = command("convert", tmp_path / "nothing.pth", "-o", out)
+    assert_one_line(status, err)
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("name", ["empty", "truncated", "text", "malicious", "no such file"])
+def test_inspect_bad_files(command, tmp_path, name):
+    path, words = make_bad_files(tmp_path)[name]
+    status, text, err = command("inspect", path)
+    assert_one_line(status, err)
+    assert words in err
+    assert text == ""
+
+
+BAD_OPTIONS = {
+    "missing output": ([], "--output-dir"),
+    "unknown option": (["-o", "OUT", "--frobnicate"], "--frobnicate"),
+    "precision": (["-o", "OUT", "--precision", "float64"], "float64"),
+    "size zero": (["-o", "OUT", "--input-size", "0"], "Received: 0"),
+    "size word": (["-o", "OUT", "--input-size", "big"], "Received: big"),
+    "size of another model": (["-o", "OUT", "--model", MODEL, "--input-size", "64"], "64x64"),
+    "several modules": (["-o", "OUT"], "--model"),
+    "prefix": (["-o", "OUT", "--prefix", "d0_ulsam"], "d0_ulsam"),
+    "entry": (["-o", "OUT", "--model", MODEL, "--entry", "ema"], "ema"),
+    "no model file": (["-o", "OUT", "--model", "nothing.keras"], "nothing.keras"),
+    "text as model": (["-o", "OUT", "--model", "TEXT.keras"], "not a .keras file"),
+    "no module": (["-o", "OUT", "--model", "no_such_module:build"], "no_such_module"),
+    "no function": (["-o", "OUT", "--model", f"{DIGITS / 'model.py'}:nothing"], "nothing"),
+    "no model": (["-o", "OUT", "--model", "builtins:dict"], "keras.Model"),
+    "raises": (["-o", "OUT", "--model", "math:sqrt"], "TypeError"),
+    "no recording": (["-o", "OUT", "--model", MODEL, "--reference", "no.npz"], "no.npz"),
+    "other recording": (["-o", "OUT", "--model", MODEL, "--reference", "BAD.npz"], "inputs"),
+    "text as recording": (["-o", "OUT", "--model", MODEL, "--reference", "TEXT.keras"], "npz"),
+    "output is a file": (["-o", "TEXT.keras", "--model", MODEL], "folder"),
+    "output under a file": (["-o", "TEXT.keras/out", "--model", MODEL], "TEXT.keras"),
+    "no permission": (["-o", "/proc/out", "--model", MODEL], "/proc/out"),
+    "name with a folder": (["-o", "OUT", "--name", "../x"], "../x"),
+    "negative tolerance": (["-o", "OUT", "--tolerance-float32", "-1"], "-1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_options(command, tmp_path, name):
+    options, words = BAD_OPTIONS[name]
+    (tmp_path / "TEXT.keras").write_text("not a model")
+    shape = (5, 3, 16, 16)
+    np.savez(tmp_path / "BAD.npz", inputs=np.zeros(shape), outputs=np.zeros((5, 10)))
+    before = tree(tmp_path)
+
+    def place(option):
+        known = option.startswith(("OUT", "TEXT", "BAD"))
+        return str(tmp_path / option) if known else option
+
+    status, text, err = command("convert", CHECKPOINT, *map(place, options))
+    assert_one_line(status, err)
+    assert words in err, err
+    assert text == ""
+    assert tree(tmp_path) == before
+
+
+def test_full_output_folder(tmp_path):
+    """A limit on the size of a file stands in for a full disk: a write fails half way."""
+    (tmp_path / "model.keras").write_text("precious")
+    result = process(
+        "convert",
+        CHECKPOINT,
+        "--model",
+        MODEL,
+        "-o",
+        tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert_one_line(result.returncode, result.stderr)
+    assert tree(tmp_path) == {Path("model.keras"): b"precious"}
+
+
+def test_folder_in_the_place_of_a_file(command, tmp_path, module_checkpoint):
+    (tmp_path / "report.json").mkdir()
+    status, _, err = command("convert", module_checkpoint / "ulsam.pth", "-o", tmp_path)
+    assert_one_line(status, err)
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.json"]
+
+
+@pytest.mark.parametrize(
+    ("sides", "words"),
+    [
+        (("nothing.tflite", "TEXT.tflite"), "nothing.tflite"),
+        (("TEXT.tflite", "TEXT.tflite"), "LiteRT"),
+        ((str(RECORDING), str(RECORDING)), "model"),
+        (("TEXT.keras", str(RECORDING)), "TEXT.keras"),
+        (("SMALL.keras", str(RECORDING)), "recorded inputs"),
+        (("SMALL.keras", MODEL), "one shape"),
+    ],
+)
+def test_verify_bad_sides(command, tmp_path, sides, words):
+    for name in ("TEXT.tflite", "TEXT.keras"):
+        (tmp_path / name).write_text("this is a text file and no model")
+    inputs = keras.Input((8, 8, 4))
+    keras.Model(inputs, keras.layers.ReLU()(inputs)).save(tmp_path / "SMALL.keras")
+    known = ("TEXT", "SMALL", "nothing")
+    places = [str(tmp_path / s) if s.startswith(known) else s for s in sides]
+    status, text, err = command("verify", *places)
+    assert_one_line(status, err)
+    assert words in err, err
+    assert text == ""

@@ -1,0 +1,396 @@
+"""The static check of a .tflite file, on graphs written tensor by tensor.
+
+Most graphs are built with the flatbuffer schema itself, so that each holds one fault and nothing
+else; the plan of the CPU runtime is checked against the runtime. Imports no TensorFlow.
+"""
+
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from converters import lint
+from converters.tflite import RULES
+
+
+@dataclass
+class T:
+    """A tensor: its shape, type, value if it is a constant, and unknown dimensions as -1."""
+
+    shape: tuple[int, ...]
+    dtype: str = "FLOAT32"
+    value: Any = None
+
+
+_NUMPY = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT32": np.int32, "INT64": np.int64}
+
+
+def build(tensors, operators, inputs, outputs) -> bytes:
+    """A .tflite file.
+
+    Args:
+        tensors: A dictionary from names to `T`.
+        operators: Pairs or more: operator name, input names (None for one left out), output
+            names, and an options object of the schema.
+        inputs: Names of the graph's inputs.
+        outputs: Names of the graph's outputs.
+    """
+    names = list(tensors)
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.subgraphs, model.operatorCodes = 3, [graph], []
+    model.buffers = [schema.BufferT()]
+    graph.tensors, graph.operators, graph.name = [], [], "main"
+    for name, tensor in tensors.items():
+        made = schema.TensorT()
+        made.name = name
+        made.shape = [max(size, 1) for size in tensor.shape]
+        if -1 in tensor.shape:
+            made.shapeSignature = list(tensor.shape)
+        made.type = getattr(schema.TensorType, tensor.dtype)
+        if tensor.value is not None:
+            buffer = schema.BufferT()
+            value = np.broadcast_to(np.asarray(tensor.value, _NUMPY[tensor.dtype]), tensor.shape)
+            buffer.data = np.frombuffer(value.tobytes(), np.uint8)
+            model.buffers.append(buffer)
+            made.buffer = len(model.buffers) - 1
+        graph.tensors.append(made)
+    for name, ins, outs, *options in operators:
+        code = schema.OperatorCodeT()
+        code.version = 1
+        builtin = getattr(schema.BuiltinOperator, name, None)
+        if builtin is None:
+            builtin, code.customCode = schema.BuiltinOperator.CUSTOM, name
+        code.builtinCode, code.deprecatedBuiltinCode = builtin, min(builtin, 127)
+        model.operatorCodes.append(code)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = len(model.operatorCodes) - 1
+        operator.inputs = [-1 if n is None else names.index(n) for n in ins]
+        operator.outputs = [names.index(n) for n in outs]
+        if options:
+            operator.builtinOptions = options[0]
+            kind = type(options[0]).__name__.removesuffix("T")
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+        graph.operators.append(operator)
+    graph.inputs = [names.index(n) for n in inputs]
+    graph.outputs = [names.index(n) for n in outputs]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+IMAGE = (1, 4, 4, 8)
+
+
+def one(operator, *inputs, output=None, options=(), **more) -> bytes:
+    """A graph of one operator, whose inputs are the given tensors."""
+    tensors = {f"in{i}": t for i, t in enumerate(inputs)} | {"out": output or T(IMAGE)} | more
+    fed = [n for n in tensors if n.startswith("in") and tensors[n].value is None]
+    call = (operator, [f"in{i}" for i in range(len(inputs))], ["out", *more], *options)
+    return build(tensors, [call], fed, ["out"])
+
+
+def conv(in_channels: int) -> bytes:
+    options = schema.Conv2DOptionsT()
+    options.strideH = options.strideW = 1
+    kernel = T((8, 1, 1, in_channels), value=0.5)
+    return one("CONV_2D", T(IMAGE), kernel, T((8,), value=0.0), options=[options])
+
+
+def split(parts: int) -> bytes:
+    options = schema.SplitOptionsT()
+    options.numSplits = parts
+    more = {f"part{i}": T(IMAGE) for i in range(1, parts)}
+    return one("SPLIT", T((), "INT32", 3), T((1, 4, 4, 8 * parts)), options=[options], **more)
+
+
+def exp_after(*operators, **tensors) -> bytes:
+    """EXP of the tensor `s` that the given operators compute from `x`."""
+    tensors = {"x": T(IMAGE), "axis": T((1,), "INT32", 3), "s": T(IMAGE)} | tensors
+    return build(tensors | {"out": T(IMAGE)}, [*operators, ("EXP", ["s"], ["out"])], ["x"], ["out"])
+
+
+def view_then(operator: str, later: str) -> bytes:
+    """x = |in0| + in1; the view r of x is an input of `operator`; then `later` is read."""
+    flat = (1, 16, 8)
+    tensors = {
+        "in0": T(IMAGE), "in1": T(IMAGE), "in2": T(flat), "a": T(IMAGE), "x": T(IMAGE),
+        "shape": T((3,), "INT32", flat), "r": T(flat), "y": T(flat),
+        "back": T((4,), "INT32", IMAGE), "z": T(IMAGE), "out": T(IMAGE),
+    }  # fmt: skip
+    operands = ["r"] if operator in ("SOFTMAX", "ABS") else ["r", "in2"]
+    options = {"SOFTMAX": schema.SoftmaxOptionsT, "MUL": schema.MulOptionsT}.get(operator)
+    if operator == "SOFTMAX":
+        made = schema.SoftmaxOptionsT()
+        made.beta = 1.0
+    else:
+        made = options() if options else None
+    calls = [
+        ("ABS", ["in0"], ["a"]),
+        ("ADD", ["a", "in1"], ["x"], schema.AddOptionsT()),
+        ("RESHAPE", ["x", "shape"], ["r"]),
+        (operator, operands, ["y"], *([made] if made else [])),
+        ("RESHAPE", ["y", "back"], ["z"]),
+        ("ADD", ["z", later], ["out"], schema.AddOptionsT()),
+    ]
+    return build(tensors, calls, ["in0", "in1", "in2"], ["out"])
+
+
+STATISTIC = (1, 4, 4, 1)
+MAXIMUM = ("REDUCE_MAX", ["x", "axis"], ["m"])
+SUBTRACT = ("SUB", ["x", "m"], ["s"])
+
+# Reason code: a graph that breaks the rule, and its nearest neighbour that does not.
+CASES = {
+    "FLEX_OP": (one("FlexErf", T(IMAGE)), one("ABS", T(IMAGE))),
+    "CUSTOM_OP": (one("MyOperator", T(IMAGE)), one("ABS", T(IMAGE))),
+    "DYNAMIC_SHAPE": (
+        one("ABS", T((-1, 4, 4, 8)), output=T((-1, 4, 4, 8))),
+        one("ABS", T(IMAGE)),
+    ),
+    "NON_FINITE": (
+        one("ADD", T(IMAGE), T((8,), value=[1, 2, 3, np.nan, 5, 6, 7, 8])),
+        one("ADD", T(IMAGE), T((8,), value=3e38)),
+    ),
+    "FLOAT16_SATURATED": (
+        one("DEQUANTIZE", T(IMAGE, "FLOAT16", -65504.0)),
+        one("DEQUANTIZE", T(IMAGE, "FLOAT16", 65472.0)),
+    ),
+    "OVERWRITTEN": (view_then("MUL", later="x"), view_then("MUL", later="in1")),
+    "RANK": (
+        one("ABS", T((1, 4, 4, 2, 4)), output=T((1, 4, 4, 2, 4))),
+        # A constant's rank does not matter.
+        one("RESHAPE", T((1, 4, 4, 2, 4), value=1.0), T((4,), "INT32", IMAGE)),
+    ),
+    "BROADCAST_TO": (
+        one("BROADCAST_TO", T((1, 1, 1, 8)), T((4,), "INT32", IMAGE)),
+        one("ADD", T((1, 1, 1, 8)), T(IMAGE, value=1.0)),
+    ),
+    "GROUPED_CONV": (conv(in_channels=2), conv(in_channels=8)),
+    "ONE_WAY_SPLIT": (split(1), split(2)),
+    "UNSAFE_EXP": (
+        exp_after(("ABS", ["x"], ["s"])),
+        exp_after(MAXIMUM, SUBTRACT, m=T(STATISTIC)),
+    ),
+    "REPEATED_INPUT": (
+        build({"x": T(IMAGE), "out": T(IMAGE)}, [("MAXIMUM", ["x", "x"], ["out"])], ["x"], ["out"]),
+        build({"x": T(IMAGE), "out": T(IMAGE)}, [("MUL", ["x", "x"], ["out"])], ["x"], ["out"]),
+    ),
+    "DTYPE": (
+        one("CAST", T(IMAGE), output=T(IMAGE, "INT64")),
+        one("CAST", T(IMAGE), output=T(IMAGE, "INT32")),
+    ),
+}
+
+
+def codes(tflite) -> set[str]:
+    return {finding.code for finding in lint(tflite)}
+
+
+def test_every_rule_has_a_case():
+    assert set(CASES) == set(RULES)
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_rule(code):
+    broken, sound = CASES[code]
+    assert codes(broken) == {code}
+    assert codes(sound) == set()
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_finding_says_what_it_is_about(code):
+    finding = lint(CASES[code][0])[0]
+    rule = RULES[code]
+    assert (finding.severity, finding.symptom, finding.advice) == (
+        rule.severity,
+        rule.symptom,
+        rule.advice,
+    )
+    assert finding.tensors
+    assert finding.where.startswith(("operator ", "input ", "constant "))
+    assert str(finding).startswith(f"{code}: {finding.where}: ")
+    assert "\n" not in str(finding)
+    with pytest.raises(AttributeError):
+        finding.code = "OTHER"
+
+
+def test_where_and_tensors():
+    (finding,) = lint(view_then("MUL", later="x"))
+    assert finding.where == "operator 3 (MUL)"
+    assert finding.tensors == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("tflite", "safe"),
+    [
+        (exp_after(("LOG_SOFTMAX", ["x"], ["s"])), True),
+        (
+            exp_after(
+                MAXIMUM,
+                ("SUB", ["x", "m"], ["d"]),
+                ("RESHAPE", ["d", "shape"], ["s"]),
+                m=T(STATISTIC),
+                d=T((1, 16, 8)),
+                shape=T((4,), "INT32", IMAGE),
+            ),
+            True,
+        ),
+        (
+            exp_after(("MEAN", ["x", "axis"], ["m"]), SUBTRACT, m=T(STATISTIC)),
+            False,
+        ),
+        (exp_after(("SUB", ["c", "x"], ["s"]), c=T(IMAGE, value=1.0)), False),
+        (one("EXP", T(IMAGE)), False),
+    ],
+    ids=["log_softmax", "max_then_reshape", "mean_subtracted", "constant_minus", "of_input"],
+)
+def test_exp_needs_the_maximum_subtracted(tflite, safe):
+    assert codes(tflite) == (set() if safe else {"UNSAFE_EXP"})
+
+
+# ------------------------------------------------- the CPU runtime's memory plan, run for real
+
+
+def outputs(tflite: bytes, *, resolver, keep_tensors: bool) -> np.ndarray:
+    runner = Interpreter(
+        model_content=tflite,
+        experimental_op_resolver_type=resolver,
+        experimental_preserve_all_tensors=keep_tensors,
+    )
+    runner.allocate_tensors()
+    rng = np.random.default_rng(0)
+    for detail in runner.get_input_details():
+        value = rng.uniform(0.5, 1.5, detail["shape"]).astype(np.float32)
+        runner.set_tensor(detail["index"], value)
+    runner.invoke()
+    return runner.get_tensor(runner.get_output_details()[0]["index"])
+
+
+def overwritten(tflite: bytes, resolver=OpResolverType.BUILTIN_REF) -> bool:
+    """Whether memory planning changes the numbers: with every tensor kept there is no sharing."""
+    shared = outputs(tflite, resolver=resolver, keep_tensors=False)
+    return not np.array_equal(shared, outputs(tflite, resolver=resolver, keep_tensors=True))
+
+
+@pytest.mark.parametrize(
+    "resolver", [OpResolverType.BUILTIN_REF, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES]
+)
+@pytest.mark.parametrize("later", ["x", "in1"])
+@pytest.mark.parametrize(
+    "operator", ["ADD", "SUB", "MUL", "DIV", "SOFTMAX", "ABS", "MAXIMUM", "MINIMUM"]
+)
+def test_overwritten_is_what_the_runtime_does(operator, later, resolver):
+    tflite = view_then(operator, later)
+    assert ("OVERWRITTEN" in codes(tflite)) == overwritten(tflite, resolver)
+
+
+@st.composite
+def chains(draw):
+    """Random graphs of views and elementwise operators on tensors of 16 values."""
+    shapes = {"a": (1, 4, 4, 1), "b": (1, 16), "c": (2, 8)}
+    tensors = {f"shape_{k}": T((len(s),), "INT32", s) for k, s in shapes.items()}
+    tensors |= {"in": T(shapes["a"]), "start": T(shapes["a"])}
+    layout = {"start": "a"}
+    calls: list[tuple] = [("ABS", ["in"], ["start"])]
+    for number in range(draw(st.integers(3, 9))):
+        name = f"t{number}"
+        operator = draw(st.sampled_from(["RESHAPE", "ADD", "MUL", "SUB", "ABS", "EXP"]))
+        # The latest tensor as often as not, so that long chains come about.
+        source = draw(st.sampled_from([*layout, list(layout)[-1], list(layout)[-1]]))
+        if operator == "RESHAPE":
+            layout[name] = draw(st.sampled_from(sorted(shapes)))
+            calls.append(("RESHAPE", [source, f"shape_{layout[name]}"], [name]))
+        elif operator in ("ABS", "EXP"):
+            layout[name] = layout[source]
+            calls.append((operator, [source], [name]))
+        else:
+            fitting = [t for t in layout if layout[t] == layout[source]]
+            second = draw(st.sampled_from(fitting))
+            layout[name] = layout[source]
+            options = {
+                "ADD": schema.AddOptionsT, "MUL": schema.MulOptionsT, "SUB": schema.SubOptionsT
+            }[operator]()  # fmt: skip
+            calls.append((operator, [source, second], [name], options))
+        tensors[name] = T(shapes[layout[name]])
+    return build(tensors, calls, ["in"], [f"t{number}"])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(chains())
+def test_nothing_overwritten_goes_unseen(tflite):
+    if overwritten(tflite):
+        assert "OVERWRITTEN" in codes(tflite)
+
+
+# --------------------------------------------------------------------------------- bad input
+
+
+def test_bytes_and_paths(tmp_path):
+    content = CASES["RANK"][0]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    assert lint(path) == lint(str(path)) == lint(content) == lint(memoryview(content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"TFL3", b"PK\x03\x04" + b"\0" * 60, b"hello, this is a text file", b"\0" * 8],
+)
+def test_not_a_model(content, tmp_path):
+    path = tmp_path / "wrong.tflite"
+    path.write_bytes(content)
+    for source in (content, path):
+        with pytest.raises(ValueError, match="is not a LiteRT model") as caught:
+            lint(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_truncation_is_noticed():
+    content = conv(in_channels=8)
+    # A flatbuffer ends with its last object; what may be missing unnoticed is its padding.
+    for size in range(8, len(content) - 4, 3):
+        with pytest.raises(ValueError, match="truncated or damaged|not a LiteRT model") as caught:
+            lint(content[:size])
+        assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.integers(8, len(CASES["OVERWRITTEN"][0]) - 4), st.integers(0, 2**32 - 1))
+def test_damage_is_an_error_or_a_result(position, word):
+    content = bytearray(CASES["OVERWRITTEN"][0])
+    content[position : position + 4] = struct.pack("<I", word)
+    try:
+        assert isinstance(lint(bytes(content)), list)
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
+def test_missing_file_and_wrong_type(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        lint(tmp_path / "missing.tflite")
+    with pytest.raises(IsADirectoryError):
+        lint(tmp_path)
+    with pytest.raises(TypeError, match="Received: int"):
+        lint(3)
+
+
+def test_linting_needs_no_tensorflow(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(CASES["RANK"][0])
+    program = (
+        "import sys; from converters import lint; print(lint(sys.argv[1])[0].code); "
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split("\n")[:2] == ["RANK", "[]"]

@@ -1,0 +1,115 @@
+"""A model's graph, seen through Keras's public interface.
+
+`keras.models.clone_model` visits every call of a functional model in topological order. Here it
+does so with stand-ins that have shapes but neither weights nor a computation, so that looking at a
+graph is cheap and leaves no trace in the model.
+
+Imports Keras (public names only).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer or bare operation; the tensors are those of the stand-ins."""
+
+    operation: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The calls of a model in topological order, and its inputs and outputs."""
+
+    calls: tuple[Call, ...]
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+
+def is_graph(model: Any) -> bool:
+    """Whether it is a functional model or a built Sequential one."""
+    if isinstance(model, keras.Sequential):
+        return bool(model.built and model.outputs)
+    return isinstance(model, keras.Model) and hasattr(model, "operations")
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """A plain functional model of the same layers: not compiled, of no class of its own."""
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def symbolic_tensors(*structures: Any) -> tuple[Any, ...]:
+    """The symbolic tensors in nested structures, such as the arguments of a call."""
+    return tuple(x for x in keras.tree.flatten(structures) if isinstance(x, keras.KerasTensor))
+
+
+def new_inputs(
+    model: keras.Model, input_shapes: Sequence[Sequence[int | None]] | None = None
+) -> Any:
+    """Inputs like a functional model's, in the same structure, under the same names."""
+    # `clone_model` names its inputs after the tensors, which need not have the layers' names.
+    sources = {
+        id(layer.output): layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.InputLayer)
+    }
+    shapes = [x.shape for x in model.inputs] if input_shapes is None else input_shapes
+    tensors = [
+        keras.Input(
+            batch_shape=tuple(shape),
+            dtype=tensor.dtype,
+            sparse=tensor.sparse,
+            name=sources[id(tensor)].name,
+            optional=sources[id(tensor)].optional,
+        )
+        for tensor, shape in zip(model.inputs, shapes, strict=True)
+    ]
+    return keras.tree.pack_sequence_as(model.input, tensors)
+
+
+def trace(model: keras.Model, input_shapes: Sequence[Sequence[int | None]] | None = None) -> Graph:
+    """The graph of a functional or built Sequential model.
+
+    Args:
+        model: The model. Its weights, nodes and layers are left as they are.
+        input_shapes: One shape for each input, batch axis included, in place of the model's own.
+    """
+    model = as_functional(model)
+    inputs = new_inputs(model, input_shapes)
+    calls = []
+
+    def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = _StandIn(operation.compute_output_spec)(*args, **kwargs)
+        tensors = symbolic_tensors(args, kwargs)
+        calls.append(Call(operation, tensors, symbolic_tensors(outputs)))
+        return outputs
+
+    shadow = keras.models.clone_model(
+        model,
+        input_tensors=inputs,
+        clone_function=lambda operation: operation,
+        call_function=record,
+    )
+    return Graph(tuple(calls), tuple(keras.tree.flatten(inputs)), tuple(shadow.outputs))
+
+
+class _StandIn(keras.Operation):
+    """An operation known only by the specification of its outputs."""
+
+    def __init__(self, specification: Callable[..., Any]) -> None:
+        super().__init__()
+        self._specification = specification
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("A stand-in has shapes, not values.")
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self._specification(*args, **kwargs)
