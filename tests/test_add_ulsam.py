@@ -464,8 +464,12 @@ def test_arguments_of_the_ulsam_are_handed_on():
 
 def test_a_second_ulsam_gets_a_name_of_its_own():
     once = add_ulsam(chain_net(), ["stem"])
+    (first,) = ulsams(randomise(once))
     twice = add_ulsam(once, ["stem"])
     assert [layer.name for layer in ulsams(twice)] == ["stem_ulsam_1", "stem_ulsam"]
+    # A layer made of layers, whose weights come along too.
+    for ours, theirs in zip(twice.get_layer("stem_ulsam").weights, first.weights, strict=True):
+        np.testing.assert_array_equal(values(ours), values(theirs))
 
 
 def test_the_new_model_trains():

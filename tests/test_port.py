@@ -407,6 +407,17 @@ def test_name_map_goes_before_the_name():
     np.testing.assert_array_equal(array(model.layers[0].kernel), module["b"].weight.detach().T)
 
 
+def test_name_map_gives_away_the_module_of_a_layer_left_alone():
+    module = nn.ModuleDict({"a": nn.Linear(3, 3)})
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(3, name="a"), layers.Dense(3, name="b")]
+    )
+    state = state_of(module)
+    ledger = port_weights(state, model, name_map={"a": None, "b": "a"})
+    assert ledger.left_over_weights == ("a/kernel", "a/bias")
+    assert_balanced(ledger, state, model)
+
+
 def test_name_map_leaves_a_layer_alone():
     module, model = randomise(Net()), functional()
     before = array(model.get_layer("fc").kernel)
@@ -557,7 +568,7 @@ def early(trained=True, counters=True):
 
 @pytest.mark.parametrize("counters", [True, False], ids=["counted", "before PyTorch 0.4.1"])
 def test_dead_depthwise_branch_warns(counters):
-    with pytest.warns(UserWarning, match="'u' has been trained.*got no gradient") as caught:
+    with pytest.warns(UserWarning, match="at 'u' has been trained.*got no gradient") as caught:
         ledger = port_weights(early(counters=counters), built(ULSAM(2), 8), prefix="u")
     assert ledger.warnings == tuple(str(w.message) for w in caught)
     assert caught[0].filename == __file__

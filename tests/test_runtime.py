@@ -104,15 +104,18 @@ def test_batch_of_the_model_and_open_dimensions():
         np.testing.assert_array_equal(next(iter(result.outputs.values())), x * 2)
 
 
-def test_an_int8_model_runs_the_same_on_all_kernels():
+def test_an_int8_model_runs_on_all_kernels():
     model, x = litert_models.int8_convolution()
     outputs = [
         next(iter(runtime.run(model, x, accelerator=accelerator).outputs.values()))
         for accelerator in CPU
     ]
-    assert outputs[0].dtype == "int8" and np.ptp(outputs[0].astype(int)) > 100
-    for output in outputs:
-        np.testing.assert_array_equal(output, outputs[0])
+    assert {output.dtype.name for output in outputs} == {"int8"}
+    first, *others = [output.astype(int) for output in outputs]
+    assert np.ptp(first) > 100
+    for other in others:  # XNNPACK requantizes in floating point: a tie falls to either side
+        assert np.abs(other - first).max() <= 1
+        assert (other != first).mean() < 0.01
     with pytest.raises(ValueError, match="must have dtype int8 .* dtype=float32"):
         runtime.run(model, x.astype("float32"))
 

@@ -37,10 +37,10 @@ def port_weights(
     state dict does not hold stays as it is, the epsilon and momentum of normalizations among it.
 
     A layer takes the PyTorch module whose path is its name (``features.3.conv.0``), the same with
-    underscores for dots (``features_3_conv_0``), or its place in nested models and attributes
-    (``self.features[3].conv[0]``). A layer behind a flattened map, as a classifier may be, gets its
-    features in Keras's order, (H, W, C), as far as the model's graph shows the flattening; where it
-    does not, there is a warning.
+    underscores for dots (``features_3_conv_0``; Keras's PyTorch back end takes no dots in names),
+    or its place in nested models and attributes (``self.features[3].conv[0]``). A layer behind a
+    flattened map, as a classifier may be, gets its features in Keras's order, (H, W, C), as far as
+    the model's graph shows the flattening; where it does not, there is a warning.
 
     Args:
         state: The state dict, from ``load_checkpoint`` or NumPy arrays of your own. Floating point
@@ -105,8 +105,6 @@ def port_weights(
     _settle_weights(plan, goal, alone)
     _settle_keys(plan, source)
     plan.misfit.refuse_values()
-    for weight, value in plan.values:
-        weight.assign(value)
     if strict or not plan.values:
         unmatched = [leaf for leaf in goal.leaves if chosen[leaf.label] is None]
         unmatched = [leaf for leaf in unmatched if leaf.label not in told]
@@ -412,7 +410,7 @@ def _dead_branches(source: _Source, paths: Sequence[str | None]) -> list[str]:
         moved = moved or source.of_site(site, "bn_dws.running_mean")
         if gammas and betas and initial and any((a != 0).any() for a in moved):
             texts.append(
-                f"ULSAM {join(source.prefix, site.prefix)!r} has been trained, yet every "
+                f"The ULSAM at {join(source.prefix, site.prefix)!r} has been trained, yet every "
                 "bn_dws.weight is exactly 1 and every bn_dws.bias exactly 0: most likely by the "
                 "early version of the PyTorch module, whose max-pool read the input in place of "
                 "the depthwise branch, so that the branch got no gradient. The Keras layer uses "

@@ -180,6 +180,8 @@ def _children(parent: Any) -> list[tuple[str, Any]]:
     if isinstance(parent, (keras.Function, keras.Sequential)):
         return [(layer.name, layer) for layer in parent.layers]
     own = [(name, v) for name, v in vars(parent).items() if name not in _of_every_layer()]
+    if callable(getattr(parent, "named_children", None)):
+        own += parent.named_children()  # Keras on PyTorch: layers are modules, kept apart
     found = [(name.lstrip("_"), layer) for name, value in own for name, layer in _in(name, value)]
     seen = {id(layer) for _, layer in found}
     tracked = parent.layers if isinstance(parent, keras.Model) else []

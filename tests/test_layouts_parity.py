@@ -1,0 +1,98 @@
+"""Whole PyTorch networks, saved by PyTorch, recognised and ported: every block's output agrees."""
+
+import time
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import torch
+from checkpoint_files import TORCH_FORMATS
+from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
+from torch_reference import SubSpace
+
+from converters import load_checkpoint, port_weights
+from converters.pytorch.layouts import recognise
+from ulsam_keras.networks import block_output_names
+
+# Of the largest value: float32 rounding through 54 convolutions, each summed in another order.
+TOLERANCE = 1e-4
+# Of the largest value: what an output of random weights varies by at least if it is not dead.
+ALIVE = 1e-2
+
+
+def through_a_file(network, folder, file_format):
+    path = folder / "network.pth"
+    TORCH_FORMATS[file_format](network.state_dict(), path)
+    assert zipfile.is_zipfile(path) == (file_format == "zip")
+    return load_checkpoint(path)
+
+
+def ported(state, size, **options):
+    """The Keras model of a state dict, filled, and the ledger."""
+    found = recognise(state, **options)
+    model = found.build(size)
+    ledger = port_weights(state, model, prefix=found.prefix, name_map=found.name_map)
+    assert not ledger.left_over_keys and not ledger.left_over_weights
+    assert {r.status for r in ledger.sources} == {"ported", "counter"}
+    return found, model
+
+
+def outputs_of(network, model, size):
+    """The outputs of every stage and the logits: ours and PyTorch's, in the network's order."""
+    images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype("float32")
+    stages = {s: model.get_layer(name).output for s, name in block_output_names(model).items()}
+    cut = keras.Model(model.input, stages | {"logits": model.output})
+    ours = {k: keras.ops.convert_to_numpy(v) for k, v in cut(images, training=False).items()}
+    with torch.no_grad():
+        x = torch.from_numpy(images.transpose(0, 3, 1, 2))
+        theirs = network.stage_outputs(x) | {"logits": network(x)}
+    order = [*network.stages, "logits"]
+    assert set(ours) == set(theirs) == set(order)
+    pairs = {}
+    for name in order:
+        value = theirs[name].numpy()
+        pairs[name] = (ours[name], value.transpose(0, 2, 3, 1) if value.ndim == 4 else value)
+    return pairs
+
+
+def assert_equal_everywhere(network, model, size):
+    differences = {}
+    for name, (ours, theirs) in outputs_of(network, model, size).items():
+        assert ours.shape == theirs.shape
+        scale = np.abs(theirs).max()
+        assert np.abs(theirs[0] - theirs[1]).max() > ALIVE * scale > 0, f"{name} is dead"
+        differences[name] = float(np.abs(ours - theirs).max() / scale)
+    drifting = [name for name, difference in differences.items() if not difference <= TOLERANCE]
+    assert not drifting, f"{drifting[0]} drifts first: {differences}"
+    return differences
+
+
+def older_tonylins(*args, **options):
+    return TonylinsV2(*args, **options, expand_first=True)
+
+
+CASES = [
+    # layout, alpha, classes, after, instead of, file format
+    (TorchvisionV2, 0.35, 10, {}, {}, "zip"),
+    (TorchvisionV2, 0.75, 1000, {}, {12: 4, 13: 2, 15: 8, 16: 1}, "legacy"),
+    (TorchvisionV2, 1.0, 3, {1: 2, 14: 4, 17: 5}, {}, "zip"),
+    (TorchvisionV2, 1.4, 1, {3: 4, 16: 16}, {5: 2, 12: 8}, "zip"),
+    (TonylinsV2, 0.35, 1000, {2: 4, 10: 4}, {}, "legacy"),
+    (TonylinsV2, 0.75, 7, {7: 1}, {3: 3, 9: 16, 10: 4}, "zip"),
+    (older_tonylins, 0.35, 10, {}, {6: 8, 16: 4}, "zip"),
+    (older_tonylins, 1.4, 5, {}, {}, "legacy"),
+    (MarvisV1, 0.35, 5, {1: 2, 8: 7}, {3: 4, 13: 2}, "legacy"),
+    (MarvisV1, 0.75, 1000, {}, {7: 4, 8: 4, 9: 4, 10: 4, 11: 4}, "zip"),
+    (MarvisV1, 1.0, 10, {13: 16}, {}, "zip"),
+    (MarvisV1, 0.25, 2, {}, {}, "zip"),
+]
+
+
+@pytest.mark.parametrize(("build", "alpha", "classes", "after", "instead_of", "file"), CASES)
+def test_every_block_is_equal(build, alpha, classes, after, instead_of, file, tmp_path):
+    network = randomise(build(alpha, classes, after, instead_of))
+    found, model = ported(through_a_file(network, tmp_path, file), (64, 64))
+    assert found.classes == classes
+    assert (found.ulsam_after, found.ulsam_instead_of) == (after, instead_of)
+    assert_equal_everywhere(network, model, (64, 64))
