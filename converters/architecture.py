@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.pytorch.layouts import LAYOUTS, Recognised, recognise
+from converters.pytorch.layouts.recognised import DEFAULT_INPUT_SIZE as DEFAULT_INPUT_SIZE
+
 if TYPE_CHECKING:
     import keras
 
-DEFAULT_INPUT_SIZE = 224
 # A lone module sits in the middle of a network, where maps are small.
 DEFAULT_MAP_SIZE = 14
 
@@ -33,12 +36,15 @@ class Architecture:
         target: What the weights are ported into: the model, or its only layer with weights.
         description: What it is, in words.
         prefix: The part of the checkpoint that it takes; `""` for all.
+        name_map: Paths of PyTorch modules by Keras layer names, as `port_weights` takes them; None
+            where the names say it.
     """
 
     model: "keras.Model"
     target: "keras.layers.Layer"
     description: str
     prefix: str
+    name_map: Mapping[str, str] | None = None
 
 
 def resolve(
@@ -47,8 +53,12 @@ def resolve(
     source: str | None = None,
     input_size: tuple[int, int] | None = None,
     prefix: str = "",
+    sites: str | None = None,
 ) -> Architecture:
     """Finds the model for a checkpoint.
+
+    Of the user's own model, layers that are named as those of `ulsam_keras.networks` take the
+    modules of a recognised network.
 
     Args:
         state: The checkpoint's tensors.
@@ -56,15 +66,59 @@ def resolve(
             function takes no arguments. `None` reads the architecture off the keys.
         input_size: Height and width; `None` takes the model's own, or the default.
         prefix: The module within the checkpoint.
+        sites: Which blocks of a recognised network the ULSAM modules are after and in place of,
+            `"after:3,instead:12"`, where the keys leave that open.
 
     Raises:
         OSError: If the model's file cannot be read.
         ValueError: If there is no such model, or the keys do not tell the architecture.
     """
     if source is not None:
+        if sites is not None:
+            raise ValueError(
+                "--sites is for networks recognised by their keys; the model given with --model "
+                f"has its sites already. Received: --model {source}, --sites {sites}"
+            )
         model = load_model(source)
+        found = _recognised_for(model, state, prefix)
+        if found is not None:
+            names = {layer.name for layer in model.layers}
+            name_map = {name: path for name, path in found.name_map.items() if name in names}
+            return Architecture(model, model, f"the model of {source}", found.prefix, name_map)
         return Architecture(model, _target(model), f"the model of {source}", prefix)
-    return _lone_ulsam(state, input_size, prefix)
+    found = recognise(state, prefix=prefix, sites=sites)
+    if found is None:
+        if sites is not None:
+            raise ValueError(
+                "--sites is for networks recognised by their keys, and these are of none: "
+                f"{_layouts()}. Received: --sites {sites}, keys {_some(state)}"
+            )
+        return _lone_ulsam(state, input_size, prefix)
+    if found.same:
+        warnings.warn(
+            f"The ULSAM sites, {found.reading.sites}, are as well {' or '.join(found.same[:3])}: "
+            "the same network, in which only the block numbers in layer names differ; choose with "
+            "--sites.",
+            stacklevel=2,
+        )
+    model = found.build(input_size)
+    return Architecture(model, model, found.description, found.prefix, found.name_map)
+
+
+def _recognised_for(
+    model: "keras.Model", state: Mapping[str, np.ndarray], prefix: str
+) -> Recognised | None:
+    """The network of the keys, if the model's layers are named as ours and not as the modules."""
+    try:
+        found = recognise(state, prefix=prefix)
+    except ValueError:
+        return None  # the port says what does not fit the model
+    names = {layer.name for layer in model.layers}
+    return found if found is not None and "stem_conv" in names else None
+
+
+def _layouts() -> str:
+    return ", ".join(layout.title for layout in LAYOUTS)
 
 
 def _lone_ulsam(
@@ -77,8 +131,8 @@ def _lone_ulsam(
     if not sites:
         at = f" at {wanted!r}" if wanted else ""
         raise ValueError(
-            f"No ULSAM module is found in the checkpoint{at}; its network must be given with "
-            f"--model. Received: keys {_some(state)}"
+            f"No ULSAM module is found in the checkpoint{at} and its network is not recognised "
+            f"({_layouts()} are); give the network with --model. Received: keys {_some(state)}"
         )
     if len(sites) > 1:
         raise ValueError(

@@ -16,6 +16,19 @@ import click
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 PRECISIONS = ("float32", "float16", "dynamic_range")
+# The fields of `converters.verification.Tolerances`, which is too heavy to import for --help.
+LIMITS = {
+    "reference": "1e-4",
+    "float32": "1e-4",
+    "float16": "5e-3",
+    "dynamic_range": "5e-2",
+    "gpu_float16": "2e-2",
+    "attention_float32": "1e-3",
+    "attention_float16": "2e-2",
+    "attention_dynamic_range": "2e-1",
+    "attention_gpu_float16": "1e-1",
+    "top1": "0.99",
+}
 
 
 def main() -> None:
@@ -80,14 +93,31 @@ class Precisions(click.ParamType):
         return tuple(dict.fromkeys(names))
 
 
-def _limit(name: str, default: float, text: str) -> Callable[..., Any]:
-    return click.option(
-        f"--{name}",
-        type=click.FloatRange(min=0, clamp=False),
-        default=default,
-        show_default=True,
-        help=text,
-    )
+class Limits(click.ParamType):
+    """One limit, `NAME=VALUE`."""
+
+    name = "limit"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """Name and value of the limit."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = str(value).partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            limit = float(text)
+        except ValueError:
+            limit = -1.0
+        if name not in LIMITS or not 0 <= limit < float("inf"):
+            self.fail(
+                f"give NAME=VALUE, NAME one of {', '.join(LIMITS)}, VALUE at least 0. "
+                f"Received: {value}",
+                param,
+                ctx,
+            )
+        return name, limit
 
 
 @cli.command(
@@ -128,11 +158,18 @@ def _limit(name: str, default: float, text: str) -> Callable[..., Any]:
     help="File with an object of Keras layer names to PyTorch module paths.",
 )
 @click.option("--name", help="Stem of the .tflite files. Default: the checkpoint's.")
-@_limit("tolerance-reference", 1e-4, "Largest relative difference of Keras from the recording.")
-@_limit("tolerance-float32", 1e-4, "Largest relative difference of float32 from Keras.")
-@_limit("tolerance-float16", 5e-3, "Largest relative difference of float16 from Keras.")
-@_limit("tolerance-dynamic-range", 5e-2, "Largest relative difference of dynamic_range.")
-@_limit("min-top1", 0.99, "Smallest share of equal top-1 classes on recorded inputs.")
+@click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
+@click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU is there.")
+@click.option(
+    "--tolerance",
+    "tolerances",
+    type=Limits(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Largest relative difference that holds, or, for top1, smallest share of equal top-1 "
+    "classes on recorded inputs; repeatable. Defaults: "
+    f"{', '.join(map('='.join, LIMITS.items()))}.",
+)
 def convert(
     checkpoint: str,
     output_dir: str,
@@ -144,17 +181,16 @@ def convert(
     prefix: str,
     name_map: str | None,
     name: str | None,
-    tolerance_reference: float,
-    tolerance_float32: float,
-    tolerance_float16: float,
-    tolerance_dynamic_range: float,
-    min_top1: float,
+    with_attention: bool,
+    require_gpu: bool,
+    tolerances: tuple[tuple[str, float], ...],
 ) -> int:
     """Convert a PyTorch CHECKPOINT to a Keras model and verified .tflite files.
 
     Reads CHECKPOINT (.pth, .pt, .tar, .safetensors or .npz) without PyTorch, ports every key,
-    writes model.keras, NAME_PRECISION.tflite and report.json, and compares each file, run with and
-    without XNNPACK, with Keras and with the recording. Differences are relative to the largest
+    writes model.keras, NAME_PRECISION.tflite and report.json, and compares each file, and the
+    attention inside it, with Keras and with the recording: run with and without XNNPACK, and on the
+    GPU where there is a Vulkan driver. Differences are relative to the largest
     absolute value of the reference. Exit status 0: all comparisons hold; 1: one fails, the files
     are written all the same; 2: bad input, nothing is written.
     """
@@ -163,13 +199,6 @@ def convert(
     from converters.convert import convert as run_conversion
     from converters.verification import Tolerances
 
-    tolerances = Tolerances(
-        reference=tolerance_reference,
-        float32=tolerance_float32,
-        float16=tolerance_float16,
-        dynamic_range=tolerance_dynamic_range,
-        top1=min_top1,
-    )
     request = Request(
         checkpoint=checkpoint,
         output_dir=output_dir,
@@ -181,7 +210,9 @@ def convert(
         entry=entry,
         name_map=None if name_map is None else _name_map(name_map),
         name=_stem(name),
-        tolerances=tolerances,
+        with_attention=with_attention,
+        require_gpu=require_gpu,
+        tolerances=Tolerances(**dict(tolerances)),
     )
     with _progress() as progress:
         report = run_conversion(request, progress)
@@ -246,25 +277,96 @@ def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
     show_default=True,
     help="Image size where neither model fixes it.",
 )
-@_limit("tolerance", 1e-4, "Largest difference, relative to B's largest absolute value.")
-@_limit("min-top1", 0.99, "Smallest share of equal top-1 classes on recorded inputs.")
-def verify(a: str, b: str, input_size: tuple[int, int], tolerance: float, min_top1: float) -> int:
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=1e-4,
+    show_default=True,
+    help="Largest difference, relative to B's largest absolute value.",
+)
+@click.option(
+    "--min-top1",
+    type=click.FloatRange(0, 1),
+    default=0.99,
+    show_default=True,
+    help="Smallest share of equal top-1 classes on recorded inputs.",
+)
+@click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU is there.")
+def verify(
+    a: str,
+    b: str,
+    input_size: tuple[int, int],
+    tolerance: float,
+    min_top1: float,
+    require_gpu: bool,
+) -> int:
     """Compare A with B: two models, or a model and recorded inputs and outputs.
 
     Each is a .keras or .tflite file, module:function, or an .npz recording with the arrays inputs
-    and outputs. A .tflite file runs with and without XNNPACK. Exit status 0: all comparisons hold;
-    1: one fails; 2: bad input.
+    and outputs. A .tflite file runs with and without XNNPACK, and on the GPU, in float32, where
+    there is a Vulkan driver. Exit status 0: all comparisons hold; 1: one fails; 2: bad input.
     """
     _quiet_tensorflow()
     from rich.console import Console
 
-    from converters.report.terminal import print_comparisons
+    from converters.report.terminal import print_comparisons, print_gpu, print_verdict
+    from converters.verification import find_gpu
     from converters.verify import verify as compare
 
     with _warnings_as_lines():
-        comparisons = compare(a, b, tolerance=tolerance, top1=min_top1, input_size=input_size)
-    print_comparisons(comparisons, Console(), any(path.endswith(".npz") for path in (a, b)))
+        adapter = find_gpu(require_gpu)
+        comparisons = compare(
+            a, b, tolerance=tolerance, top1=min_top1, input_size=input_size, gpu=bool(adapter)
+        )
+    console = Console()
+    print_comparisons(comparisons, console, any(path.endswith(".npz") for path in (a, b)))
+    if any(path.endswith(".tflite") for path in (a, b)):
+        print_gpu(adapter, console)
+    print_verdict(comparisons, console)
     return 0 if all(c.holds for c in comparisons) else 1
+
+
+@cli.command(context_settings=CONTEXT, epilog="Example: ulsam-keras lint model.tflite")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def lint(file: str, as_json: bool) -> int:
+    """Check a .tflite FILE for what phones refuse or compute wrongly, without running it.
+
+    Exit status 0: nothing found; 1: something found; 2: bad input. The reason codes are listed in
+    docs/lint.md. That a file passes does not mean that a GPU runs it: run it with verify.
+    """
+    from dataclasses import asdict
+
+    from converters.tflite import lint as check
+
+    findings = check(file)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.code} ({finding.severity}) at {finding.where}")
+            click.echo(f"  {finding.symptom} {finding.advice}")
+        click.echo(f"{len(findings)} findings" if findings else "nothing found")
+    return 1 if findings else 0
+
+
+@cli.command(context_settings=CONTEXT, epilog="Example: ulsam-keras doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> int:
+    """Say what this machine has, and the command that installs what is missing."""
+    from dataclasses import asdict
+
+    from converters.doctor import examine
+
+    parts = examine()
+    if as_json:
+        click.echo(json.dumps([asdict(part) for part in parts], indent=1))
+        return 0
+    width = max(len(part.name) for part in parts)
+    for part in parts:
+        state = part.found or f"missing; {part.use}: {part.install}"
+        click.echo(f"{part.name:{width}}  {state}")
+    return 0
 
 
 def _quiet_tensorflow() -> None:

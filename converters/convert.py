@@ -11,15 +11,33 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from converters.checkpoint import load_checkpoint
 from converters.output_folder import OutputFolder
 from converters.recorded import Recorded, load_recorded
+from converters.report.comparison import AttentionComparison, Comparison
 from converters.report.document import File, Report
 from converters.start import start_tensorflow
-from converters.verification import Tolerances
+from converters.verification import (
+    CPU,
+    Tolerances,
+    check_attention,
+    check_keras,
+    check_tflite,
+    find_gpu,
+    gpu_targets,
+    keras_outputs,
+    noise,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from converters.architecture import Architecture
+    from converters.tflite import Exporter
 
 PRECISIONS = ("float32", "float16")
 
@@ -35,10 +53,13 @@ class Request:
         input_size: Height and width; `None` takes the model's own, or the default.
         reference: An `.npz` recording to compare with; `None` compares Keras and `.tflite` only.
         model: The user's architecture, as in `converters.architecture.resolve`.
+        sites: How ambiguous sites are read, as in `converters.architecture.resolve`.
         prefix: The module within the checkpoint.
         entry: Which state dict of a training checkpoint.
         name_map: Names of Keras layers to paths of PyTorch modules.
         name: Stem of the `.tflite` files; `None` takes the checkpoint's.
+        with_attention: Whether the files give the attention of every ULSAM as further outputs.
+        require_gpu: Whether it is an error that no Vulkan driver is there.
         tolerances: What holds.
     """
 
@@ -48,10 +69,13 @@ class Request:
     input_size: tuple[int, int] | None = None
     reference: str | None = None
     model: str | None = None
+    sites: str | None = None
     prefix: str = ""
     entry: str | None = None
     name_map: Mapping[str, str] | None = None
     name: str | None = None
+    with_attention: bool = False
+    require_gpu: bool = False
     tolerances: Tolerances = field(default_factory=Tolerances)
 
 
@@ -69,39 +93,34 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
 
     Raises:
         OSError: If a file cannot be read or written.
-        ValueError: If the checkpoint, the model or the recording is not fit. Nothing is written.
+        ValueError: If the checkpoint, the model or the recording is not fit, or if a GPU is
+            required and there is none. Nothing is written.
     """
-    stages = _Stages(progress, 5 + 2 * len(request.precisions))
+    stages = _Stages(progress, 6 + 2 * len(request.precisions))
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the checkpoint"):
             recorded = load_recorded(request.reference) if request.reference else None
             state = load_checkpoint(request.checkpoint, entry=request.entry)
+        with stages("look for a GPU"):
+            adapter = find_gpu(request.require_gpu)
+            targets = CPU + gpu_targets(adapter)
         with stages("load TensorFlow"):
             start_tensorflow()
-            from converters.architecture import DEFAULT_INPUT_SIZE, resolve
-            from converters.pytorch import port_weights
-            from converters.tflite import Exporter
-            from converters.verification import check_keras, check_tflite, keras_outputs, noise
         with stages("port the weights"):
-            architecture = resolve(
-                state, source=request.model, input_size=request.input_size, prefix=request.prefix
-            )
+            architecture, ledger = _ported(state, request)
             model = architecture.model
-            ledger = port_weights(
-                state, architecture.target, prefix=architecture.prefix, name_map=request.name_map
-            )
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
-            size = request.input_size or (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
-            exporter = Exporter(model, input_shape=_input_shapes(model, size, request))
+            exporter, probe = _exporters(model, request)
             if recorded is not None:
-                recorded = _fit(recorded, exporter.input_shapes, model)
+                recorded = _fit(recorded, exporter, model)
         with stages("run Keras"):
             inputs = noise(exporter.input_shapes)
             if recorded is not None:
                 inputs = dict.fromkeys(exporter.input_shapes, recorded.inputs)
             expected = keras_outputs(exporter.model, inputs, exporter.output_names)
-            comparisons = []
+            comparisons: list[Comparison] = []
+            attention: list[AttentionComparison] = []
             if recorded is not None:
                 comparisons.append(check_keras(expected, recorded, request.tolerances))
         files = []
@@ -114,8 +133,12 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 files.append(File.of(name, precision, content))
             with stages(f"verify {precision}"):
                 comparisons += check_tflite(
-                    content, precision, inputs, expected, request.tolerances, recorded
+                    content, precision, inputs, expected, request.tolerances, recorded, targets
                 )
+                if probe is not None:
+                    attention += check_attention(
+                        probe, precision, inputs, request.tolerances, targets
+                    )
         report = Report(
             checkpoint=os.path.basename(request.checkpoint),
             architecture=architecture.description,
@@ -125,6 +148,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             ledger=ledger.to_dict(),
             files=files,
             comparisons=comparisons,
+            attention=attention,
+            gpu=adapter,
             recorded_correct=None if recorded is None else recorded.correct,
             real_inputs=recorded is not None,
             seconds=stages.seconds,
@@ -137,44 +162,82 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
     return report
 
 
+def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Architecture, Any]":
+    """The Keras model with the checkpoint's weights in it, and the ledger."""
+    from converters.architecture import resolve
+    from converters.pytorch import port_weights
+
+    architecture = resolve(
+        state, source=request.model, input_size=request.input_size, prefix=request.prefix
+    )
+    ledger = port_weights(
+        state, architecture.target, prefix=architecture.prefix, name_map=request.name_map
+    )
+    return architecture, ledger
+
+
+def _exporters(model: "keras.Model", request: Request) -> "tuple[Exporter, Exporter | None]":
+    """What makes the files, and what makes those that the attention is compared on."""
+    from converters.architecture import DEFAULT_INPUT_SIZE
+    from converters.tflite import Exporter
+    from ulsam_keras import ULSAM, with_attention
+
+    size = request.input_size or (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
+    shapes = _input_shapes(model, size, request.input_size is not None)
+    try:
+        probe = with_attention(model)
+    except ValueError:
+        # A subclassed model's graph is not known; a model without ULSAM has nothing to show.
+        if request.with_attention:
+            raise
+        if any(isinstance(layer, ULSAM) for layer in model.layers):
+            warnings.warn(
+                f"The attention inside of {model.name!r} cannot be compared: its graph is not "
+                "known, as it is a subclassed model.",
+                stacklevel=2,
+            )
+        return Exporter(model, input_shape=shapes), None
+    attention = Exporter(probe, input_shape=shapes)
+    if request.with_attention:
+        return attention, attention
+    return Exporter(model, input_shape=shapes), attention
+
+
 def _input_shapes(
-    model: object, size: tuple[int, int], request: Request
+    model: "keras.Model", size: tuple[int, int], asked: bool
 ) -> dict[str, tuple[int, ...]] | None:
-    """The static shape of every image input; an asked-for size must be the model's own, if set."""
-    tensors = getattr(model, "inputs", None)
-    if not tensors:
-        return None
+    """The shape of every image input whose size is open; an asked-for size must fit the others."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for tensor in tensors:
+    for tensor in getattr(model, "inputs", None) or []:
         declared = tuple(tensor.shape)
         if len(declared) != 4:
             continue
-        wanted = (size[0], size[1])
-        if request.input_size is not None and any(
-            own not in (None, want) for own, want in zip(declared[1:3], wanted, strict=True)
+        if asked and any(
+            own not in (None, want) for own, want in zip(declared[1:3], size, strict=True)
         ):
             raise ValueError(
                 f"The model's input {tensor.name!r} has a fixed size of {declared[1:3]}; leave "
-                f"--input-size out, or give that. Received: {wanted[0]}x{wanted[1]}"
+                f"--input-size out, or give that. Received: {size[0]}x{size[1]}"
             )
         if None in declared[1:3]:
-            shapes[tensor.name] = tuple(
-                own if own is not None else want
-                for own, want in zip(declared[1:], (*wanted, declared[3]), strict=True)
+            shapes[tensor.name] = (
+                declared[1] or size[0],
+                declared[2] or size[1],
+                declared[3],
             )
     return shapes or None
 
 
-def _fit(
-    recorded: Recorded, input_shapes: Mapping[str, tuple[int, ...]], model: object
-) -> Recorded:
-    if len(input_shapes) > 1 or len(getattr(model, "outputs", [None])) > 1:
+def _fit(recorded: Recorded, exporter: "Exporter", model: "keras.Model") -> Recorded:
+    """The recording in the layout of the model."""
+    if len(exporter.input_shapes) > 1 or len(exporter.output_names) > 1:
         raise ValueError(
             "A recording holds one input and one output, and the model has more; leave "
-            f"--reference out. Received: inputs {sorted(input_shapes)}"
+            f"--reference out. Received: inputs {sorted(exporter.input_shapes)}, outputs "
+            f"{exporter.output_names}"
         )
-    [shape] = input_shapes.values()
-    return recorded.fitted((None, *shape[1:]), model.compute_output_shape(shape))  # type: ignore[attr-defined]
+    [shape] = exporter.input_shapes.values()
+    return recorded.fitted((None, *shape[1:]), model.compute_output_shape(shape))
 
 
 class _Stages:

@@ -3,27 +3,63 @@
 Keras is imported inside the functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from converters.recorded import Recorded
-from converters.report.comparison import Comparison, measure
-from converters.runtime import run
+from converters.report.comparison import AttentionComparison, Comparison, measure
+from converters.runtime import (
+    RunResult,
+    compare_attention,
+    half_precision,
+    run,
+    vulkan_adapter,
+)
+from converters.runtime.result import Accelerator, Arithmetic
 
 if TYPE_CHECKING:
     import keras
 
-# The kernels that every file is run on: the ones applications get, and the plain ones, which have
-# computed wrongly what XNNPACK computed right.
-CPU_KERNELS = ("cpu", "cpu_reference")
-# The reference kernels take minutes for what XNNPACK does in a second.
-REFERENCE_SAMPLES = 16
+    from converters.tflite import Exporter
+
 # Samples of standard normal noise where there is no recording.
 NOISE_SAMPLES = 4
 BATCH = 32
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that runs a file: kernels of the CPU, or the GPU.
+
+    Attributes:
+        name: What it is called in tables.
+        accelerator: As `converters.runtime.run` takes it.
+        arithmetic: Likewise.
+        samples: How many samples it is given at most; the slow ones get few.
+    """
+
+    name: str
+    accelerator: Accelerator
+    arithmetic: Arithmetic = "float32"
+    samples: int | None = None
+
+
+# What applications run; the optimized kernels without XNNPACK; the plain ones. The last two have
+# computed wrongly what XNNPACK computed right.
+CPU = (
+    Target("XNNPACK", "cpu"),
+    Target("built-in", "cpu_builtin", samples=64),
+    Target("reference", "cpu_reference", samples=4),
+)
+GPU = (
+    Target("GPU float32", "gpu", "float32", samples=16),
+    Target("GPU float16", "gpu", "float16", samples=16),
+)
+# The attention is compared on few samples: every one is a map of every group of every site.
+ATTENTION_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -32,9 +68,14 @@ class Tolerances:
 
     Attributes:
         reference: Keras against the recorded outputs.
-        float32: The float32 file against Keras. The sums are ordered differently, no more.
+        float32: The float32 file against Keras: sums in another order, no more.
         float16: Weights rounded to 11 bits.
         dynamic_range: Weights rounded to 8 bits, and activations around each convolution.
+        gpu_float16: What float16 arithmetic on the GPU adds.
+        attention_float32: The attention of each site in a float32 file.
+        attention_float16: In a float16 file. The exponential multiplies errors by the score.
+        attention_dynamic_range: In a dynamic range file.
+        attention_gpu_float16: What float16 arithmetic on the GPU adds.
         top1: Smallest share of samples whose top-1 class is the same, on recorded inputs.
     """
 
@@ -42,17 +83,33 @@ class Tolerances:
     float32: float = 1e-4
     float16: float = 5e-3
     dynamic_range: float = 5e-2
+    gpu_float16: float = 2e-2
+    attention_float32: float = 1e-3
+    attention_float16: float = 2e-2
+    attention_dynamic_range: float = 2e-1
+    attention_gpu_float16: float = 1e-1
     top1: float = 0.99
+
+    def output(self, precision: str, target: Target) -> float:
+        """The limit for a file's outputs on a target."""
+        extra = self.gpu_float16 if target.arithmetic == "float16" else 0.0
+        return getattr(self, precision) + extra
+
+    def attention(self, precision: str, target: Target) -> float:
+        """The limit for a file's attention on a target."""
+        extra = self.attention_gpu_float16 if target.arithmetic == "float16" else 0.0
+        return getattr(self, f"attention_{precision}") + extra
 
 
 def noise(input_shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
     """Standard normal inputs for a model whose inputs have these static shapes."""
     rng = np.random.default_rng(seed)
     return {
-        name: rng.normal(size=(max(NOISE_SAMPLES, shape[0]) // shape[0] * shape[0], *shape[1:]))
-        .astype("float32")
+        name: rng.normal(size=(-(-NOISE_SAMPLES // shape[0]) * shape[0], *shape[1:])).astype(
+            "float32"
+        )
         for name, shape in input_shapes.items()
-    }  # fmt: skip
+    }
 
 
 def keras_outputs(
@@ -95,46 +152,108 @@ def check_tflite(
     expected: Mapping[str, np.ndarray],
     tolerances: Tolerances,
     recorded: Recorded | None,
-) -> list[Comparison]:
-    """A `.tflite` file against Keras on every CPU kernel, and against the recording."""
-    limit = getattr(tolerances, precision)
-    comparisons = []
-    for accelerator in CPU_KERNELS:
-        count = len(next(iter(inputs.values())))
-        count = count if accelerator == "cpu" else min(count, REFERENCE_SAMPLES)
-        some = {name: value[:count] for name, value in inputs.items()}
-        wanted = {name: value[:count] for name, value in expected.items()}
-        result = run(content, some, accelerator=accelerator)  # type: ignore[arg-type]
-        failed = Comparison(
-            precision,
-            "keras",
-            result.adapter or accelerator,
-            None,
-            limit,
-            samples=count,
-            problem="" if result.ok else f"{result.outcome}: {result.message}",
-        )
+    targets: tuple[Target, ...] = CPU,
+) -> Iterator[Comparison]:
+    """A `.tflite` file against Keras on every target, and against the recording."""
+    for target in targets:
+        limit = tolerances.output(precision, target)
+        some, wanted = _first(inputs, target.samples), _first(expected, target.samples)
+        samples = len(next(iter(wanted.values())))
+        result = run_on(content, some, target)
         if result.outputs is None:
-            comparisons.append(failed)
+            problem = f"{result.outcome}: {result.message}"
+            yield Comparison(
+                precision, "keras", target.name, None, limit, samples=samples, problem=problem
+            )
             continue
+        labels = None if recorded is None else recorded.labels
         common: dict[str, Any] = {
-            "kernels": result.adapter,
+            "kernels": target.name,
             "least_agreement": tolerances.top1,
             "real_inputs": recorded is not None,
-            "labels": None if recorded is None or recorded.labels is None
-            else recorded.labels[:count],
-            "milliseconds": result.milliseconds,
-        }  # fmt: skip
-        comparisons.append(
-            measure(precision, result.outputs, "keras", wanted, limit=limit, **common)
+            "labels": None if labels is None else labels[:samples],
+        }
+        comparison = measure(precision, result.outputs, "keras", wanted, limit=limit, **common)
+        yield replace(
+            comparison,
+            milliseconds=result.milliseconds,
+            adapter=result.adapter,
+            fully_accelerated=result.fully_accelerated if target.accelerator == "gpu" else None,
+            arithmetic=result.arithmetic or "",
         )
-        if recorded is not None and accelerator == "cpu":
+        if recorded is not None and target.name == CPU[0].name:
             [name] = wanted
-            against = {name: recorded.outputs[:count]}
+            against = {name: recorded.outputs[:samples]}
             # What Keras may differ from the recording by, and the file from Keras.
             both = limit + tolerances.reference
-            comparison = measure(
-                precision, result.outputs, "pytorch", against, limit=both, **common
+            yield measure(precision, result.outputs, "pytorch", against, limit=both, **common)
+
+
+def check_attention(
+    probe: "Exporter",
+    precision: str,
+    inputs: Mapping[str, np.ndarray],
+    tolerances: Tolerances,
+    targets: tuple[Target, ...] = CPU[:1],
+) -> Iterator[AttentionComparison]:
+    """The attention of every site in a file of this precision against Keras, on every target.
+
+    The residual of the block hides its attention: an output that is right to 1e-4 says little of
+    maps whose values are near 1 / (H * W).
+    """
+    some = _first(inputs, ATTENTION_SAMPLES)
+    expected = keras_outputs(probe.model, some, probe.output_names)
+    content = probe.convert(precision)
+    names = [name for name in probe.output_names if name.endswith("_attention")]
+    for target in targets:
+        result = run_on(content, some, target)
+        for name in names:
+            site = name.removesuffix("_attention")
+            limit = tolerances.attention(precision, target)
+            if result.outputs is None:
+                problem = f"{result.outcome}: {result.message}"
+                yield AttentionComparison(precision, site, target.name, limit, problem=problem)
+                continue
+            wanted, given = expected[name], result.outputs[name]
+            difference = compare_attention(given, wanted)
+            yield AttentionComparison(
+                subject=precision,
+                site=site,
+                kernels=target.name,
+                limit=limit,
+                relative_error=difference.relative_error,
+                correlation=difference.correlation,
+                row_sum_error=difference.row_sum_error,
+                map_size=(wanted.shape[1], wanted.shape[2]),
             )
-            comparisons.append(replace(comparison, milliseconds=None))
-    return comparisons
+
+
+def find_gpu(required: bool = False) -> str | None:
+    """The name of the GPU adapter that the delegate takes; `None` if there is no Vulkan driver.
+
+    Raises:
+        ValueError: If one is required and there is none.
+    """
+    adapter = vulkan_adapter()
+    if adapter is None and required:
+        raise ValueError(
+            "A GPU is required, and no Vulkan driver is found; install one, or a software one with "
+            "scripts/vulkan_drivers.sh, or leave --require-gpu out. Received: no adapter"
+        )
+    return adapter
+
+
+def gpu_targets(adapter: str | None) -> tuple[Target, ...]:
+    """What to run on the GPU: nothing without an adapter, float16 only where it really runs."""
+    if adapter is None:
+        return ()
+    return GPU if half_precision() else GPU[:1]
+
+
+def run_on(content: bytes, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
+    """Runs a `.tflite` file on a target, in a process of its own."""
+    return run(content, inputs, accelerator=target.accelerator, arithmetic=target.arithmetic)
+
+
+def _first(arrays: Mapping[str, np.ndarray], count: int | None) -> dict[str, np.ndarray]:
+    return {name: value[:count] for name, value in arrays.items()}

@@ -4,6 +4,7 @@ TensorFlow and Keras are imported only for a Keras model.
 """
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import numpy as np
 
 from converters.recorded import Recorded, load_recorded
 from converters.report.comparison import Comparison, measure
-from converters.runtime import RunResult, run
-from converters.runtime.result import Accelerator
+from converters.runtime import RunResult
+from converters.tflite.flatbuffer import Tensor, read_graphs
+from converters.verification import CPU, GPU, NOISE_SAMPLES, Target, keras_outputs, run_on
 
 Shape = tuple[int | None, ...]
-SAMPLES = 4  # of standard normal noise where there is no recording
-KERNELS: dict[Accelerator, str] = {"cpu": "XNNPACK", "cpu_reference": "reference"}
+# What a side answered, by what ran it.
+Answer = tuple[str, RunResult]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def verify(
     tolerance: float = 1e-4,
     top1: float = 0.99,
     input_size: tuple[int, int] = (224, 224),
+    gpu: bool = False,
 ) -> list[Comparison]:
     """Runs two models on the same inputs and compares what they answer.
 
@@ -57,6 +60,7 @@ def verify(
         tolerance: Largest difference, relative to the reference's largest absolute value.
         top1: Smallest share of equal top-1 classes on recorded inputs.
         input_size: Height and width where neither side fixes them.
+        gpu: Whether to run `.tflite` files on the GPU too, in float32.
 
     Returns:
         One comparison for every kernel that ran a `.tflite` file, one if there is none.
@@ -65,6 +69,7 @@ def verify(
         OSError: If a file cannot be read.
         ValueError: If a file is none of these, or if the two do not belong together.
     """
+    targets = CPU + GPU[:1] if gpu else CPU
     a, b = load_side(first), load_side(second)
     recorded = a.recorded or b.recorded
     models = [side for side in (a, b) if side.recorded is None]
@@ -89,8 +94,8 @@ def verify(
     else:
         arrays = _noise(a, b, input_size)
     comparisons = []
-    for (ours, result), (theirs, expected) in itertools.product(
-        _answers(a, arrays), _answers(b, arrays)
+    for (ours, result), (theirs, expected) in _pairs(
+        _answers(a, arrays, targets), _answers(b, arrays, targets)
     ):
         kernels = ours if ours == theirs else f"{ours}, {theirs}"
         problem = next((f"{r.outcome}: {r.message}" for r in (result, expected) if not r.ok), "")
@@ -100,20 +105,18 @@ def verify(
             )
             continue
         answer, reference = _matched(result.outputs, expected.outputs)
-        comparisons.append(
-            measure(
-                a.name,
-                answer,
-                b.name,
-                reference,
-                kernels=kernels,
-                limit=tolerance,
-                least_agreement=top1,
-                real_inputs=recorded is not None,
-                labels=None if recorded is None else recorded.labels,
-                milliseconds=result.milliseconds,
-            )
+        comparison = measure(
+            a.name,
+            answer,
+            b.name,
+            reference,
+            kernels=kernels,
+            limit=tolerance,
+            least_agreement=top1,
+            real_inputs=recorded is not None,
+            labels=None if recorded is None else recorded.labels,
         )
+        comparisons.append(replace(comparison, milliseconds=result.milliseconds))
     return comparisons
 
 
@@ -130,9 +133,9 @@ def load_side(source: str) -> Side:
         return Side(path.name, {}, {}, recorded=recorded)
     if path.suffix == ".tflite":
         content = path.read_bytes()
-        from converters.tflite.signature import read_signature
-
-        inputs, outputs = read_signature(content)
+        graph = read_graphs(content)[0]
+        inputs: dict[str, Shape] = _shapes(graph.named_inputs, graph.inputs)
+        outputs: dict[str, Shape] = _shapes(graph.named_outputs, graph.outputs)
         return Side(path.name, inputs, outputs, tflite=content)
     from converters.architecture import load_model
     from converters.start import start_tensorflow
@@ -150,6 +153,11 @@ def load_side(source: str) -> Side:
         {t.name: tuple(t.shape) for t in model.outputs},
         model=model,
     )
+
+
+def _shapes(named: Mapping[str, Tensor], tensors: Sequence[Tensor]) -> dict[str, Shape]:
+    """Shapes by the names in the signature, or the tensors' own in a file without one."""
+    return {n: t.shape for n, t in (named or {t.name: t for t in tensors}).items()}
 
 
 def _noise(a: Side, b: Side, input_size: tuple[int, int]) -> list[np.ndarray]:
@@ -178,27 +186,29 @@ def _noise(a: Side, b: Side, input_size: tuple[int, int]) -> list[np.ndarray]:
                 f"an .npz file. Received: {a.name!r} with {one} and {b.name!r} with {other}"
             )
         batch = (one[0] or 1) * (other[0] or 1)
-        samples = max(batch, SAMPLES // batch * batch)
+        samples = max(batch, NOISE_SAMPLES // batch * batch)
         arrays.append(rng.normal(size=[samples, *(size or 1 for size in known)]).astype("float32"))
     return arrays
 
 
-def _answers(side: Side, arrays: list[np.ndarray]) -> list[tuple[str, RunResult]]:
+def _pairs(ours: list[Answer], theirs: list[Answer]) -> list[tuple[Answer, Answer]]:
+    """Of two files each target with itself; a side that runs in one way only with every other."""
+    if len(ours) > 1 and len(theirs) > 1:
+        return list(zip(ours, theirs, strict=True))
+    return list(itertools.product(ours, theirs))
+
+
+def _answers(side: Side, arrays: list[np.ndarray], targets: tuple[Target, ...]) -> list[Answer]:
     """What a side answers to the inputs, by the kernels that ran it."""
     if side.recorded is not None:
         return [("recorded", RunResult("ok", outputs={"output": side.recorded.outputs}))]
     if side.model is not None:
-        from converters.verification import keras_outputs
-
         inputs = dict(zip(side.inputs, arrays, strict=True))
         outputs = keras_outputs(side.model, inputs, list(side.outputs))
         return [("TensorFlow", RunResult("ok", outputs=outputs))]
     assert side.tflite is not None
     named = dict(zip(side.inputs, arrays, strict=True))
-    return [
-        (kernels, run(side.tflite, named, accelerator=accelerator))
-        for accelerator, kernels in KERNELS.items()
-    ]
+    return [(target.name, run_on(side.tflite, named, target)) for target in targets]
 
 
 def _matched(

@@ -183,7 +183,8 @@ def check_saved(model, folder):
 
 @pytest.mark.slow
 def test_a_keras_hub_backbone(tmp_path):
-    keras_hub = pytest.importorskip("keras_hub")
+    import keras_hub  # takes seconds to import
+
     original = randomise(
         keras_hub.models.ResNetBackbone(
             input_conv_filters=[64],

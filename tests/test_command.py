@@ -11,8 +11,10 @@ import keras
 import numpy as np
 import pytest
 import torch
-
+import gpu_drivers
+import litert_models
 import torch_reference
+
 from converters import cli
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -92,9 +94,12 @@ def test_digits_from_checkpoint_to_verified_files(command, tmp_path):
     assert report["holds"]
     runs = [(c["subject"], c["reference"], c["kernels"]) for c in report["comparisons"]]
     for precision in ("float32", "float16"):
-        assert (precision, "keras", "XNNPACK") in runs
-        assert (precision, "keras", "reference kernels") in runs
+        for kernels in ("XNNPACK", "built-in", "reference"):
+            assert (precision, "keras", kernels) in runs
         assert (precision, "pytorch", "XNNPACK") in runs
+    sites = {(a["subject"], a["site"], a["kernels"]) for a in report["attention"]}
+    for site in ("ulsam1", "ulsam2", "ulsam3"):
+        assert ("float16", site, "XNNPACK") in sites
     keys = torch.load(CHECKPOINT, weights_only=True)["state_dict"].keys()
     assert [s["key"] for s in report["ledger"]["sources"]] == list(keys)
 
@@ -120,8 +125,8 @@ def test_failed_comparison_is_status_1_and_writes_the_files(command, module_chec
         module_checkpoint / "ulsam.pth",
         "-o",
         tmp_path,
-        "--tolerance-float16",
-        "1e-9",
+        "--tolerance",
+        "float16=1e-9",
         "--name",
         "other",
     )
@@ -129,6 +134,116 @@ def test_failed_comparison_is_status_1_and_writes_the_files(command, module_chec
     assert "FAILS" in text
     assert not json.loads((tmp_path / "report.json").read_text())["holds"]
     assert (tmp_path / "other_float16.tflite").exists()
+
+
+def test_failed_attention_is_status_1(command, module_checkpoint, tmp_path):
+    options = ("--tolerance", "attention_float32=0", "--precision", "float32")
+    status, text, _ = command("convert", module_checkpoint / "ulsam.pth", "-o", tmp_path, *options)
+    assert status == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert all(c["holds"] for c in report["comparisons"])
+    assert not all(a["holds"] for a in report["attention"])
+
+
+def test_attention_as_further_outputs(command, module_checkpoint, tmp_path):
+    from converters.runtime import run
+
+    checkpoint = module_checkpoint / "ulsam.pth"
+    options = ("--with-attention", "--precision", "float32")
+    assert command("convert", checkpoint, "-o", tmp_path, *options)[0] == 0
+    x = np.load(module_checkpoint / "recorded.npz")["inputs"].transpose(0, 2, 3, 1)
+    outputs = run(tmp_path / "ulsam_float32.tflite", np.ascontiguousarray(x)).outputs
+    module = torch_reference.ULSAM(32, 4).eval()
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    module.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+    expected = module.attention(torch.tensor(x.transpose(0, 3, 1, 2))).detach().numpy()
+    difference = np.abs(outputs["ulsam_attention"].transpose(0, 3, 1, 2) - expected).max()
+    assert difference <= FLOAT32 * expected.max()
+
+
+def test_limits_shown_are_the_limits_used():
+    from dataclasses import asdict
+
+    from converters.verification import Tolerances
+
+    assert {name: float(value) for name, value in cli.LIMITS.items()} == asdict(Tolerances())
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    for name, value in gpu_drivers.NONE.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+def test_without_a_gpu(command, no_driver, module_checkpoint, tmp_path):
+    checkpoint = module_checkpoint / "ulsam.pth"
+    status, text, _ = command("convert", checkpoint, "-o", tmp_path / "a")
+    assert status == 0
+    assert "not run: no Vulkan driver" in text
+    assert json.loads((tmp_path / "a" / "report.json").read_text())["gpu"] is None
+    status, text, err = command("convert", checkpoint, "-o", tmp_path / "b", "--require-gpu")
+    assert_one_line(status, err)
+    assert "Vulkan" in err
+    assert not (tmp_path / "b").exists()
+    file = tmp_path / "a" / "ulsam_float32.tflite"
+    assert "not run" in command("verify", file, file)[1]
+    assert_one_line(*command("verify", file, file, "--require-gpu")[::2])
+    status, text, _ = command("doctor")
+    assert status == 0
+    assert "scripts/vulkan_drivers.sh" in text
+
+
+@pytest.mark.parametrize(("driver", "halves"), [("swiftshader", False), ("lavapipe", True)])
+def test_gpu_beside_the_cpu(command, monkeypatch, driver, halves, module_checkpoint, tmp_path):
+    for name, value in gpu_drivers.environment(driver).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    checkpoint = module_checkpoint / "ulsam.pth"
+    status, text, err = command("convert", checkpoint, "-o", tmp_path, "--require-gpu")
+    assert (status, err) == (0, ""), text
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert gpu_drivers.ADAPTER[driver].lower() in report["gpu"].lower()
+    rows = [c for c in report["comparisons"] if c["fully_accelerated"] is not None]
+    arithmetics = {"float32", "float16"} if halves else {"float32"}
+    assert {(c["subject"], c["arithmetic"]) for c in rows} == {
+        (precision, arithmetic)
+        for precision in ("float32", "float16")
+        for arithmetic in arithmetics
+    }
+    assert all(c["fully_accelerated"] for c in rows)
+    assert {a["kernels"] for a in report["attention"]} >= {f"GPU {a}" for a in arithmetics}
+    file = tmp_path / "ulsam_float32.tflite"
+    status, text, _ = command("verify", file, tmp_path / "model.keras")
+    assert status == 0
+    assert "GPU float32" in text
+
+
+def test_doctor(command):
+    document = json.loads(command("doctor", "--json")[1])
+    found = {part["name"]: part["found"] for part in document}
+    assert found["torch"] == torch.__version__
+    assert found["keras"] == keras.__version__
+
+
+def test_lint(command, module_checkpoint, tmp_path):
+    options = ("--precision", "float32", "--output-dir", tmp_path)
+    command("convert", module_checkpoint / "ulsam.pth", *options)
+    good = command("lint", tmp_path / "ulsam_float32.tflite")
+    assert good[:2] == (0, "nothing found\n")
+    (tmp_path / "bad.tflite").write_bytes(litert_models.broadcast_to())
+    status, text, _ = command("lint", tmp_path / "bad.tflite")
+    assert status == 1
+    assert "BROADCAST_TO" in text
+    findings = json.loads(command("lint", "--json", tmp_path / "bad.tflite")[1])
+    assert "BROADCAST_TO" in {f["code"] for f in findings}
+    (tmp_path / "text.tflite").write_text("this is a text file and no model")
+    assert_one_line(*command("lint", tmp_path / "text.tflite")[::2])
+    assert_one_line(*command("lint", tmp_path / "nothing.tflite")[::2])
 
 
 def test_wrong_recording_fails(command, module_checkpoint, tmp_path):
@@ -324,7 +439,9 @@ BAD_OPTIONS = {
     "output under a file": (["-o", "TEXT.keras/out", "--model", MODEL], "TEXT.keras"),
     "no permission": (["-o", "/proc/out", "--model", MODEL], "/proc/out"),
     "name with a folder": (["-o", "OUT", "--name", "../x"], "../x"),
-    "negative tolerance": (["-o", "OUT", "--tolerance-float32", "-1"], "-1"),
+    "negative tolerance": (["-o", "OUT", "--tolerance", "float32=-1"], "float32=-1"),
+    "unknown tolerance": (["-o", "OUT", "--tolerance", "float64=1"], "dynamic_range"),
+    "tolerance without value": (["-o", "OUT", "--tolerance", "float32"], "NAME=VALUE"),
 }
 
 

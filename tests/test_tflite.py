@@ -337,6 +337,33 @@ def test_half_precision_inside_of_layers_and_operations(policy):
     assert difference(run(tflite, x=data((1, 4)))["y"], model(data((1, 4)))) < HALF[policy]
 
 
+def test_a_map_of_dtype_policies():
+    policies = keras.dtype_policies.DTypePolicyMap(default_policy="mixed_bfloat16")
+    x = keras.Input((4,), name="x")
+    layer = keras.layers.Dense(3, name="y", dtype=policies)
+    model = randomise(keras.Model(x, layer(x)))
+    assert layer.compute_dtype == "bfloat16"
+    actual = run(to_tflite(model), x=data((1, 4)))["y"]
+    kernel, bias = layer.get_weights()
+    assert difference(actual, data((1, 4)) @ kernel + bias) < FLOAT32
+
+
+def test_half_precision_written_in_the_code_of_a_layer():
+    class Fixed(Half):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = keras.layers.Dense(3, dtype="mixed_float16", name="inside")
+
+    model = keras.Sequential([keras.Input((4,)), Fixed()])
+    assert refused(model, "inside in mixed_float16").count("Received: ") == 1
+
+
+def test_a_model_quantized_by_keras():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="small")])
+    model.quantize("int8")
+    refused(model, "quantized by Keras.*small")
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16"], indirect=True)
 def test_half_precision_without_config(policy):
     model = WithoutConfig(3)
@@ -424,6 +451,12 @@ def test_operations_without_a_builtin():
     assert "layers that use them" in message
 
 
+def test_a_sequential_model_that_keras_could_not_trace():
+    lengths = keras.layers.Lambda(lambda text: tf.strings.length(text))
+    model = keras.Sequential([keras.Input((1,), dtype="string"), lengths])
+    refused(model, "give `input_shape`|cannot be called")
+
+
 def test_a_size_that_cannot_work():
     image = keras.Input((None, None, 3))
     x = keras.layers.MaxPooling2D(2)(keras.layers.MaxPooling2D(2)(image))
@@ -456,7 +489,9 @@ def test_other_back_ends():
 
 
 def test_the_terminal_stays_clean(capfd):
-    to_tflite(functional())
+    model = functional()
+    capfd.readouterr()
+    to_tflite(model)
     assert capfd.readouterr() == ("", "")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
@@ -465,7 +500,7 @@ def test_the_terminal_stays_clean(capfd):
 def test_other_output_is_passed_on(capfd):
     class Talking(keras.layers.Layer):
         def call(self, inputs):
-            print("to stderr", file=sys.stderr)
+            os.write(2, b"to stderr\n")
             print("to stdout")
             return inputs
 
@@ -477,6 +512,8 @@ def test_other_output_is_passed_on(capfd):
 
 def test_standard_error_is_back_after_an_error(capfd):
     x = keras.Input((4,))
-    refused(keras.Model(x, keras.ops.erfinv(x)), "Erfinv")
+    model = keras.Model(x, keras.ops.erfinv(x))
+    capfd.readouterr()
+    refused(model, "Erfinv")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"

@@ -1,5 +1,11 @@
-"""Subspace attention (ULSAM) for Keras 3."""
+"""Subspace attention (ULSAM) for Keras 3.
 
+Imports Keras; of this package only what needs nothing more than Keras and NumPy.
+"""
+
+from ulsam_keras import networks
+from ulsam_keras.attention import attention_maps, with_attention
 from ulsam_keras.layer import ULSAM, SubSpace
+from ulsam_keras.surgery import add_ulsam
 
-__all__ = ["ULSAM", "SubSpace"]
+__all__ = ["ULSAM", "SubSpace", "add_ulsam", "attention_maps", "networks", "with_attention"]

@@ -70,6 +70,9 @@ class ULSAM(keras.layers.Layer):
         `(N, H, W, C)` for `data_format="channels_last"`, `(N, C, H, W)` for `"channels_first"`. N,
         H and W may be unknown.
 
+    In a functional model the number of a layer's outputs is that of its first call; a layer that
+    was first called without the scores gives them through `ulsam_keras.attention_maps`.
+
     Output shape:
         As the input. With `return_attention_scores=True` a pair of that and of the attention after
         the softmax, `(N, H, W, g)` or `(N, g, H, W)`; every map of it sums to 1.

@@ -1,6 +1,6 @@
 """ULSAM in a model that one already has.
 
-Imports Keras (public names only), `ulsam_keras.layer`, `ulsam_keras.graph` and
+Imports Keras (public names only), NumPy, `ulsam_keras.layer`, `ulsam_keras.graph` and
 `ulsam_keras.splits`.
 """
 
@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import keras
+import numpy as np
 
 from ulsam_keras.graph import Graph, as_functional, is_graph, new_inputs, symbolic_tensors, trace
 from ulsam_keras.layer import ULSAM
@@ -399,9 +400,11 @@ def _copy_state(source: Any, copy: Any) -> None:
         return
     if not isinstance(source, keras.layers.Layer):
         return
-    copy.set_weights(source.get_weights())
+    # True copies: JAX would share the buffers, and training the one model delete the other's.
+    copy.set_weights([np.array(weight) for weight in source.get_weights()])
     # Normalization, and others perhaps, derive more from their weights when these are loaded.
     store: dict[str, Any] = {}
     source.save_own_variables(store)
     if store:
-        copy.load_own_variables(store)
+        own = {key: np.array(keras.ops.convert_to_numpy(value)) for key, value in store.items()}
+        copy.load_own_variables(own)

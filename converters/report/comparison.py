@@ -25,6 +25,9 @@ class Comparison:
         correct: Number of samples whose top-1 class is the label; `None` without labels.
         samples: Number of samples compared.
         milliseconds: Median time of one run on one sample; `None` if it was not timed.
+        adapter: What ran it, in the runtime's own words.
+        fully_accelerated: Whether every operator was on the GPU; `None` on the CPU.
+        arithmetic: The arithmetic that really ran; empty if it is not known.
         problem: Why it did not run, in one line; empty if it did.
     """
 
@@ -38,16 +41,56 @@ class Comparison:
     correct: int | None = None
     samples: int = 0
     milliseconds: float | None = None
+    adapter: str = ""
+    fully_accelerated: bool | None = None
+    arithmetic: str = ""
     problem: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether the outputs are as near as they should be."""
-        if self.problem or self.difference is None:
+        if self.problem or self.difference is None or self.fully_accelerated is False:
             return False
         # Written so that a NaN does not hold.
         near = self.difference <= self.limit
         return near and (self.agreement is None or self.agreement >= self.least_agreement)
+
+
+@dataclass(frozen=True)
+class AttentionComparison:
+    """The attention of one site beside Keras's.
+
+    Attributes:
+        subject: Precision of the file.
+        site: Name of the ULSAM layer.
+        kernels: What ran it.
+        limit: Largest relative error that holds.
+        relative_error: Largest absolute difference of any attention, relative to the largest
+            attention; `None` if it did not run. A dead map, all zeros, has 1.
+        correlation: Smallest correlation of one map with its reference.
+        row_sum_error: Largest distance from 1 of the sum over a map.
+        map_size: Height and width.
+        problem: Why it did not run; empty if it did.
+    """
+
+    subject: str
+    site: str
+    kernels: str
+    limit: float
+    relative_error: float | None = None
+    correlation: float | None = None
+    row_sum_error: float | None = None
+    map_size: tuple[int, int] | None = None
+    problem: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the attention is as near as it should be."""
+        return (
+            not self.problem
+            and self.relative_error is not None
+            and (self.relative_error <= self.limit)
+        )
 
 
 def measure(
@@ -61,7 +104,6 @@ def measure(
     least_agreement: float,
     real_inputs: bool,
     labels: np.ndarray | None = None,
-    milliseconds: float | None = None,
 ) -> Comparison:
     """Compares outputs with those expected, by output name.
 
@@ -75,7 +117,6 @@ def measure(
         least_agreement: Smallest share of equal top-1 classes that holds.
         real_inputs: Whether the inputs were recorded ones; the classes of noise say nothing.
         labels: True classes, `(N,)`.
-        milliseconds: Median time of one run.
     """
     differences = compare(dict(outputs), dict(expected))
     first = next(iter(expected))
@@ -92,5 +133,4 @@ def measure(
         least_agreement=least_agreement,
         correct=None if top1 is None or labels is None else int((top1 == labels).sum()),
         samples=len(theirs),
-        milliseconds=milliseconds,
     )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from converters.report.comparison import Comparison
+from converters.report.comparison import AttentionComparison, Comparison
 
 _VERSIONS = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
 
@@ -52,6 +52,8 @@ class Report:
         ledger: Where every key went and every weight came from.
         files: The `.tflite` files.
         comparisons: What was compared, with limits.
+        attention: The attention of each site, likewise.
+        gpu: Name of the GPU adapter; `None` if no Vulkan driver was found.
         recorded_correct: How many samples the recorded outputs classify right; `None` without.
         real_inputs: Whether the inputs were a recording's rather than noise.
         seconds: Time of each stage.
@@ -66,6 +68,8 @@ class Report:
     ledger: dict[str, Any]
     files: list[File]
     comparisons: list[Comparison]
+    attention: list[AttentionComparison]
+    gpu: str | None
     recorded_correct: int | None
     real_inputs: bool
     seconds: dict[str, float]
@@ -74,7 +78,7 @@ class Report:
     @property
     def holds(self) -> bool:
         """Whether every comparison holds."""
-        return all(comparison.holds for comparison in self.comparisons)
+        return all(c.holds for c in self.comparisons) and all(c.holds for c in self.attention)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON takes it; numbers that are not finite are given as words."""
@@ -85,6 +89,8 @@ class Report:
         }
         for entry, comparison in zip(document["comparisons"], self.comparisons, strict=True):
             entry["holds"] = comparison.holds
+        for entry, site in zip(document["attention"], self.attention, strict=True):
+            entry["holds"] = site.holds
         return _finite(document)
 
 

@@ -1,25 +1,23 @@
 """The report as tables for a terminal. Imports rich."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from converters.report.comparison import Comparison
+from converters.report.comparison import AttentionComparison, Comparison
 from converters.report.document import Report
 
-_LABEL = {"pytorch": "PyTorch", "keras": "Keras"}
+_LABEL = {"pytorch": "PyTorch", "keras": "Keras", "dynamic_range": "dyn_range"}
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints what was converted, the files, the accuracies and the comparisons."""
+    """Prints what was converted, the files, the accuracies, the comparisons and the verdict."""
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.input_shapes.items())
     console.print(f"[bold]{report.checkpoint}[/]: {report.architecture}", highlight=False)
-    keys = len(report.ledger["sources"])
-    console.print(
-        f"{report.parameters:,} weights from {keys} keys; input {shapes}", highlight=False
-    )
+    weights = f"{report.parameters:,} weights from {len(report.ledger['sources'])} keys"
+    console.print(f"{weights}; input {shapes}", highlight=False)
     for line in report.warnings:
         console.print(f"[yellow]warning:[/] {line}", highlight=False)
     files = Table(title="Files", title_justify="left", box=SIMPLE_HEAD)
@@ -29,17 +27,20 @@ def print_report(report: Report, console: Console) -> None:
     for file in report.files:
         files.add_row(file.name, f"{file.size / 1024:,.1f}", str(file.operators))
     console.print(files)
-    print_comparisons(report.comparisons, console, report.real_inputs, report.recorded_correct)
+    _print_accuracy(report.comparisons, console, report.recorded_correct)
+    print_comparisons(report.comparisons, console, report.real_inputs)
+    if report.attention:
+        _print_attention(report.attention, console)
+    print_gpu(report.gpu, console)
+    print_verdict([*report.comparisons, *report.attention], console)
 
 
 def print_comparisons(
     comparisons: Sequence[Comparison],
     console: Console,
     real_inputs: bool,
-    recorded_correct: int | None = None,
 ) -> None:
-    """Prints the accuracies, if known, one row per comparison, and last whether all hold."""
-    _print_accuracy(comparisons, console, recorded_correct)
+    """Prints one row per comparison."""
     classified = any(c.agreement is not None for c in comparisons)
     table = Table(
         title=f"Differences on {'recorded' if real_inputs else 'random'} inputs, relative to the "
@@ -58,23 +59,74 @@ def print_comparisons(
         table.add_row(
             _LABEL.get(c.subject, c.subject),
             _LABEL.get(c.reference, c.reference),
-            c.kernels.removesuffix(" kernels"),
+            c.kernels,
             str(c.samples),
             "–" if c.difference is None else f"{c.difference:.1e}",
             f"{c.limit:.0e}",
             *([f"{c.agreement:.1%}" if c.agreement is not None else ""] if classified else []),
             "" if c.milliseconds is None else f"{c.milliseconds:.2f}",
-            "[green]holds[/]" if c.holds else "[bold red]FAILS[/]",
+            _verdict(c.holds),
         )
     console.print(table)
-    for c in comparisons:
-        if c.problem:
-            console.print(f"[red]{c.subject}, {c.kernels}:[/] {c.problem}", highlight=False)
+
+
+def print_gpu(adapter: str | None, console: Console) -> None:
+    """Prints which GPU ran, or that none did."""
+    text = adapter or "not run: no Vulkan driver (`ulsam-keras doctor` says how to get one)"
+    console.print(f"GPU: {text}", highlight=False)
+
+
+def print_verdict(
+    comparisons: Sequence[Comparison | AttentionComparison], console: Console
+) -> None:
+    """Prints what did not run, and why, and whether all hold."""
+    problems = [f"{c.subject} on {c.kernels}: {c.problem}" for c in comparisons if c.problem]
+    for line in dict.fromkeys(problems):
+        console.print(line, style="red", highlight=False, markup=False)
     failed = sum(not c.holds for c in comparisons)
     if failed:
         console.print(f"[bold red]{failed} of {len(comparisons)} comparisons fail.[/]")
     else:
         console.print(f"[green]All {len(comparisons)} comparisons hold.[/]")
+
+
+def _print_attention(attention: Sequence[AttentionComparison], console: Console) -> None:
+    """One row per file and target: the worst site of each."""
+    table = Table(
+        title="Attention of every site against Keras, the worst of each",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in ("model", "run by"):
+        table.add_column(column, no_wrap=True)
+    for column in ("sites", "error", "limit", "correlation", "sum - 1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    groups: dict[tuple[str, str], list[AttentionComparison]] = {}
+    for c in attention:
+        groups.setdefault((c.subject, c.kernels), []).append(c)
+    for (subject, kernels), sites in groups.items():
+        table.add_row(
+            _LABEL.get(subject, subject),
+            kernels,
+            str(len(sites)),
+            _worst([c.relative_error for c in sites], max, ".1e"),
+            f"{sites[0].limit:.0e}",
+            _worst([c.correlation for c in sites], min, ".5f"),
+            _worst([c.row_sum_error for c in sites], max, ".0e"),
+            _verdict(all(c.holds for c in sites)),
+        )
+    console.print(table)
+
+
+def _worst(values: Sequence[float | None], pick: Callable[..., float], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return format(pick(known), form) if known else "–"
+
+
+def _verdict(holds: bool) -> str:
+    return "[green]holds[/]" if holds else "[bold red]FAILS[/]"
 
 
 def _print_accuracy(

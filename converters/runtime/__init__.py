@@ -11,7 +11,7 @@ from converters.runtime.difference import (
     compare,
     compare_attention,
 )
-from converters.runtime.probe import vulkan_adapter
+from converters.runtime.probe import half_precision, vulkan_adapter
 from converters.runtime.result import RunResult
 from converters.runtime.runner import run
 
@@ -21,6 +21,7 @@ __all__ = [
     "RunResult",
     "compare",
     "compare_attention",
+    "half_precision",
     "run",
     "vulkan_adapter",
 ]

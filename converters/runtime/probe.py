@@ -41,6 +41,33 @@ def doubling_model() -> bytes:
     return bytes(builder.Output())
 
 
+def half_precision(env: Mapping[str, str | None] | None = None) -> bool:
+    """Whether the GPU of this machine computes in float16 when it is asked to.
+
+    Args:
+        env: Environment variables for the probe, as in `run`. Defaults to `None`.
+
+    Returns:
+        `False` also where there is no adapter.
+
+    Raises:
+        ImportError: If ai-edge-litert is not installed.
+    """
+    from converters.runtime.runner import run
+
+    zeros = np.zeros(_SHAPE, "float32")
+    result = run(
+        doubling_model(),
+        zeros,
+        accelerator="gpu",
+        arithmetic="float16",
+        timeout=60,
+        repeats=0,
+        env=env,
+    )
+    return result.arithmetic == "float16"
+
+
 def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:
     """The name of the adapter that a GPU run uses on this machine, `None` if there is none.
 

@@ -83,9 +83,8 @@ class Graph:
         operators: Its operators, in the order of execution.
         inputs: The tensors that it is fed.
         outputs: The tensors that it gives back.
-        input_names: The names of the inputs in its signature, in the signature's order; empty
-            if it has none.
-        output_names: Likewise for the outputs.
+        named_inputs: The inputs by their names in its signature; empty if it has none.
+        named_outputs: Likewise for the outputs.
     """
 
     name: str
@@ -93,8 +92,8 @@ class Graph:
     operators: tuple[Operator, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    input_names: tuple[str, ...]
-    output_names: tuple[str, ...]
+    named_inputs: dict[str, Tensor]
+    named_outputs: dict[str, Tensor]
 
 
 def read_graphs(tflite: bytes | str | os.PathLike[str]) -> tuple[Graph, ...]:
@@ -148,7 +147,6 @@ def _content(tflite: Any) -> tuple[bytes, str]:
 
 def _graph(model: Any, index: int) -> Graph:
     subgraph = model.subgraphs[index]
-    signatures = [s for s in _list(model.signatureDefs) if s.subgraphIndex == index]
     tensors = tuple(
         _tensor(index, tensor, model.buffers) for index, tensor in enumerate(subgraph.tensors)
     )
@@ -156,14 +154,20 @@ def _graph(model: Any, index: int) -> Graph:
         _operator(index, operator, model.operatorCodes, tensors)
         for index, operator in enumerate(_list(subgraph.operators))
     )
+    signatures = [s for s in _list(model.signatureDefs) if s.subgraphIndex == index]
+
+    def named(ends: str) -> dict[str, Tensor]:
+        maps = _list(getattr(signatures[0], ends)) if signatures else ()
+        return {_text(end.name): _at(tensors, end.tensorIndex) for end in maps}
+
     return Graph(
         name=_text(subgraph.name),
         tensors=tensors,
         operators=operators,
         inputs=tuple(_at(tensors, i) for i in _list(subgraph.inputs)),
         outputs=tuple(_at(tensors, i) for i in _list(subgraph.outputs)),
-        input_names=tuple(_text(end.name) for s in signatures[:1] for end in _list(s.inputs)),
-        output_names=tuple(_text(end.name) for s in signatures[:1] for end in _list(s.outputs)),
+        named_inputs=named("inputs"),
+        named_outputs=named("outputs"),
     )
 
 

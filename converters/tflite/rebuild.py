@@ -61,9 +61,7 @@ def float32_model(model: Any, input_shapes: Any) -> Any:
             f"Model {model.name!r} was quantized by Keras; give the float model that it was made "
             f"from. Received: quantized layers {quantized[:5]}"
         )
-    if not any(
-        {layer.compute_dtype, layer.variable_dtype} & _OTHER_FLOATS for layer in layers_of(model)
-    ) and not any(keras_dtype(w) in _OTHER_FLOATS for w in model.weights):
+    if not _other_floats(model):
         return model
     try:
         copy = _rebuilt(model, input_shapes)
@@ -75,6 +73,13 @@ def float32_model(model: Any, input_shapes: Any) -> Any:
             "keras.config.set_dtype_policy('float32'), load its weights and convert that. "
             f"Received: {type(error).__name__}: {first_line(error)}"
         ) from error
+    fixed = _other_floats(copy)
+    if fixed:
+        found = ", ".join(f"{layer.name} in {layer.dtype_policy.name}" for layer in fixed)
+        raise ValueError(
+            f"Model {model.name!r} has layers whose dtype is written in their code, not in their "
+            f"config; make them take it from `dtype`. Received: {found}"
+        )
     return copy
 
 
@@ -89,6 +94,23 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _other_floats(model: Any) -> list[Any]:
+    """The layers that do not compute in float32, or do not hold their weights in it."""
+    import keras
+
+    def computes(layer: Any) -> bool:
+        # Inputs and models made of a graph of layers carry a policy that nothing is done in.
+        graph = isinstance(layer, keras.Model) and getattr(layer, "inputs", None)
+        return not graph and not isinstance(layer, keras.layers.InputLayer)
+
+    return [
+        layer
+        for layer in filter(computes, layers_of(model))
+        if {layer.compute_dtype, layer.variable_dtype} & _OTHER_FLOATS
+        or any(keras_dtype(weight) in _OTHER_FLOATS for weight in layer.weights)
+    ]
 
 
 def _quantized(layer: Any) -> bool:
@@ -126,7 +148,7 @@ def _in_float32(config: Any) -> Any:
             key: "float32"
             if isinstance(value, str)
             and value in _OTHER_POLICIES
-            and (key.endswith("dtype") or key in ("dtype_policy", "default_policy"))
+            and (key.endswith("dtype") or key == "default_policy")
             else _in_float32(value)
             for key, value in _float32_policy(config).items()
         }

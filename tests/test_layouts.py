@@ -1,0 +1,481 @@
+"""Networks recognised by names and shapes alone: what is read off them, and what is refused."""
+
+import subprocess
+import sys
+from collections import namedtuple
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch_networks import V1_BLOCKS, V2_TABLE, MarvisV1, TonylinsV2, TorchvisionV2
+from torch_reference import SubSpace
+
+from converters.pytorch.layouts import LAYOUTS, recognise
+from ulsam_keras.networks import mobilenet_v1, mobilenet_v2
+
+V2_STRIDES = [s if r == 0 else 1 for _, _, n, s in V2_TABLE for r in range(n)]
+V1_STRIDES = [stride for _, stride in V1_BLOCKS]
+
+
+def older_tonylins(*args, **options):
+    return TonylinsV2(*args, **options, expand_first=True)
+
+
+BUILDERS = [TorchvisionV2, TonylinsV2, older_tonylins, MarvisV1]
+STRIDES = dict.fromkeys(BUILDERS, V2_STRIDES) | {MarvisV1: V1_STRIDES}
+
+
+def state_of(build, *args, **options):
+    """Names and shapes of a network; there are no values."""
+    with torch.device("meta"):
+        return dict(build(*args, **options).state_dict())
+
+
+def empty(*shape):
+    return torch.empty(shape, device="meta")
+
+
+def widths_of(build, alpha):
+    """Output channels of the stem and the blocks."""
+    with torch.device("meta"):
+        network = build(alpha, 1)
+    if build is MarvisV1:
+        convolutions = [network.model[0][0], *(network.model[i][3] for i in range(1, 14))]
+        return [convolution.out_channels for convolution in convolutions]
+    return network.widths[:-1]
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "description"),
+    [
+        (
+            TorchvisionV2,
+            (1.0, 1000, {}, {12: 4, 13: 4, 15: 4, 16: 4}),
+            "torchvision MobileNetV2, alpha≈1.0, 1000 classes, "
+            "ULSAM (g=4) instead of blocks 12, 13, 15, 16",
+        ),
+        (TonylinsV2, (1.4, 7), "tonylins MobileNetV2, alpha≈1.4, 7 classes"),
+        (
+            older_tonylins,
+            (0.35, 10, {14: 8}, {12: 4, 13: 2}),
+            "tonylins MobileNetV2, alpha≈0.35, 10 classes, "
+            "ULSAM after block 14 (g=8) and instead of blocks 12 (g=4), 13 (g=2)",
+        ),
+        (
+            MarvisV1,
+            (0.75, 2, {13: 1}),
+            "marvis MobileNetV1, alpha≈0.75, 2 classes, ULSAM (g=1) after block 13",
+        ),
+    ],
+)
+def test_description(build, arguments, description):
+    assert recognise(state_of(build, *arguments)).description == description
+
+
+def test_names_and_shapes_as_list_tensors_gives_them():
+    info = namedtuple("info", "name shape")
+    state = state_of(TorchvisionV2, 0.35, 10, {3: 4})
+    found = recognise([info(name, tuple(t.shape)) for name, t in state.items()])
+    assert found.description == recognise(state).description
+    assert found.name_map["block_4_expand_bn"] == "features.5.conv.0.1"
+    assert found.name_map["block_3_ulsam"] == "features.4"
+
+
+def test_nothing_heavy_is_imported():
+    script = (
+        "import sys; from converters.pytorch.layouts import recognise; recognise({}); "
+        "print({'tensorflow', 'keras', 'torch', 'ulsam_keras', 'rich'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout == "set()\n", result.stderr
+
+
+@st.composite
+def networks(draw):
+    """A builder, a width multiplier, and sites that PyTorch's network and ours can both have."""
+    build = draw(st.sampled_from(BUILDERS))
+    alpha = draw(st.sampled_from([0.1, 0.25, 0.35, 0.5, 0.6, 0.75, 1.0, 1.3, 1.4]))
+    widths, strides = widths_of(build, alpha), STRIDES[build]
+    after, instead_of = {}, {}
+    places = st.lists(st.sampled_from(["none"] * 3 + ["after", "instead"]), min_size=17)
+    for number, (stride, place) in enumerate(zip(strides, draw(places), strict=False), 1):
+        channels = widths[number]
+        splits = draw(st.sampled_from([g for g in (1, 2, 3, 4, 5, 8, 16) if channels % g == 0]))
+        keeps_shape = stride == 1 and widths[number - 1] == channels
+        if place == "after":
+            after[number] = splits
+        elif place == "instead" and keeps_shape:
+            instead_of[number] = splits
+    return build, alpha, after, instead_of
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks())
+def test_any_network_is_read_as_it_was_built(network):
+    build, alpha, after, instead_of = network
+    state = state_of(build, alpha, 5, after, instead_of)
+    sites = ",".join([f"after:{n}" for n in after] + [f"instead:{n}" for n in instead_of])
+    try:
+        found = recognise(state)
+        # Equally the built network, if not by the same block numbers.
+        assert {*sites.split(",")} in [{*s.split(",")} for s in (found.reading.sites, *found.same)]
+        strides = [s for n, s in enumerate(STRIDES[build], 1) if n not in instead_of]
+        assert found.reading.network(found.layout.family) == tuple(strides)
+    except ValueError as error:
+        assert "can be read as" in str(error) and "--sites" in str(error)
+        # Only where widths do not tell the stages apart.
+        assert len(set(widths_of(build, alpha)[1:])) < len(LAYOUTS[0].family.stages)
+        assert build is not MarvisV1
+    found = recognise(state, sites=sites or None)
+    assert (found.ulsam_after, found.ulsam_instead_of) == (after, instead_of)
+    assert (found.classes, found.widths[1:18]) == (5, tuple(widths_of(build, alpha)[1:]))
+    modules = {key.rpartition(".")[0] for key in state}
+    assert {m for m in found.name_map.values() if m in modules} | {
+        m for m in modules if "subspaces" in m
+    } == modules
+
+
+def test_the_tables_are_those_of_the_networks():
+    for layout in LAYOUTS:
+        ours = {"MobileNetV1": mobilenet_v1, "MobileNetV2": mobilenet_v2}[layout.family.name]
+        assert layout.family.strides == tuple(stride for _, stride in ours.BLOCKS)
+        widths = [width for width, count, _ in layout.family.stages for _ in range(count)]
+        assert widths == [width for width, _ in ours.BLOCKS]
+
+
+def test_lone_subspace_is_one_split():
+    state = state_of(TorchvisionV2, 0.35, 10, {}, {12: 1})
+    state = {key.replace("subspaces.0.", ""): value for key, value in state.items()}
+    assert "features.12.conv_dws.weight" in state
+    found = recognise(state)
+    assert found.ulsam_instead_of == {12: 1}
+    assert found.name_map["block_12_ulsam"] == "features.12"
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_without_classifier(build):
+    state = state_of(build, 0.35, 10, {3: 4})
+    state = {k: v for k, v in state.items() if not k.startswith(("classifier", "fc"))}
+    found = recognise(state)
+    assert found.classes is None and "no classifier" in found.description
+    body = {key.partition(".")[2]: value for key, value in state.items()}
+    alone = recognise(body)
+    assert alone.description == found.description
+    assert alone.name_map["stem_conv"] == "0.0"
+
+
+def test_older_tonylins_classifier_and_lone_linear_of_torchvision():
+    for build, old, new in [
+        (TonylinsV2, "classifier.", "classifier.1."),
+        (TorchvisionV2, "classifier.1.", "classifier."),
+    ]:
+        state = {k.replace(old, new): v for k, v in state_of(build, 0.35, 10).items()}
+        found = recognise(state)
+        assert found.classes == 10
+        assert found.name_map["classifier"] == new[:-1]
+
+
+def test_a_network_under_a_prefix():
+    state = {f"net.{k}": v for k, v in state_of(TorchvisionV2, 0.35, 10).items()}
+    assert recognise(state).prefix == "net"
+    both = state | {"head.weight": empty(3, 10)}
+    with pytest.raises(ValueError, match="--prefix net.*'head'"):
+        recognise(both)
+    assert recognise(both, prefix="net.").prefix == "net"
+    two = state | {f"teacher.{k}": v for k, v in state_of(TonylinsV2, 0.35, 10).items()}
+    with pytest.raises(ValueError, match="'net.features'.*'teacher.features'"):
+        recognise(two)
+    assert recognise(two, prefix="teacher").layout.name == "tonylins"
+    assert recognise(two, prefix="student") is None
+
+
+# What two readings fit
+
+
+def test_readings_of_one_network_are_not_asked_for():
+    state = state_of(TorchvisionV2, 1.0, 10, {10: 4}, {8: 2})
+    found = recognise(state)
+    assert (found.reading.sites, found.same) == ("after:10,instead:8", ("after:7,instead:10",))
+    other = recognise(state, sites="after:7,instead:10")
+    assert (other.ulsam_after, other.ulsam_instead_of, other.same) == ({7: 2}, {10: 4}, ())
+    assert sorted(found.name_map.values()) == sorted(other.name_map.values())
+
+
+def test_readings_of_two_networks_are():
+    # At this width blocks 1 to 6 all have 8 channels: block 3 or 5 may be gone, and the strides of
+    # those between depend on it.
+    state = state_of(TorchvisionV2, 0.1, 10, {5: 4}, {3: 4})
+    with pytest.raises(ValueError) as caught:
+        recognise(state)
+    message = str(caught.value)
+    assert "after:5,instead:3" in message and "after:2,instead:5" in message
+    first = recognise(state, sites="after:5,instead:3")
+    second = recognise(state, sites="instead:5, after:2")
+    assert first.ulsam_instead_of == {3: 4} and second.ulsam_instead_of == {5: 4}
+    family = first.layout.family
+    assert first.reading.network(family) != second.reading.network(family)
+
+
+@pytest.mark.parametrize(
+    ("sites", "words"),
+    [
+        ("after:9", "must be one of the readings of the checkpoint: after:5,instead:3"),
+        ("instead:12", "after:2,instead:5"),
+        ("after", "after:3,instead:12"),
+        ("after:3;instead:12", "--sites is a list"),
+        ("", "must be one of"),
+    ],
+)
+def test_sites_that_are_no_reading(sites, words):
+    state = state_of(TorchvisionV2, 0.1, 10, {5: 4}, {3: 4})
+    with pytest.raises(ValueError, match=words) as caught:
+        recognise(state, sites=sites)
+    assert str(caught.value).endswith(f"Received: --sites {sites}")
+
+
+# What is refused
+
+
+def moved(state, body, change):
+    """The state with the numbered modules of the body renumbered; None leaves one out."""
+    result = {}
+    for key, value in state.items():
+        if key.startswith(f"{body}."):
+            _, index, rest = key.split(".", 2)
+            for to in change(int(index)):
+                result[f"{body}.{to}.{rest}"] = value
+        else:
+            result[key] = value
+    return result
+
+
+def without(state, index, body="features"):
+    return moved(state, body, lambda i: [] if i == index else [i - (i > index)])
+
+
+def twice(state, index, body="features"):
+    return moved(state, body, lambda i: [i, i + 1] if i == index else [i + (i > index)])
+
+
+def cut(state, *starts):
+    return {key: value for key, value in state.items() if not key.startswith(starts)}
+
+
+def joined(front, back, index):
+    """The modules before the index of one network, the others and the classifier of another."""
+
+    def number(key):
+        parts = key.split(".")
+        return int(parts[1]) if parts[0] in ("features", "model") else 99
+
+    early = {k: v for k, v in front.items() if number(k) < index}
+    return early | {k: v for k, v in back.items() if number(k) >= index}
+
+
+def split_unevenly(state, path, widths):
+    """A ULSAM whose subspaces have these channels in place of its own."""
+    state = cut(state, f"{path}.")
+    for index, width in enumerate(widths):
+        for name, tensor in SubSpace(width).state_dict().items():
+            state[f"{path}.subspaces.{index}.{name}"] = tensor
+    return state
+
+
+def unexpanded(path, channels):
+    """A bottleneck of the torchvision layout as block 1 is."""
+    convolutions = {"conv.0.0": (channels, 1, 3, 3), "conv.1": (channels, channels, 1, 1)}
+    state = {f"{path}.{name}.weight": empty(*shape) for name, shape in convolutions.items()}
+    norms = (f"{path}.conv.0.1", f"{path}.conv.2")
+    return state | {f"{norm}.weight": empty(channels) for norm in norms}
+
+
+@cache
+def refusals():
+    """{what is wrong: (state, words of the error)}"""
+    v2, v1 = state_of(TorchvisionV2, 0.75, 10), state_of(MarvisV1, 0.5, 10)
+    tony = state_of(TonylinsV2, 0.75, 10)
+    ulsam = state_of(TorchvisionV2, 0.75, 10, {14: 4}, {12: 4})
+    v2_like, v1_like = "looks like a torchvision MobileNetV2", "looks like a marvis MobileNetV1"
+    return {
+        "missing block": (
+            cut(v2, "features.9."),
+            (v2_like, "'features.9'", "block is missing"),
+        ),
+        "missing block, renumbered": (
+            without(v2, 9),
+            ("16 blocks", "stage of 48 channels, 'features.7' to 'features.9'", "missing"),
+        ),
+        "missing first block of a stage": (
+            without(v2, 14),
+            ("'features.14' a module that takes 120 channels", "'features.13' gives 72", "missing"),
+        ),
+        "missing block, ULSAM elsewhere": (
+            without(ulsam, 9),
+            ("stage of 48 channels", "3 blocks for blocks 7 to 10", "missing"),
+        ),
+        "missing block of V1": (
+            without(v1, 9, "model"),
+            (v1_like, "12 blocks", "stage of 256 channels", "5 blocks", "missing"),
+        ),
+        "extra block": (
+            twice(v2, 9),
+            ("18 blocks", "too many in the stage of 48 channels", "5 blocks"),
+        ),
+        "extra block of V1": (
+            twice(v1, 9, "model"),
+            ("14 blocks", "too many in the stage of 256 channels", "7 blocks"),
+        ),
+        "extra block, ULSAM elsewhere": (
+            twice(ulsam, 9),
+            ("too many in the stage of 48 channels", "5 blocks for blocks 7 to 10"),
+        ),
+        "missing head": (cut(v2, "features.18."), ("no head convolution", "'features.17'")),
+        "missing stem": (cut(v2, "features.0."), ("'features.0'", "missing")),
+        "missing module of a block": (
+            cut(v2, "features.5.conv.1.0"),
+            ("'features.5' no block", "lacks 'features.5.conv.1.0'"),
+        ),
+        "foreign module in a block": (
+            v2 | {"features.5.se.weight": empty(8, 8)},
+            ("'features.5' no block", "'features.5.se' besides"),
+        ),
+        "block without expansion": (
+            cut(v2, "features.3.") | unexpanded("features.3", 24),
+            ("17 blocks", "'features.3' has no expansion"),
+        ),
+        "mixed layouts": (
+            joined(v2, tony, 9),
+            ("torchvision MobileNetV2 at 'features.1'", "tonylins MobileNetV2 at 'features.9'"),
+        ),
+        "mixed families": (
+            joined(v2, v1, 9) | cut(v2, *(f"features.{i}." for i in range(9))),
+            ("'features'", "'model'", "parts of two checkpoints"),
+        ),
+        "blocks of two widths": (
+            joined(v2, state_of(TorchvisionV2, 1.0, 10), 9),
+            ("'features.9'", "takes 64 channels", "'features.8' gives 48", "different checkpoints"),
+        ),
+        "g does not divide": (
+            split_unevenly(ulsam, "features.12", [14] * 5),
+            ("'features.12' of 5 subspaces of 14 channels, 70", "5 subspaces do not divide 72"),
+        ),
+        "unequal subspaces": (
+            split_unevenly(ulsam, "features.12", [15, 15, 15, 15, 12]),
+            ("'features.12' whose subspaces have unequal channels", "5, must divide", "72"),
+        ),
+        "ULSAM of another site": (
+            split_unevenly(ulsam, "features.12", [30] * 4),
+            ("'features.12' of 4 subspaces of 30 channels", "another site"),
+        ),
+        "missing subspace": (
+            cut(ulsam, "features.12.subspaces.2."),
+            ("'features.12' with a subspace missing", "subspaces.2.conv_dws.weight"),
+        ),
+        "ULSAM after the stem": (
+            split_unevenly(twice(v2, 0), "features.1", [6] * 4),
+            ("17 blocks and 1 ULSAM", "'features.1' is a ULSAM after the stem"),
+        ),
+        "two ULSAM after a block": (
+            split_unevenly(twice(ulsam, 15), "features.16", [30] * 4),
+            ("16 blocks and 3 ULSAM", "neither after nor in place"),
+        ),
+        "ULSAM after the head": (
+            v2 | split_unevenly({}, "features.19", [320] * 4),
+            ("'features.19'", "ULSAM where its head should be"),
+        ),
+        "ULSAM inside a block's module": (
+            v2 | split_unevenly({}, "features.9.ulsam", [12] * 4),
+            ("'features.9'", "no module of the body of its own"),
+        ),
+        "classifier of other features": (
+            v2 | {"classifier.1.weight": empty(10, 1000)},
+            ("(classes, 1280)", "'classifier.1.weight' (10, 1000)"),
+        ),
+        "classifier that disagrees with its bias": (
+            v2 | {"classifier.1.bias": empty(12)},
+            ("10 classes", "'classifier.1.bias' (12,)"),
+        ),
+        "classifier without bias": (
+            cut(v2, "classifier.1.bias"),
+            ("10 classes", "no key 'classifier.1.bias'"),
+        ),
+        "classifier of two layers": (
+            v2 | {"classifier.4.weight": empty(5, 10), "classifier.4.bias": empty(5)},
+            ("'classifier.1', 'classifier.4'", "one classifier"),
+        ),
+        "another head": (v1 | {"aux.weight": empty(1)}, (v1_like, "'fc', 'aux'")),
+        "5x5 kernel": (
+            v2 | {"features.5.conv.1.0.weight": empty(144, 1, 5, 5)},
+            ("'features.5.conv.1.0.weight' (144, 1, 5, 5)", "(C, 1, 3, 3)"),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", refusals())
+def test_refused(name):
+    state, words = refusals()[name]
+    with pytest.raises(ValueError) as caught:
+        recognise(state)
+    message = str(caught.value)
+    assert "\n" not in message and "Received: " in message and "--model" in message
+    assert all(word in message for word in words), message
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_damaged_checkpoints_are_refused_or_read(data):
+    """Whatever is lost, moved or of another shape, there is an answer or a ValueError."""
+    build = data.draw(st.sampled_from(BUILDERS))
+    state = dict(small(build))
+    keys = sorted(state)
+    for _ in range(data.draw(st.integers(1, 4))):
+        key = data.draw(st.sampled_from(keys))
+        change = data.draw(st.sampled_from(["lost", "module lost", "scalar", "empty", "far"]))
+        tensor = state.pop(key, empty(3, 1, 3, 3))
+        if change == "module lost":
+            state = cut(state, key.rpartition(".")[0])
+        elif change == "scalar":
+            state[key] = empty()
+        elif change == "empty":
+            state[key] = empty(0, *tensor.shape[1:])
+        elif change == "far":
+            body, _, rest = key.partition(".")
+            number = data.draw(st.sampled_from(["19", "9999", "9" * 5000, "٣"]))
+            state[f"{body}.{number}.{rest.partition('.')[2]}"] = tensor
+    try:
+        found = recognise(state)
+        assert found is None or found.description
+    except ValueError as error:
+        assert "Received: " in str(error) and "\n" not in str(error)
+
+
+@cache
+def small(build):
+    return state_of(build, 0.25, 5, {2: 4}, {9: 4})
+
+
+def conv_net(*names):
+    return {f"{name}.weight": empty(8, 8, 3, 3) for name in names}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        conv_net("conv1", "layer1.0.conv1", "layer1.0.conv2", "layer1.0.downsample.0"),
+        conv_net(*(f"features.{i}" for i in (0, 2, 5, 7))) | {"classifier.0.weight": empty(9, 9)},
+        conv_net(*(f"features.{i}.block.{j}.0" for i in range(1, 16) for j in range(3))),
+        conv_net(*(f"model.{i}.{j}" for i in range(5) for j in (0, 1, 3, 4))),
+        dict(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).state_dict()),
+        dict(SubSpace(8).state_dict()),
+    ],
+    ids=["none", "ResNet", "VGG", "MobileNetV3", "double convolutions", "plain", "SubSpace"],
+)
+def test_other_networks_are_not_recognised(state):
+    assert recognise(state) is None
