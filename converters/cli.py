@@ -24,7 +24,7 @@ LIMITS = {
     "dynamic_range": "5e-2",
     "gpu_float16": "2e-2",
     "attention_float32": "1e-3",
-    "attention_float16": "2e-2",
+    "attention_float16": "5e-2",
     "attention_dynamic_range": "2e-1",
     "attention_gpu_float16": "1e-1",
     "top1": "0.99",
@@ -150,6 +150,12 @@ class Limits(click.ParamType):
     help="The architecture, where the keys do not tell it. The function may be in a file, "
     "model.py:build; it takes no arguments and returns a keras.Model.",
 )
+@click.option(
+    "--sites",
+    metavar="SITES",
+    help="Blocks that the ULSAM modules of a recognised network are after and in place of, where "
+    "the keys leave that open: after:3,instead:12.",
+)
 @click.option("--entry", help="State dict to take from a checkpoint that holds several.")
 @click.option("--prefix", default="", help="Module within the checkpoint, d0_ulsam for example.")
 @click.option(
@@ -177,6 +183,7 @@ def convert(
     input_size: tuple[int, int] | None,
     reference: str | None,
     model: str | None,
+    sites: str | None,
     entry: str | None,
     prefix: str,
     name_map: str | None,
@@ -206,6 +213,7 @@ def convert(
         input_size=input_size,
         reference=reference,
         model=model,
+        sites=sites,
         prefix=prefix,
         entry=entry,
         name_map=None if name_map is None else _name_map(name_map),
@@ -231,13 +239,20 @@ def convert(
 @click.option("--entry", help="State dict to list of a checkpoint that holds several.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
-    """List the tensors and the ULSAM modules of a CHECKPOINT without reading the tensors."""
+    """List the tensors of a CHECKPOINT, without reading them, and what network they are of."""
     from converters.checkpoint import list_tensors
     from converters.pytorch import find_ulsam
+    from converters.pytorch.layouts import recognise
 
     with _warnings_as_lines():
         tensors = list_tensors(checkpoint, entry=entry)
     sites = find_ulsam(tensors)
+    try:
+        found = recognise(tensors)
+        network = found.description if found else None
+    except ValueError as error:
+        # What does not fit is what the reader of the list wants to know.
+        network = " ".join(str(error).split())
     total = sum(_size(t.shape) for t in tensors)
     if as_json:
         document = {
@@ -249,6 +264,7 @@ def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
                 for s in sites
             ],
             "values": total,
+            "network": network,
         }
         click.echo(json.dumps(document, indent=1))
         return 0
@@ -261,6 +277,8 @@ def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
         click.echo(f"ULSAM at {place}: {s.channels} channels, {s.num_splits} splits")
     if not sites:
         click.echo("no ULSAM module")
+    if network:
+        click.echo(f"network: {network}")
     return 0
 
 

@@ -168,10 +168,17 @@ def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Archite
     from converters.pytorch import port_weights
 
     architecture = resolve(
-        state, source=request.model, input_size=request.input_size, prefix=request.prefix
+        state,
+        source=request.model,
+        input_size=request.input_size,
+        prefix=request.prefix,
+        sites=request.sites,
     )
     ledger = port_weights(
-        state, architecture.target, prefix=architecture.prefix, name_map=request.name_map
+        state,
+        architecture.target,
+        prefix=architecture.prefix,
+        name_map=request.name_map or architecture.name_map,
     )
     return architecture, ledger
 

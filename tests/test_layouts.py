@@ -38,6 +38,7 @@ def empty(*shape):
     return torch.empty(shape, device="meta")
 
 
+@cache
 def widths_of(build, alpha):
     """Output channels of the stem and the blocks."""
     with torch.device("meta"):
@@ -115,7 +116,7 @@ def networks(draw):
     return build, alpha, after, instead_of
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(networks())
 def test_any_network_is_read_as_it_was_built(network):
     build, alpha, after, instead_of = network
@@ -220,6 +221,12 @@ def test_readings_of_two_networks_are():
     assert first.ulsam_instead_of == {3: 4} and second.ulsam_instead_of == {5: 4}
     family = first.layout.family
     assert first.reading.network(family) != second.reading.network(family)
+
+
+def test_a_block_with_a_stride_is_not_replaced():
+    # Blocks 1 to 6 are equally wide, and but for its stride block 4 could be the one gone.
+    found = recognise(state_of(TorchvisionV2, 0.1, 10, {3: 4}, {6: 4}))
+    assert (found.reading.sites, found.same) == ("after:3,instead:6", ())
 
 
 @pytest.mark.parametrize(
@@ -336,7 +343,7 @@ def refusals():
             ("too many in the stage of 48 channels", "5 blocks for blocks 7 to 10"),
         ),
         "missing head": (cut(v2, "features.18."), ("no head convolution", "'features.17'")),
-        "missing stem": (cut(v2, "features.0."), ("'features.0'", "missing")),
+        "missing stem": (cut(v2, "features.0."), ("'features.0'", "the stem is missing")),
         "missing module of a block": (
             cut(v2, "features.5.conv.1.0"),
             ("'features.5' no block", "lacks 'features.5.conv.1.0'"),
@@ -347,7 +354,7 @@ def refusals():
         ),
         "block without expansion": (
             cut(v2, "features.3.") | unexpanded("features.3", 24),
-            ("17 blocks", "'features.3' has no expansion"),
+            ("'features.3' a block without an expansion",),
         ),
         "mixed layouts": (
             joined(v2, tony, 9),
@@ -427,7 +434,7 @@ def test_refused(name):
     assert all(word in message for word in words), message
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_checkpoints_are_refused_or_read(data):
     """Whatever is lost, moved or of another shape, there is an answer or a ValueError."""

@@ -85,6 +85,7 @@ def test_from_checkpoint_to_verified_files(command, tmp_path, network, size, wor
     assert {"stem_conv", "block_1_depthwise", "classifier"} <= names
 
 
+@pytest.mark.slow
 def test_sites_are_asked_for_and_taken(command, tmp_path):
     checkpoint, reference = record(TorchvisionV2(0.75, 5, {5: 4}, {3: 4}), tmp_path, 32)
     options = ("--input-size", 32, "--precision", "float32", *reference)

@@ -7,6 +7,9 @@ import numpy as np
 
 from converters.runtime.result import RunResult
 
+# A map whose values differ by no more than the rounding of float16 is flat.
+_FLAT = 2.0**-10
+
 Outputs = RunResult | Mapping[str, np.ndarray] | np.ndarray
 
 
@@ -32,7 +35,8 @@ class AttentionDifference:
 
     Attributes:
         correlation: The smallest Pearson correlation of one map (one sample and group) with its
-            reference; 1 for a flat map that has a flat reference, 0 for one that has not.
+            reference; 1 for a flat map that has a flat reference, 0 for one that has not. A map is
+            flat if its values differ by no more than float16's rounding.
         relative_error: The largest absolute difference, relative to the reference's largest value.
         row_sum_error: The largest distance from 1 of the sum over one map.
     """
@@ -127,9 +131,14 @@ def _maps(attention: np.ndarray) -> np.ndarray:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    flat_a, flat_b = np.ptp(a) == 0, np.ptp(b) == 0
-    if flat_a or flat_b:
-        return float(flat_a and flat_b)
+    """Pearson's correlation of a map with its reference, both of values around 1 / (H * W)."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return 0.0
+    if np.ptp(b) <= _FLAT * np.abs(b).max():
+        # What is left to correlate with would be rounding.
+        return float(np.ptp(a) <= 4 * _FLAT * np.abs(a).max())
+    if np.ptp(a) == 0:
+        return 0.0
     a, b = a - a.mean(), b - b.mean()
     value = float(a @ b / np.sqrt((a @ a) * (b @ b)))
     return value if np.isfinite(value) else 0.0

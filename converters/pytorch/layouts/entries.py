@@ -87,7 +87,8 @@ def read_entries(keys: NetworkKeys, layout: Layout, refuse: Refuse) -> Entries:
     missing = [index for index in some if index not in keys.modules]
     if missing:
         shown = few((keys.shown(keys.path(index)) for index in missing), 6)
-        refuse(f"has no keys of {shown}: a block is missing", f"modules up to {last}")
+        kind = "the stem" if missing == [0] else "a block"
+        refuse(f"has no keys of {shown}: {kind} is missing", f"modules up to {last}")
     stem = _part(keys, 0, "stem", (layout.stem,), refuse)
     head = None
     if layout.head is not None:

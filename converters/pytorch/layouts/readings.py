@@ -104,7 +104,7 @@ def why_none(
     unexpanded = [part for part in parts if family.expands and part.hidden is None]
     if unexpanded[1:]:
         where = shown(unexpanded[1].path)
-        return f"{clause}: {where} has no expansion, which the first block alone may lack"
+        return f"has at {where} a block without an expansion, which the first alone may lack"
     first = entries[0] if entries else None
     if isinstance(first, Attention) and (unexpanded or len(parts) >= family.blocks):
         return f"{clause}: {shown(first.path)} is a ULSAM after the stem, which is no block"

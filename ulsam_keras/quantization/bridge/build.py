@@ -1,0 +1,213 @@
+"""A Keras 3 model walked through, call by call, into a tf_keras model.
+
+Imports Keras and `ulsam_keras.graph`, and tf_keras inside functions only.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+# Registers the layer classes that have functions of their own.
+from ulsam_keras.graph import as_functional, is_graph, new_inputs
+from ulsam_keras.quantization.bridge import ulsam as _ulsam  # noqa: F401
+from ulsam_keras.quantization.bridge.emitter import Emitter, Step, variables
+from ulsam_keras.quantization.bridge.operations import bridge_operation
+from ulsam_keras.quantization.bridge.registry import handler_for
+from ulsam_keras.quantization.bridge.stock import bridge_stock, is_stock
+from ulsam_keras.quantization.extra import tf_keras
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """A Keras 3 model in tf_keras.
+
+    Attributes:
+        model: The `tf_keras.Model`; its weights are random until `copy_weights`.
+        steps: The calls of its layers, in order.
+        weights: By name of a tf_keras layer: the name of its weight, and the Keras 3 variable.
+        names: The names of the Keras 3 layers met, those of nested models with their prefix.
+    """
+
+    model: Any
+    steps: tuple[Step, ...]
+    weights: dict[str, dict[str, Any]]
+    names: frozenset[str]
+
+
+def to_tf_keras(model: keras.Model, *, attention: str = "log_softmax") -> Any:
+    """The tf_keras model that computes the same as a Keras 3 model.
+
+    Layers keep their names; those of nested models begin with the nested model's name and `_`. Of a
+    layer that becomes several the last has its name, the others end in the part's name. ULSAM
+    becomes its parts, and an activation inside a layer becomes a layer of its own.
+
+    Args:
+        model: A functional or built Sequential Keras 3 model.
+        attention: How the attention's softmax is computed, as in `quantize_model`.
+
+    Returns:
+        A `tf_keras.Model` of its own weights, float32 whatever the model's dtype policy.
+
+    Raises:
+        ImportError: If tf_keras is not installed.
+        ValueError: If the model is subclassed or not built, or has a layer, operation or option
+            that cannot be bridged; the message names it.
+    """
+    bridged = bridge(model, attention=attention)
+    copy_weights(bridged.weights, {layer.name: layer for layer in bridged.model.layers})
+    return bridged.model
+
+
+def bridge(model: keras.Model, *, attention: str = "log_softmax") -> Bridged:
+    """As `to_tf_keras`, with the way the model was made; the weights are not copied yet."""
+    keras2 = tf_keras()
+    from ulsam_keras.quantization.tf_layers import check_form
+
+    check_form(attention)
+    _check(model)
+    walk = _Walk(Emitter(attention))
+    functional = as_functional(model)
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras2.Input(
+            tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name
+        ),
+        new_inputs(functional),
+    )
+    outputs = walk.run(functional, inputs, "", None)
+    result = keras2.Model(inputs, outputs, name=model.name)
+    return Bridged(result, tuple(walk.emit.steps), walk.emit.weights, frozenset(walk.names))
+
+
+def copy_weights(weights: dict[str, dict[str, Any]], layers: dict[str, Any]) -> None:
+    """Gives tf_keras layers, or their wrappers, by name, the values of the Keras 3 variables."""
+    for name, pairs in weights.items():
+        targets = variables(layers[name]) if pairs else {}
+        for weight, variable in pairs.items():
+            targets[weight].assign(keras.ops.convert_to_numpy(variable))
+
+
+def _check(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "`model` must be a Keras 3 model, an instance of keras.Model. Received: model of type "
+            f"{type(model).__module__}.{type(model).__qualname__}"
+        )
+    if not is_graph(model):
+        built = isinstance(model, keras.Sequential)
+        advice = "build it first" if built else "write it as a functional model"
+        kind = "a Sequential model that is not built" if built else "a subclassed model"
+        raise ValueError(
+            f"Model {model.name!r} ({type(model).__name__}) has no graph of layers to go through; "
+            f"{advice}. Received: {kind}"
+        )
+
+
+class _Walk:
+    """Goes through a model and the models inside it."""
+
+    def __init__(self, emit: Emitter) -> None:
+        self.emit = emit
+        self.names: set[str] = set()
+
+    def run(self, model: keras.Model, inputs: Any, prefix: str, training: bool | None) -> Any:
+        """The outputs of a functional model on tf_keras tensors, in its structure."""
+        calls: list[_Call] = []
+
+        def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            outputs = _StandIn(operation.compute_output_spec)(*args, **kwargs)
+            calls.append(_Call(operation, args, kwargs, outputs))
+            return outputs
+
+        stand_ins = new_inputs(model)
+        shadow = keras.models.clone_model(
+            model,
+            input_tensors=stand_ins,
+            clone_function=lambda operation: operation,
+            call_function=record,
+        )
+        flat = keras.tree.flatten
+        values = {id(x): y for x, y in zip(flat(stand_ins), flat(inputs), strict=True)}
+
+        def value(x: Any) -> Any:
+            return values[id(x)] if isinstance(x, keras.KerasTensor) else x
+
+        for call in calls:
+            args, kwargs = keras.tree.map_structure(value, (call.args, call.kwargs))
+            outputs = self._call(call.operation, args, kwargs, prefix, training)
+            values |= {id(x): y for x, y in zip(flat(call.outputs), flat(outputs), strict=True)}
+        return keras.tree.map_structure(
+            value, keras.tree.pack_sequence_as(model.output, shadow.outputs)
+        )
+
+    def _call(
+        self, operation: Any, args: Any, kwargs: Any, prefix: str, training: bool | None
+    ) -> Any:
+        kwargs = dict(kwargs)
+        mode = kwargs.pop("training", None)
+        training = training if mode is None else mode
+        name = prefix + operation.name
+        self.names.add(name)
+        handler = handler_for(operation)
+        self.emit.enter(operation, prefix, training, handler.quantize if handler else True)
+        if not isinstance(operation, keras.layers.Layer):
+            return bridge_operation(operation, args, kwargs, self.emit)
+        extra = {key for key, value in kwargs.items() if value not in (None, False)}
+        if len(args) != 1 or extra:
+            raise self.emit.refusal(f"it is called with {sorted(extra) or f'{len(args)} inputs'}")
+        if handler is not None:
+            return handler.function(operation, args[0], self.emit)
+        if is_stock(operation):
+            return bridge_stock(operation, args[0], self.emit)
+        if isinstance(operation, keras.Model):
+            _check(operation)
+            return self.run(as_functional(operation), args[0], f"{name}_", training)
+        raise self.emit.refusal("tf_keras has no such layer")
+
+
+@dataclass(frozen=True)
+class _Call:
+    operation: Any
+    args: Any
+    kwargs: Any
+    outputs: Any
+
+
+class _StandIn(keras.Operation):
+    """An operation known only by the specification of its outputs."""
+
+    def __init__(self, specification: Any) -> None:
+        super().__init__()
+        self._specification = specification
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("A stand-in has shapes, not values.")
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self._specification(*args, **kwargs)
+
+
+def weight_values(weights: dict[str, dict[str, Any]], layers: dict[str, Any]) -> list[Any]:
+    """The Keras 3 variables with the values that the tf_keras layers have for them.
+
+    Raises:
+        ValueError: If a layer or weight is missing, or a shape differs.
+    """
+    pairs = []
+    for name, expected in weights.items():
+        found = variables(layers[name]) if name in layers else {}
+        for weight, variable in expected.items():
+            value = found.get(weight)
+            if value is None or tuple(value.shape) != tuple(variable.shape):
+                raise ValueError(
+                    f"The trained model has no weight {weight!r} of shape "
+                    f"{tuple(variable.shape)} in a layer {name!r}; give the Keras 3 model that it "
+                    "was made from. Received: "
+                    + (
+                        "no such layer"
+                        if name not in layers
+                        else f"{getattr(value, 'shape', None)}"
+                    )
+                )
+            pairs.append((variable, value.numpy()))
+    return pairs

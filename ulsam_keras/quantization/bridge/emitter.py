@@ -1,0 +1,185 @@
+"""What collects the tf_keras layers of a bridged model, call by call.
+
+Imports NumPy, and tf_keras inside functions only.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ulsam_keras.quantization.bridge.tables import ACTIVATIONS
+from ulsam_keras.quantization.extra import tf_keras
+
+
+def variables(layer: Any) -> dict[str, Any]:
+    """The variables of a tf_keras layer, or of the wrapper round one, by their own names.
+
+    Not by attribute: a quantising wrapper puts tensors in the place of attributes.
+    """
+    return {weight.name.split("/")[-1].split(":")[0]: weight for weight in layer.weights}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a tf_keras layer.
+
+    Attributes:
+        layer: The tf_keras layer.
+        inputs: The tensor it is called on, or the list of them.
+        kwargs: Further call arguments: `training`, where the Keras 3 model fixes it.
+        output: The tensor it gives.
+        source: The name of the Keras 3 layer it comes from.
+        quantize: Whether it may be quantised.
+    """
+
+    layer: Any
+    inputs: Any
+    kwargs: Mapping[str, Any]
+    output: Any
+    source: str
+    quantize: bool
+
+
+class Emitter:
+    """Takes tf_keras layers, one call at a time; handlers see it as `emit`.
+
+    Attributes:
+        attention: The form of the softmax in the attention.
+        steps: The calls so far.
+        weights: By name of the tf_keras layer: the name of its weight, and the Keras 3 variable
+            that the value comes from.
+    """
+
+    def __init__(self, attention: str) -> None:
+        self.attention = attention
+        self.steps: list[Step] = []
+        self.weights: dict[str, dict[str, Any]] = {}
+        self._layers: dict[str, Any] = {}
+        self._names: dict[tuple[int, str], str] = {}
+        # The Keras 3 objects, kept so that an id stays the name of one of them.
+        self._seen: list[Any] = []
+        self._operation: Any = None
+        self._prefix = ""
+        self._training: bool | None = None
+        self._quantize = True
+
+    def enter(self, operation: Any, prefix: str, training: bool | None, quantize: bool) -> None:
+        """Says which Keras 3 layer or operation the next calls come from."""
+        self._operation, self._prefix = operation, prefix
+        self._training, self._quantize = training, quantize
+        self._seen.append(operation)
+
+    def name(self, part: str = "") -> str:
+        """The name of a tf_keras layer: unique, and the same for every call of a shared layer."""
+        key = (id(self._operation), part)
+        if key not in self._names:
+            base = self._prefix + self._operation.name + (f"_{part}" if part else "")
+            name, number = base, 1
+            taken = set(self._names.values())
+            while name in taken:
+                name, number = f"{base}_{number}", number + 1
+            self._names[key] = name
+        return self._names[key]
+
+    def __call__(self, layer: Any, inputs: Any, *, weights: Mapping[str, Any] | None = None) -> Any:
+        """Calls a tf_keras layer; a layer of the same name is called in its place, if there is one.
+
+        Args:
+            layer: The tf_keras layer, named by `name`.
+            inputs: The tensor to call it on, or a list of them.
+            weights: Attributes of the layer, and the Keras 3 variables their values come from.
+
+        Returns:
+            The output tensor.
+
+        Raises:
+            ValueError: If an attribute is not a weight of the layer, or differs in shape.
+        """
+        if layer.name not in self._names.values():
+            raise ValueError(
+                f"Give the tf_keras layers of {self._operation.name!r} the names that emit.name() "
+                f"or emit.name('part') gives. Received: {layer.name!r}"
+            )
+        layer = self._layers.setdefault(layer.name, layer)
+        kwargs = {}
+        if self._training is not None and "training" in inspect.signature(layer.call).parameters:
+            kwargs["training"] = self._training
+        output = layer(inputs, **kwargs)
+        own = variables(layer)
+        pairs = {}
+        for attribute, variable in (weights or {}).items():
+            weight = getattr(layer, attribute, None)
+            names = [name for name, candidate in own.items() if candidate is weight]
+            if not names or tuple(weight.shape) != tuple(variable.shape):
+                raise ValueError(
+                    f"Layer {self._operation.name!r} gives {attribute!r} of its tf_keras layer a "
+                    "variable; that must be a weight of the same shape. Received: "
+                    f"{tuple(variable.shape)} for {getattr(weight, 'shape', None)}"
+                )
+            pairs[names[0]] = variable
+        self.weights.setdefault(layer.name, pairs)
+        self.steps.append(Step(layer, inputs, kwargs, output, self._operation.name, self._quantize))
+        return output
+
+    def activation(self, name: str, x: Any, part: str = "") -> Any:
+        """A Keras 3 activation, by its name."""
+        layers = tf_keras().layers
+        if name == "linear":
+            return x
+        if name == "silu":
+            gate = layers.Activation("sigmoid", name=self.name(f"{part}gate"))
+            return self.merge("Multiply", [x, self(gate, x)], part)
+        if name == "hard_sigmoid":
+            x = self.affine(x, offset=3.0, part=f"{part}shift")
+            x = self(layers.ReLU(6.0, name=self.name(f"{part}clip")), x)
+            return self.affine(x, scale=1.0 / 6.0, part=f"{part}scale")
+        if name == "hard_silu":
+            from ulsam_keras.quantization.tf_layers import HardSilu
+
+            return self(HardSilu(name=self.name(part)), x)
+        if name not in ACTIVATIONS:
+            raise self.refusal(f"the activation {name!r} has no counterpart")
+        class_name, arguments = ACTIVATIONS[name]
+        return self(getattr(layers, class_name)(**arguments, name=self.name(part)), x)
+
+    def merge(self, class_name: str, inputs: list[Any], part: str = "") -> Any:
+        """Add, Multiply and so on, two tensors at a time: each LiteRT operator has a range."""
+        layer_class = getattr(tf_keras().layers, class_name)
+        x = inputs[0]
+        for number, other in enumerate(inputs[1:]):
+            suffix = part if number == len(inputs) - 2 else f"{part}{number}"
+            x = self(layer_class(name=self.name(suffix)), [x, other])
+        return x
+
+    def affine(self, x: Any, scale: Any = 1.0, offset: Any = 0.0, part: str = "") -> Any:
+        """`x * scale + offset`, with numbers, or one for each channel."""
+        layers = tf_keras().layers
+        scale, offset = (np.squeeze(np.asarray(v, "float32")) for v in (scale, offset))
+        scalars = scale.ndim == offset.ndim == 0
+        both = not (np.all(scale == 1) or np.all(offset == 0))
+        if len(x.shape) == 4 and (both or not scalars):
+            if max(scale.ndim, offset.ndim) > 1 or {scale.size, offset.size} - {1, x.shape[-1]}:
+                raise self.refusal(f"it has a constant of shape {(scale.shape, offset.shape)}")
+            from ulsam_keras.quantization.tf_layers import ChannelAffine
+
+            return self(ChannelAffine(scale, offset, name=self.name(part)), x)
+        if not np.all(scale == 1) or np.all(offset == 0):
+            name = self.name(f"{part}scale" if both else part)
+            x = self(layers.Rescaling(scale.tolist(), name=name), x)
+        if not np.all(offset == 0):
+            x = self(layers.Rescaling(1.0, offset.tolist(), name=self.name(part)), x)
+        return x
+
+    def refusal(self, reason: str) -> ValueError:
+        """The error for what cannot be bridged."""
+        operation = self._operation
+        kind = type(operation).__name__
+        return ValueError(
+            f"{self._prefix + operation.name!r} ({kind}) cannot be bridged to tf_keras: {reason}. "
+            "Write it with layers that can, or as a layer class of your own with a function "
+            f"registered by @ulsam_keras.quantization.bridges({kind}). "
+            f"Received: {type(operation).__module__}.{kind}"
+        )

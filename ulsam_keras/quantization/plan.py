@@ -1,0 +1,195 @@
+"""Which tensors of a model are quantised, and how: one table, and the rule of what is fused.
+
+Imports nothing; tf_keras layers are known by the names of their classes.
+
+LiteRT's int8 operators decide what there is to simulate. A convolution, its batch normalization
+and a ReLU become one operator, so nothing is rounded between them. Operators that move values
+leave the range of their input. Softmax, sigmoid and tanh write with a fixed range, whatever was
+trained.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Range = Literal["moving"] | tuple[float, float]
+
+# The output ranges of the int8 kernels: scale 1/256 with the zero point -128, scale 1/128 with 0,
+# and scale 1/16 with 127.
+PROBABILITY: Range = (0.0, 255.0 / 256.0)
+SIGNED_UNIT: Range = (-1.0, 127.0 / 128.0)
+LOG_PROBABILITY: Range = (-255.0 / 16.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one layer class is quantised.
+
+    Attributes:
+        weights: The weights, and the axis whose every index has its own range (`None`: one range).
+        constants: The same for kernels that are computed or constant, by the attribute of the
+            function they pass through.
+        activations: Inner tensors and their ranges.
+        output: The range of the output; `None` where the operator keeps the range of its input.
+        fuses: Which of the layers that may follow become part of the same operator.
+    """
+
+    weights: tuple[tuple[str, int | None], ...] = ()
+    constants: tuple[tuple[str, int | None], ...] = ()
+    activations: tuple[tuple[str, Range], ...] = ()
+    output: Range | None = "moving"
+    fuses: frozenset[str] = frozenset()
+
+    def arguments(self, layer: Any, *, fused: bool, weights: bool = True) -> dict[str, Any]:
+        """The arguments of the layer's QuantizeConfig.
+
+        Args:
+            layer: The tf_keras layer.
+            fused: Whether the next layer is fused into it.
+            weights: Whether its weights are quantised.
+        """
+        return {
+            "weights": self.weights if weights else (),
+            "constants": self.constants if weights else (),
+            "activations": self.activations,
+            "output": None if fused else self.output,
+        }
+
+
+_NORM_AND_RELU = frozenset({"norm", "relu"})
+_RELU = frozenset({"relu"})
+_CONV = Recipe(weights=(("kernel", 3),), fuses=_NORM_AND_RELU)
+_SAME_RANGE = Recipe(output=None)
+
+RECIPES: Mapping[str, Recipe] = {
+    "Conv2D": _CONV,
+    "DepthwiseConv2D": Recipe(weights=(("depthwise_kernel", 2),), fuses=_NORM_AND_RELU),
+    # Their kernels take one scale for the whole weight, so a norm of many cannot be folded in.
+    "Dense": Recipe(weights=(("kernel", None),), fuses=_RELU),
+    "Conv2DTranspose": Recipe(weights=(("kernel", None),)),
+    "BlockDiagonalConv2D": Recipe(constants=(("kernel_activation", 3),), fuses=_NORM_AND_RELU),
+    "ChannelAffine": Recipe(constants=(("kernel_activation", 2),), fuses=_NORM_AND_RELU),
+    "BatchNormalization": Recipe(fuses=_RELU),
+    "Add": Recipe(fuses=_RELU),
+    "Subtract": Recipe(fuses=_RELU),
+    "Multiply": Recipe(fuses=_RELU),
+    "Softmax": Recipe(output=PROBABILITY),
+    **{
+        name: _SAME_RANGE
+        for name in (
+            "MaxPooling2D",
+            "GlobalMaxPooling2D",
+            "AveragePooling2D",
+            "ZeroPadding2D",
+            "Cropping2D",
+            "UpSampling2D",
+            "Flatten",
+            "Reshape",
+            "Permute",
+            "Dropout",
+            "SpatialDropout2D",
+            "GaussianNoise",
+            "GaussianDropout",
+        )
+    },
+}
+_ATTENTION: Mapping[str, tuple[tuple[str, Range], ...]] = {
+    "log_softmax": (("log_activation", LOG_PROBABILITY), ("attention_activation", "moving")),
+    "softmax": (("attention_activation", PROBABILITY),),
+    "float": (("attention_activation", "moving"),),
+}
+_ACTIVATIONS: Mapping[str, Recipe] = {
+    "sigmoid": Recipe(output=PROBABILITY),
+    "softmax": Recipe(output=PROBABILITY),
+    "tanh": Recipe(output=SIGNED_UNIT),
+}
+# Any other layer: its output follows the data.
+_DEFAULT = Recipe()
+
+
+def recipe_for(layer: Any) -> Recipe:
+    """The recipe of a tf_keras layer."""
+    name = type(layer).__name__
+    if name == "Activation":
+        return _ACTIVATIONS.get(layer.activation.__name__, _DEFAULT)
+    if name == "SubspaceAttention":
+        return Recipe(
+            constants=(("kernel_activation", 3),),
+            activations=_ATTENTION[layer.form],
+            output=None,
+        )
+    if name == "UpSampling2D" and layer.interpolation != "nearest":
+        return _DEFAULT
+    return RECIPES.get(name, _DEFAULT)
+
+
+def role(layer: Any) -> str | None:
+    """What a layer is to the one before it: "norm" or "relu" where it can be fused into that."""
+    name = type(layer).__name__
+    if name == "BatchNormalization":
+        return "norm"
+    if name == "ReLU" and not layer.negative_slope and not layer.threshold:
+        return "relu" if layer.max_value in (None, 6) else None
+    return None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one call of a layer.
+
+    Attributes:
+        fused: Whether the layer after it becomes part of its operator.
+        carried: Whether it is a norm that needs a convolution before it to be folded into.
+    """
+
+    fused: bool
+    carried: bool
+
+
+def decide(steps: Sequence[Any], outputs: Iterable[Any]) -> list[Decision]:
+    """What becomes of each call of a layer of the model.
+
+    Args:
+        steps: The calls, in order; each with `layer`, `inputs`, `output` and `kwargs`.
+        outputs: The output tensors of the model.
+    """
+    readers: dict[int, list[Any]] = {}
+    for step in steps:
+        for tensor in _list(step.inputs):
+            readers.setdefault(id(tensor), []).append(step)
+    kept = {id(tensor) for tensor in outputs}
+
+    calls: dict[int, int] = {}
+    for step in steps:
+        calls[id(step.layer)] = calls.get(id(step.layer), 0) + 1
+
+    def only_reader(step: Any) -> Any:
+        found = readers.get(id(step.output), [])
+        return found[0] if len(found) == 1 and id(step.output) not in kept else None
+
+    fused: dict[int, bool] = {}
+    for step in steps:
+        follower = only_reader(step)
+        # A layer with several calls has one range for all: fused is what each call of it is.
+        fused[id(step.output)] = (
+            follower is not None
+            and role(follower.layer) in recipe_for(step.layer).fuses
+            and calls[id(step.layer)] == calls[id(follower.layer)]
+        )
+    alike: dict[int, bool] = {}
+    for step in steps:
+        alike[id(step.layer)] = alike.get(id(step.layer), True) and fused[id(step.output)]
+    folded = {id(step.output) for step in steps if alike[id(step.layer)] and fused[id(step.output)]}
+    return [
+        Decision(
+            fused=alike[id(step.layer)],
+            carried=role(step.layer) == "norm"
+            and len(step.output.shape) == 4
+            and id(_list(step.inputs)[0]) not in folded,
+        )
+        for step in steps
+    ]
+
+
+def _list(inputs: Any) -> list[Any]:
+    return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]

@@ -1,0 +1,201 @@
+"""`quantize_model`: a Keras 3 model to a tf_keras model with tfmot's wrappers.
+
+Imports Keras, and tf_keras and tensorflow-model-optimization inside functions only.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from ulsam_keras.quantization.bridge.build import Bridged, bridge, copy_weights
+from ulsam_keras.quantization.extra import tf_keras, tfmot
+from ulsam_keras.quantization.plan import decide, recipe_for
+
+# The prefix of a quantised layer's name, tfmot's own.
+PREFIX = "quant_"
+
+
+def quantize_model(
+    model: keras.Model,
+    *,
+    attention: str = "log_softmax",
+    quantize: Mapping[str, bool] | None = None,
+) -> Any:
+    """Prepares a Keras 3 model for quantisation-aware training.
+
+    The result is a tf_keras model in which every tensor that an int8 LiteRT model rounds is
+    rounded the same way, with tfmot's `QuantizeWrapperV2` around each layer. Weights are rounded
+    per channel (per tensor in `Dense` and `Conv2DTranspose`), activations to 8 bits over ranges
+    that follow the data. Batch normalizations and ReLUs are taken as part of the convolution
+    before them. ULSAM becomes its parts.
+
+    The order is: train the Keras 3 model; `quantize_model`; `calibrate`; compile and fit the
+    result; `converters.to_tflite(q, precision="int8")`; `restore`.
+
+    Args:
+        model: A functional or built Sequential Keras 3 model, trained. It is left as it is.
+        attention: How the int8 model computes the softmax of the attention. `"log_softmax"`: the
+            exponential of the log-softmax, which keeps maps of any size alive. `"softmax"`: the
+            softmax operator, whose fixed step of 1/256 makes flat maps of more than about 16 x 16
+            positions zeros. `"float"`: exponential, sum and quotient in float. Defaults to
+            `"log_softmax"`.
+        quantize: For names of layers of `model`, whether to quantise them; a name of a layer in a
+            nested model begins with the nested model's name and `_`. With `False` the weights of
+            a layer stay float32, and of one without weights the output. Defaults to `None`: all
+            layers are quantised.
+
+    Returns:
+        A `tf_keras.Model`, not compiled.
+
+    Raises:
+        ImportError: If the extra `qat` is not installed.
+        ValueError: If the model is not as above, if something in it cannot be bridged to tf_keras
+            (the message names it), or if `attention` or a name in `quantize` is unknown.
+
+    Example:
+
+    >>> q = quantization.quantize_model(model)
+    >>> quantization.calibrate(q, batches)
+    >>> q.compile("adam", "sparse_categorical_crossentropy")
+    >>> q.fit(images, labels)
+    """
+    keras_quantization = tfmot()
+    bridged = bridge(model, attention=attention)
+    chosen = _chosen(bridged, quantize)
+    with scope():
+        annotated = _annotated(bridged, chosen)
+        q = keras_quantization.quantize_apply(
+            annotated, _scheme(keras_quantization), quantized_layer_name_prefix=PREFIX
+        )
+    copy_weights(bridged.weights, layers_by_name(q))
+    return q
+
+
+def scope() -> Any:
+    """The scope in which models from `quantize_model` are loaded and cloned.
+
+    tfmot's `quantize_scope`, with the layers, configs and quantisers of this package.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        ImportError: If the extra `qat` is not installed.
+
+    Example:
+
+    >>> with quantization.scope():
+    ...     q = tf_keras.models.load_model("q.h5")
+    """
+    keras_quantization = tfmot()
+    from ulsam_keras.quantization.configs import CONFIGS
+    from ulsam_keras.quantization.quantizers import QUANTIZERS
+    from ulsam_keras.quantization.tf_layers import LAYERS
+
+    return keras_quantization.quantize_scope({**LAYERS, **CONFIGS, **QUANTIZERS})
+
+
+def layers_by_name(q: Any) -> dict[str, Any]:
+    """The layers of a quantised model, wrappers included, by the names of what they wrap."""
+    return {getattr(layer, "layer", layer).name: layer for layer in q.layers}
+
+
+def is_quantized(q: Any) -> bool:
+    """Whether it is a tf_keras model with tfmot's wrappers."""
+    return isinstance(q, tf_keras().Model) and any(
+        isinstance(layer, tfmot().QuantizeWrapper) for layer in q.layers
+    )
+
+
+def check_quantized(q: Any) -> None:
+    """Raises a ValueError unless it is a tf_keras model with tfmot's wrappers."""
+    if not is_quantized(q):
+        raise ValueError(
+            "`q` must be a model from ulsam_keras.quantization.quantize_model. Received: "
+            f"{type(q).__module__}.{type(q).__qualname__}"
+        )
+
+
+def _chosen(bridged: Bridged, quantize: Mapping[str, bool] | None) -> Mapping[str, bool]:
+    chosen = dict(quantize or {})
+    unknown = sorted(set(chosen) - bridged.names)
+    if unknown:
+        raise ValueError(
+            "`quantize` pairs names of the model's layers with True or False; the model has no "
+            f"such layers. Received: {unknown}"
+        )
+    return chosen
+
+
+def _annotated(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
+    """The bridged model built once more, each layer with its QuantizeConfig."""
+    keras2 = tf_keras()
+    from ulsam_keras.quantization.configs import LayerQuantizeConfig
+    from ulsam_keras.quantization.tf_layers import ChannelAffine
+
+    annotate = tfmot().quantize_annotate_layer
+    nest = keras.tree
+    made: dict[str, Any] = {}
+    values: dict[int, Any] = {}
+
+    def layer_of(layer: Any, config: dict[str, Any]) -> Any:
+        if layer.name not in made:
+            copy = type(layer).from_config(layer.get_config())
+            made[layer.name] = annotate(copy, LayerQuantizeConfig(**config))
+        return made[layer.name]
+
+    def quantized_input(tensor: Any) -> Any:
+        fresh = keras2.Input(
+            tensor.shape[1:],
+            batch_size=tensor.shape[0],
+            dtype=tensor.dtype,
+            name=tensor.node.layer.name,
+        )
+        return fresh
+
+    inputs = nest.map_structure(quantized_input, bridged.model.input)
+    for old, new in zip(nest.flatten(bridged.model.input), nest.flatten(inputs), strict=True):
+        if old.dtype.is_floating:
+            name = f"{new.node.layer.name}_range"
+            new = layer_of(keras2.layers.Activation("linear", name=name), {"output": "moving"})(new)
+        values[id(old)] = new
+    decisions = decide(bridged.steps, nest.flatten(bridged.model.output))
+    for step, decision in zip(bridged.steps, decisions, strict=True):
+        x = nest.map_structure(lambda tensor: values[id(tensor)], step.inputs)
+        layer = step.layer
+        quantize = chosen.get(step.source, step.quantize)
+        if decision.carried:
+            carrier = ChannelAffine(inference_only=True, name=f"{layer.name}_carrier")
+            config = recipe_for(carrier).arguments(carrier, fused=True)
+            x = layer_of(carrier, config)(x, **step.kwargs)
+        recipe = recipe_for(layer)
+        bare = not quantize and not recipe.weights and not recipe.constants
+        config = recipe.arguments(layer, fused=decision.fused or bare, weights=quantize)
+        values[id(step.output)] = layer_of(layer, config)(x, **step.kwargs)
+    outputs = nest.map_structure(lambda tensor: values[id(tensor)], bridged.model.output)
+    return keras2.Model(inputs, outputs, name=bridged.model.name)
+
+
+def _scheme(keras_quantization: Any) -> Any:
+    """A scheme without layout transforms: the plan has said what they would find out."""
+
+    class Layout(keras_quantization.QuantizeLayoutTransform):
+        def apply(self, model: Any, layer_quantize_map: Any) -> tuple[Any, Any]:
+            return model, layer_quantize_map
+
+    class Registry(keras_quantization.QuantizeRegistry):
+        def supports(self, layer: Any) -> bool:
+            return False
+
+        def get_quantize_config(self, layer: Any) -> Any:
+            return None
+
+    class Scheme(keras_quantization.QuantizeScheme):
+        def get_layout_transformer(self) -> Any:
+            return Layout()
+
+        def get_quantize_registry(self) -> Any:
+            return Registry()
+
+    return Scheme()
