@@ -3,8 +3,9 @@
 import functools
 
 import numpy as np
-import parity
 import torch
+
+import parity
 
 
 def from_function(function, calibration=None, **inputs):

@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+
 from checkpoint_files import (
     ALL_FORMATS,
     LEGACY_START,
@@ -30,7 +31,6 @@ from checkpoint_files import (
     torch_bits,
     zip_of,
 )
-
 from converters.checkpoint import TensorInfo, list_tensors, load_checkpoint
 
 DTYPES = [

@@ -13,6 +13,9 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from checkpoint_files import (
     ALL_FORMATS,
     Declared,
@@ -23,9 +26,6 @@ from checkpoint_files import (
     save_safetensors,
     zip_of,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from converters.checkpoint import list_tensors, load_checkpoint
 
 DATA = np.arange(4, dtype="<f4").tobytes()

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import pytest
 import torch
+
 import gpu_drivers
 import litert_models
 import torch_reference
-
 from converters import cli
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"

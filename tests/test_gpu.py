@@ -5,11 +5,11 @@ are skipped; with ULSAM_REQUIRE_GPU=1 a missing driver fails them. Both the outp
 attention are compared: the residual hides a dead attention in the output.
 """
 
-import gpu_drivers
-import litert_models
 import numpy as np
 import pytest
 
+import gpu_drivers
+import litert_models
 from converters import runtime
 
 # Relative to the largest value of the output. A float16 mantissa has 11 bits, one rounding is at

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch_networks import V1_BLOCKS, V2_TABLE, MarvisV1, TonylinsV2, TorchvisionV2
-from torch_reference import SubSpace
 
 from converters.pytorch.layouts import LAYOUTS, recognise
+from torch_networks import V1_BLOCKS, V2_TABLE, MarvisV1, TonylinsV2, TorchvisionV2
+from torch_reference import SubSpace
 from ulsam_keras.networks import mobilenet_v1, mobilenet_v2
 
 V2_STRIDES = [s if r == 0 else 1 for _, _, n, s in V2_TABLE for r in range(n)]

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import torch
-from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
 
 from converters import cli
+from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import TORCH_FORMATS
 from torch import nn
-from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
 
+from checkpoint_files import TORCH_FORMATS
 from converters import load_checkpoint, port_weights
 from converters.pytorch.layouts import recognise
+from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
 from ulsam_keras.networks import block_output_names
 
 # Of the largest value: float32 rounding through 54 convolutions, each summed in another order.

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from torch_networks import MarvisV1, TorchvisionV2, randomise
 
 from converters import port_weights
 from converters.architecture import resolve
+from torch_networks import MarvisV1, TorchvisionV2, randomise
 from ulsam_keras.networks import MobileNetV2
 
 

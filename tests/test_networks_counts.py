@@ -5,8 +5,8 @@ import pytest
 import torch
 from keras import layers
 from torch import nn
-from torch_networks import MarvisV1, TorchvisionV2
 
+from torch_networks import MarvisV1, TorchvisionV2
 from ulsam_keras import ULSAM
 from ulsam_keras.networks import MobileNetV1, MobileNetV2, count
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
 from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
 from torch_reference import ULSAM as TorchULSAM
-
 from ulsam_keras import ULSAM
 from ulsam_keras.networks import MobileNetV1, MobileNetV2, block_output_names
 

@@ -10,8 +10,11 @@ import keras
 import numpy as np
 import pytest
 import torch
-import torch_reference
 from keras import layers
+from torch import nn
+
+import torch_reference
+from converters.pytorch import UlsamSite, find_ulsam, port_weights
 from port_tools import (
     TOLERANCE,
     array,
@@ -22,9 +25,6 @@ from port_tools import (
     state_of,
     values,
 )
-from torch import nn
-
-from converters.pytorch import UlsamSite, find_ulsam, port_weights
 from ulsam_keras import ULSAM, SubSpace
 
 EPSILON = 1e-5

@@ -5,10 +5,13 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import torch_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from torch import nn
+
+import torch_reference
+from converters.pytorch import port_weights
 from port_tools import (
     array,
     assert_balanced,
@@ -18,9 +21,6 @@ from port_tools import (
     unchanged,
     values,
 )
-from torch import nn
-
-from converters.pytorch import port_weights
 from ulsam_keras import ULSAM
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from port_tools import TOLERANCE, assert_balanced, difference, inputs_of, randomise, state_of
 from torch import nn
 
 from converters.pytorch import port_weights
+from port_tools import TOLERANCE, assert_balanced, difference, inputs_of, randomise, state_of
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 ASKS = "may read a flattened map"

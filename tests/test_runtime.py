@@ -8,11 +8,11 @@ import sys
 import uuid
 from pathlib import Path
 
-import gpu_drivers
-import litert_models
 import numpy as np
 import pytest
 
+import gpu_drivers
+import litert_models
 from converters import runtime
 
 # Relative to the largest value; float32 rounding through the block's two convolutions.

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+
 from torch_reference import ULSAM
 
 NONE: Mapping[int, int] = {}

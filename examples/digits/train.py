@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network import DigitsNet, attention_maps, peakedness
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
+
+from network import DigitsNet, attention_maps, peakedness
 
 HERE = Path(__file__).resolve().parent
 SIZE = 32

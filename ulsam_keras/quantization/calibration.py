@@ -51,7 +51,8 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
             tf.stack([largest for _, _, _, largest in observer.seen]),
         )
 
-    low = high = None
+    low: Any = None
+    high: Any = None
     samples = 0
     for number, batch in enumerate(_iterable(batches)):
         inputs = _checked(q, tf_keras().utils.unpack_x_y_sample_weight(batch)[0], number)
@@ -70,19 +71,19 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
         raise ValueError("`batches` must hold at least one batch of inputs. Received: none")
     # A layer that is called several times has one range for all of its calls.
     ranges: dict[int, tuple[Any, Any, float, float]] = {}
-    for (minimum, maximum), smallest, largest in zip(variables, low, high, strict=True):
+    for (minimum, maximum), least, most in zip(variables, low, high, strict=True):
         before = ranges.get(id(minimum), (minimum, maximum, 0.0, 0.0))
         # An int8 range holds 0, whose value padding and ReLU rely on.
         ranges[id(minimum)] = (
             minimum,
             maximum,
-            min(before[2], float(smallest)),
-            max(before[3], float(largest)),
+            min(before[2], float(least)),
+            max(before[3], float(most)),
         )
-    for minimum, maximum, smallest, largest in ranges.values():
-        minimum.assign(smallest)
+    for minimum, maximum, lowest, highest in ranges.values():
+        minimum.assign(lowest)
         # What was always 0 gets some range: a scale of 0 has no int8 operator.
-        maximum.assign(largest if largest > smallest else 1.0)
+        maximum.assign(highest if highest > lowest else 1.0)
     return samples
 
 

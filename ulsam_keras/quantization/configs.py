@@ -14,10 +14,10 @@ from ulsam_keras.quantization.quantizers import (
     WeightQuantizer,
 )
 
-_tfmot = tfmot()
+_QuantizeConfig: Any = tfmot().QuantizeConfig
 
 
-class LayerQuantizeConfig(_tfmot.QuantizeConfig):
+class LayerQuantizeConfig(_QuantizeConfig):
     """A QuantizeConfig from a list of what is quantised.
 
     Args:

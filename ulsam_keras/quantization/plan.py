@@ -68,7 +68,9 @@ RECIPES: Mapping[str, Recipe] = {
     "Dense": Recipe(weights=(("kernel", None),), fuses=_RELU),
     "Conv2DTranspose": Recipe(weights=(("kernel", None),)),
     "BlockDiagonalConv2D": Recipe(constants=(("kernel_activation", 3),), fuses=_NORM_AND_RELU),
-    "ChannelAffine": Recipe(constants=(("kernel_activation", 2),), fuses=_NORM_AND_RELU),
+    # Not fused with a norm: the converter holds equal constants once, and folds into that one.
+    "ChannelAffine": Recipe(constants=(("kernel_activation", 2),), fuses=_RELU),
+    "ConvBatchNormalization": Recipe(constants=(("kernel_activation", 2),), fuses=_RELU),
     "BatchNormalization": Recipe(fuses=_RELU),
     "Add": Recipe(fuses=_RELU),
     "Subtract": Recipe(fuses=_RELU),
@@ -139,11 +141,11 @@ class Decision:
 
     Attributes:
         fused: Whether the layer after it becomes part of its operator.
-        carried: Whether it is a norm that needs a convolution before it to be folded into.
+        alone: Whether it is a norm with no convolution before it to be folded into.
     """
 
     fused: bool
-    carried: bool
+    alone: bool
 
 
 def decide(steps: Sequence[Any], outputs: Iterable[Any]) -> list[Decision]:
@@ -183,8 +185,9 @@ def decide(steps: Sequence[Any], outputs: Iterable[Any]) -> list[Decision]:
     return [
         Decision(
             fused=alike[id(step.layer)],
-            carried=role(step.layer) == "norm"
+            alone=role(step.layer) == "norm"
             and len(step.output.shape) == 4
+            and 3 in _list(step.layer.axis)
             and id(_list(step.inputs)[0]) not in folded,
         )
         for step in steps
@@ -192,4 +195,4 @@ def decide(steps: Sequence[Any], outputs: Iterable[Any]) -> list[Decision]:
 
 
 def _list(inputs: Any) -> list[Any]:
-    return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    return [inputs] if hasattr(inputs, "shape") or isinstance(inputs, int) else list(inputs)

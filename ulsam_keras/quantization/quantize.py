@@ -132,7 +132,7 @@ def _annotated(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
     """The bridged model built once more, each layer with its QuantizeConfig."""
     keras2 = tf_keras()
     from ulsam_keras.quantization.configs import LayerQuantizeConfig
-    from ulsam_keras.quantization.tf_layers import ChannelAffine
+    from ulsam_keras.quantization.tf_layers import ConvBatchNormalization
 
     annotate = tfmot().quantize_annotate_layer
     nest = keras.tree
@@ -165,10 +165,8 @@ def _annotated(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
         x = nest.map_structure(lambda tensor: values[id(tensor)], step.inputs)
         layer = step.layer
         quantize = chosen.get(step.source, step.quantize)
-        if decision.carried:
-            carrier = ChannelAffine(inference_only=True, name=f"{layer.name}_carrier")
-            config = recipe_for(carrier).arguments(carrier, fused=True)
-            x = layer_of(carrier, config)(x, **step.kwargs)
+        if decision.alone:
+            layer = ConvBatchNormalization(**layer.get_config())
         recipe = recipe_for(layer)
         bare = not quantize and not recipe.weights and not recipe.constants
         config = recipe.arguments(layer, fused=decision.fused or bare, weights=quantize)

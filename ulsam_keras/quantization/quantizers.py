@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from ulsam_keras.quantization.extra import tfmot
 
-_quantizers = tfmot().quantizers
+_MovingAverageQuantizer: Any = tfmot().quantizers.MovingAverageQuantizer
+_Quantizer: Any = tfmot().quantizers.Quantizer
 
 # A quantised weight or range narrower than this has no int8 scale that the kernels can hold.
 _SMALLEST = 1e-8
@@ -43,7 +44,7 @@ def observing() -> Iterator[Observer]:
         _observer.reset(token)
 
 
-class MovingRangeQuantizer(_quantizers.MovingAverageQuantizer):
+class MovingRangeQuantizer(_MovingAverageQuantizer):
     """8 bits over a range that follows the data: a moving average (0.999) when training.
 
     The range is two weights of the layer, so it is saved, loaded and trained on with them.
@@ -70,7 +71,7 @@ class MovingRangeQuantizer(_quantizers.MovingAverageQuantizer):
         return {}
 
 
-class FixedRangeQuantizer(_quantizers.Quantizer):
+class FixedRangeQuantizer(_Quantizer):
     """8 bits over a fixed range: that of an int8 kernel which takes no other.
 
     Args:
@@ -92,7 +93,7 @@ class FixedRangeQuantizer(_quantizers.Quantizer):
         return {"low": self.low, "high": self.high}
 
 
-class WeightQuantizer(_quantizers.Quantizer):
+class WeightQuantizer(_Quantizer):
     """8 bits, symmetric, over the range that the weight has now.
 
     Args:

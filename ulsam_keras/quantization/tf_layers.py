@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from ulsam_keras.quantization.extra import tf_keras
 
-keras2 = tf_keras()
+keras2: Any = tf_keras()
+_Layer: Any = keras2.layers.Layer
+_BatchNormalization: Any = keras2.layers.BatchNormalization
 
 ATTENTION_FORMS = ("log_softmax", "softmax", "float")
 
 
-class BlockDiagonalConv2D(keras2.layers.Layer):
+class BlockDiagonalConv2D(_Layer):
     """A 1x1 convolution whose every output sees the channels of its own group only.
 
     The kernel is stored as `Conv2D(groups, 1, groups=groups)` stores it and computed as one dense
@@ -86,7 +88,7 @@ class BlockDiagonalConv2D(keras2.layers.Layer):
         }
 
 
-class SubspaceAttention(keras2.layers.Layer):
+class SubspaceAttention(_Layer):
     """Scores to attention, one value per channel: a spatial softmax, spread over each group.
 
     Args:
@@ -147,7 +149,7 @@ class SubspaceAttention(keras2.layers.Layer):
         return {**super().get_config(), "channels": self.channels, "form": self.form}
 
 
-class ChannelAffine(keras2.layers.Layer):
+class ChannelAffine(_Layer):
     """A constant scale and offset per channel, as a 1x1 depthwise convolution: one int8 operator.
 
     A product and a sum would be two operators, the first without a range of its own.
@@ -155,9 +157,6 @@ class ChannelAffine(keras2.layers.Layer):
     Args:
         scale: Number, or list of C numbers. Defaults to 1.
         offset: Number, or list of C numbers. Defaults to 0.
-        inference_only: Boolean, whether the layer hands its input on when training. With scale 1
-            and offset 0 it then costs nothing, and in the exported model carries the scale and
-            offset of a batch normalization that follows no convolution. Defaults to `False`.
         **kwargs: Arguments of `tf_keras.layers.Layer`.
 
     Input shape:
@@ -167,13 +166,10 @@ class ChannelAffine(keras2.layers.Layer):
         As the input.
     """
 
-    def __init__(
-        self, scale: Any = 1.0, offset: Any = 0.0, inference_only: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, scale: Any = 1.0, offset: Any = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = np.asarray(scale, "float32").tolist()
         self.offset = np.asarray(offset, "float32").tolist()
-        self.inference_only = inference_only
         self.kernel_activation = keras2.activations.linear
 
     def build(self, input_shape: Any) -> None:
@@ -182,33 +178,62 @@ class ChannelAffine(keras2.layers.Layer):
         self._offset = np.broadcast_to(np.float32(self.offset), (channels,))
         super().build(input_shape)
 
-    def call(self, inputs: Any, training: Any = None) -> Any:
-        if self.inference_only:
-            if training is None:
-                training = keras2.backend.learning_phase()
-            return keras2.backend.in_train_phase(
-                inputs, lambda: self._affine(inputs), training=training
-            )
-        return self._affine(inputs)
-
-    def _affine(self, inputs: Any) -> Any:
-        kernel = self.kernel_activation(tf.constant(self._scale[None, None, :, None]))
-        outputs = tf.nn.depthwise_conv2d(inputs, kernel, (1, 1, 1, 1), "VALID")
-        return tf.nn.bias_add(outputs, self._offset) if self._offset.any() else outputs
+    def call(self, inputs: Any) -> Any:
+        return _scaled(inputs, tf.constant(self._scale), self._offset, self.kernel_activation)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return tf.TensorShape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "scale": self.scale,
-            "offset": self.offset,
-            "inference_only": self.inference_only,
-        }
+        return {**super().get_config(), "scale": self.scale, "offset": self.offset}
 
 
-class HardSilu(keras2.layers.Layer):
+class ConvBatchNormalization(_BatchNormalization):
+    """A batch normalization that follows no convolution, one int8 operator all the same.
+
+    It is the stock layer when training. In inference it is a 1x1 depthwise convolution of its
+    scale and offset: product and sum would be two operators, the first without a range.
+
+    Args:
+        **kwargs: Arguments of `tf_keras.layers.BatchNormalization`.
+
+    Input shape:
+        `(N, H, W, C)`.
+
+    Output shape:
+        As the input.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel_activation = keras2.activations.linear
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        if not self.trainable:
+            training = False
+        elif training is None:
+            training = keras2.backend.learning_phase()
+        return keras2.backend.in_train_phase(
+            lambda: super(ConvBatchNormalization, self).call(inputs, training=True),
+            lambda: self._inference(inputs),
+            training=training,
+        )
+
+    def _inference(self, inputs: Any) -> Any:
+        scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
+        scale = scale if self.gamma is None else scale * self.gamma
+        offset = -self.moving_mean * scale
+        offset = offset if self.beta is None else offset + self.beta
+        return _scaled(inputs, scale, offset, self.kernel_activation)
+
+
+def _scaled(inputs: Any, scale: Any, offset: Any, kernel_activation: Any) -> Any:
+    kernel = kernel_activation(tf.reshape(scale, (1, 1, -1, 1)))
+    outputs = tf.nn.depthwise_conv2d(inputs, kernel, (1, 1, 1, 1), "VALID")
+    return tf.nn.bias_add(outputs, offset)
+
+
+class HardSilu(_Layer):
     """Keras 3's hard_silu, `x * relu6(x + 3) / 6`, one operator in LiteRT: HARD_SWISH."""
 
     def call(self, inputs: Any) -> Any:
@@ -224,7 +249,13 @@ class HardSilu(keras2.layers.Layer):
 
 LAYERS = {
     layer.__name__: layer
-    for layer in (BlockDiagonalConv2D, SubspaceAttention, ChannelAffine, HardSilu)
+    for layer in (
+        BlockDiagonalConv2D,
+        SubspaceAttention,
+        ChannelAffine,
+        ConvBatchNormalization,
+        HardSilu,
+    )
 }
 
 

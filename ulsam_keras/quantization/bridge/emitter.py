@@ -111,7 +111,7 @@ class Emitter:
         own = variables(layer)
         pairs = {}
         for attribute, variable in (weights or {}).items():
-            weight = getattr(layer, attribute, None)
+            weight: Any = getattr(layer, attribute, None)
             names = [name for name, candidate in own.items() if candidate is weight]
             if not names or tuple(weight.shape) != tuple(variable.shape):
                 raise ValueError(
