@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _PART = re.compile(r"(?:(?P<base>.*)\.)?(?P<part>(?:conv_dws|bn_dws|conv_point|bn_point)\.\w+)")
-_BASE = re.compile(r"(?:(?P<prefix>.*)\.)?subspaces\.(?P<index>\d+)")
+_BASE = re.compile(r"(?:(?P<prefix>.*)\.)?subspaces\.(?P<index>[0-9]{1,4})")
 
 
 @dataclass(frozen=True)
