@@ -223,6 +223,26 @@ def test_gpu_beside_the_cpu(command, monkeypatch, driver, halves, module_checkpo
     assert "GPU float32" in text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["swiftshader", "lavapipe"])
+def test_digits_on_the_gpu(command, monkeypatch, driver, tmp_path):
+    for name, value in gpu_drivers.environment(driver).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    options = ("--model", MODEL, "--reference", RECORDING, "--require-gpu", "-o", tmp_path)
+    status, text, err = command("convert", CHECKPOINT, *options)
+    assert (status, err) == (0, ""), text
+    report = json.loads((tmp_path / "report.json").read_text())
+    rows = [c for c in report["comparisons"] if c["kernels"].startswith("GPU")]
+    assert {c["arithmetic"] for c in rows} >= {"float16" if driver == "lavapipe" else "float32"}
+    assert all(c["fully_accelerated"] and c["agreement"] == 1.0 for c in rows)
+    sites = [a for a in report["attention"] if a["kernels"].startswith("GPU")]
+    assert {a["site"] for a in sites} == {"ulsam1", "ulsam2", "ulsam3"}
+    assert min(a["correlation"] for a in sites) > 0.99
+
+
 def test_doctor(command):
     document = json.loads(command("doctor", "--json")[1])
     found = {part["name"]: part["found"] for part in document}

@@ -146,13 +146,12 @@ def _annotated(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
         return made[layer.name]
 
     def quantized_input(tensor: Any) -> Any:
-        fresh = keras2.Input(
+        return keras2.Input(
             tensor.shape[1:],
             batch_size=tensor.shape[0],
             dtype=tensor.dtype,
             name=tensor.node.layer.name,
         )
-        return fresh
 
     inputs = nest.map_structure(quantized_input, bridged.model.input)
     for old, new in zip(nest.flatten(bridged.model.input), nest.flatten(inputs), strict=True):

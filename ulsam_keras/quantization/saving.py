@@ -1,9 +1,10 @@
 """`save` and `load`: a quantised model in a file.
 
-Imports pathlib, and tf_keras inside functions only.
+Imports tf_keras inside functions only.
 """
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from ulsam_keras.quantization.quantize import check_quantized, scope
 
 
 def save(q: Any, path: str | os.PathLike[str]) -> None:
-    """Saves a quantised model: layers, weights, ranges, and the optimizer if it is compiled.
+    """Saves a quantised model: layers, weights and ranges.
 
-    Training goes on from there after `load`. The optimizer's state is in it as well. For weights
-    alone, `q.save_weights`, `tf_keras.callbacks.ModelCheckpoint` and `tf.train.Checkpoint` work
-    as with any tf_keras model.
+    Training goes on from there after `load`. A `.h5` file holds the state of the optimizer too, a
+    SavedModel does not. For weights alone, `q.save_weights`, `tf_keras.callbacks.ModelCheckpoint`
+    and `tf.train.Checkpoint` work as with any tf_keras model.
 
     Args:
         q: A model from `quantize_model`.
@@ -33,7 +34,9 @@ def save(q: Any, path: str | os.PathLike[str]) -> None:
             "A quantised model saved as .keras cannot be loaded again; give a path that ends in "
             f".h5, or a folder for a SavedModel. Received: {str(path)!r}"
         )
-    with scope():
+    with scope(), warnings.catch_warnings():
+        # tf_keras recommends .keras in place of .h5.
+        warnings.filterwarnings("ignore", message=".*HDF5 file", category=UserWarning)
         q.save(path, save_format="h5" if path.suffix in (".h5", ".hdf5") else "tf")
 
 

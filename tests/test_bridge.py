@@ -1,0 +1,370 @@
+"""The bridge from Keras 3 to tf_keras: every layer class by itself, and models of every shape.
+
+The oracle is the Keras 3 model, with random weights and statistics.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+pytest.importorskip("tf_keras", reason="the extra `qat` is not installed")
+
+from quantization_tools import array, images, network, randomise, relative_difference  # noqa: E402
+
+from ulsam_keras import ULSAM, SubSpace  # noqa: E402
+from ulsam_keras.quantization import bridges, to_tf_keras  # noqa: E402
+from ulsam_keras.quantization.bridge.operations import OPERATIONS  # noqa: E402
+from ulsam_keras.quantization.bridge.tables import (  # noqa: E402
+    ACTIVATIONS,
+    EXPANDED,
+    EXPANDED_ACTIVATIONS,
+    STOCK,
+)
+
+# Of the largest output: float32 rounding in another order of the same operations.
+PARITY = 1e-5
+
+MAP = (8, 6, 4)
+FAMILIES = {
+    "MobileNet": {"alpha": 0.25},
+    "MobileNetV2": {"alpha": 0.35},
+    "MobileNetV3Small": {"minimalistic": True},
+    "MobileNetV3Large": {},
+    "EfficientNetB0": {},
+    "EfficientNetV2B0": {},
+    "ResNet50": {},
+    "ResNet50V2": {},
+    "DenseNet121": {},
+}
+QUICK = ("MobileNet", "MobileNetV2", "MobileNetV3Small")
+
+
+def check(model, x=None, tolerance=PARITY):
+    randomise(model)
+    x = images(3, *model.inputs[0].shape[1:]) if x is None else x
+    theirs = keras.tree.flatten(model(x))
+    ours = keras.tree.flatten(to_tf_keras(model)(x))
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(array(b)).max() > 0
+        assert relative_difference(a, b) <= tolerance
+
+
+def of(function, *shapes):
+    """A functional model of one call."""
+    inputs = [keras.Input(shape) for shape in (shapes or (MAP,))]
+    return keras.Model(inputs, function(*inputs))
+
+
+def on_list(layer):
+    return lambda *x: layer(list(x))
+
+
+# The coverage table: every layer class and option that is bridged, and a model with it.
+LAYERS = {
+    "Conv2D": of(layers.Conv2D(5, 3, strides=2, padding="same")),
+    "Conv2D dilated": of(layers.Conv2D(5, 3, dilation_rate=2, use_bias=False)),
+    "Conv2D regularized": of(
+        layers.Conv2D(5, 3, kernel_regularizer="l2", bias_regularizer=keras.regularizers.L1(0.1))
+    ),
+    "Conv2D constrained": of(layers.Conv2D(5, 3, kernel_constraint=keras.constraints.MaxNorm(2))),
+    "Conv2DTranspose": of(layers.Conv2DTranspose(5, 3, strides=2, padding="same")),
+    "DepthwiseConv2D": of(layers.DepthwiseConv2D(3, padding="same")),
+    "DepthwiseConv2D multiplied": of(layers.DepthwiseConv2D(3, depth_multiplier=2)),
+    "SeparableConv2D": of(
+        layers.SeparableConv2D(5, 3, depth_multiplier=2, strides=2, activation="relu")
+    ),
+    "Dense": of(layers.Dense(3, activation="softmax"), (7,)),
+    "Dense on maps": of(layers.Dense(3, use_bias=False)),
+    "BatchNormalization": of(layers.BatchNormalization(epsilon=0.1)),
+    "BatchNormalization bare": of(layers.BatchNormalization(scale=False, center=False)),
+    "BatchNormalization of vectors": of(layers.BatchNormalization(), (7,)),
+    "ReLU": of(layers.ReLU()),
+    "ReLU limited": of(layers.ReLU(0.7, 0.1, 0.2)),
+    "LeakyReLU": of(layers.LeakyReLU(0.17)),
+    "PReLU": of(layers.PReLU(shared_axes=(1, 2))),
+    "ELU": of(layers.ELU(0.5)),
+    "Softmax": of(layers.Softmax()),
+    "MaxPooling2D": of(layers.MaxPooling2D(3, 2, "same")),
+    "AveragePooling2D": of(layers.AveragePooling2D(3, 2, "same")),
+    "GlobalAveragePooling2D": of(layers.GlobalAveragePooling2D(keepdims=True)),
+    "GlobalMaxPooling2D": of(layers.GlobalMaxPooling2D()),
+    "Dropout": of(layers.Dropout(0.5)),
+    "SpatialDropout2D": of(layers.SpatialDropout2D(0.5)),
+    "GaussianNoise": of(layers.GaussianNoise(0.5)),
+    "GaussianDropout": of(layers.GaussianDropout(0.5)),
+    "Flatten": of(layers.Flatten()),
+    "Reshape": of(layers.Reshape((4, -1))),
+    "Permute": of(layers.Permute((3, 1, 2))),
+    "ZeroPadding2D": of(layers.ZeroPadding2D(((0, 1), (2, 0)))),
+    "Cropping2D": of(layers.Cropping2D(((0, 1), (2, 0)))),
+    "UpSampling2D": of(layers.UpSampling2D((2, 3))),
+    "UpSampling2D bilinear": of(layers.UpSampling2D(2, interpolation="bilinear")),
+    "Concatenate": of(on_list(layers.Concatenate()), MAP, MAP),
+    "Concatenate of rows": of(on_list(layers.Concatenate(axis=1)), MAP, MAP),
+    "Activation": of(layers.Activation("relu")),
+    "Identity": of(lambda x: layers.ReLU()(layers.Identity()(x))),
+    "Add": of(on_list(layers.Add()), MAP, MAP, MAP),
+    "Average": of(on_list(layers.Average()), MAP, MAP, MAP),
+    "Maximum": of(on_list(layers.Maximum()), MAP, MAP),
+    "Minimum": of(on_list(layers.Minimum()), MAP, MAP),
+    "Multiply": of(on_list(layers.Multiply()), MAP, (1, 1, 4)),
+    "Subtract": of(on_list(layers.Subtract()), MAP, MAP),
+    "Rescaling": of(layers.Rescaling(0.3)),
+    "Rescaling shifted": of(layers.Rescaling(0.3, -1)),
+    "Rescaling per channel": of(layers.Rescaling([1, 2, 3, 4], [4, 3, 2, 1])),
+    "Rescaling of vectors": of(layers.Rescaling(0.3, -1), (7,)),
+    "Normalization": of(layers.Normalization()),
+    "Normalization of constants": of(layers.Normalization(mean=(1, 2, 3, 4), variance=(4, 3, 2, 1))),
+    "Normalization inverted": of(layers.Normalization(mean=2.0, variance=3.0, invert=True)),
+}
+OPERATION_CALLS = {
+    "Add": lambda x: x + 3.0,
+    "Add of tensors": lambda x: x + ops.relu(x),
+    "Add per channel": lambda x: np.float32([1, 2, 3, 4]) + x,
+    "Subtract": lambda x: x - 3.0,
+    "Subtract turned": lambda x: 3.0 - x,
+    "Multiply": lambda x: x * (1 / 6),
+    "Divide": lambda x: ops.divide(x, 6.0),
+    "TrueDivide": lambda x: x / 6.0,
+    "Maximum": lambda x: ops.maximum(x, ops.tanh(x)),
+    "Minimum": lambda x: ops.minimum(x, ops.tanh(x)),
+    "Negative": lambda x: -x,
+    "Relu": ops.relu,
+    "Relu6": lambda x: ops.relu6(x * 9),
+    "ReLU": lambda x: keras.activations.relu(x, negative_slope=0.1, max_value=0.6),
+    "LeakyRelu": lambda x: ops.leaky_relu(x, 0.15),
+    "Elu": lambda x: ops.elu(x, 0.5),
+    "Sigmoid": ops.sigmoid,
+    "Tanh": ops.tanh,
+    "Silu": ops.silu,
+    "HardSigmoid": lambda x: ops.hard_sigmoid(x * 3),
+    "HardSilu": lambda x: ops.hard_silu(x * 3),
+    "Gelu": lambda x: ops.gelu(x, approximate=False),
+    "Softmax": ops.softmax,
+    "Concatenate": lambda x: ops.concatenate([x, -x], axis=-1),
+    "Reshape": lambda x: ops.reshape(x, (-1, 12, 16)),
+    "Transpose": lambda x: ops.transpose(x, (0, 3, 1, 2)),
+    "Mean": lambda x: ops.mean(x, (1, 2)),
+    "Max": lambda x: ops.max(x, (1, 2), keepdims=True),
+    "Pad": lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0))),
+}
+
+
+@pytest.mark.parametrize("model", LAYERS.values(), ids=LAYERS)
+def test_layers_compute_the_same(model):
+    check(model, [images(3, *x.shape[1:], seed=n) for n, x in enumerate(model.inputs)])
+
+
+@pytest.mark.parametrize("name", OPERATION_CALLS)
+def test_operations_compute_the_same(name):
+    check(of(OPERATION_CALLS[name]), [images(3, *MAP)])
+
+
+@pytest.mark.parametrize("name", (*ACTIVATIONS, *EXPANDED_ACTIVATIONS))
+@pytest.mark.parametrize("inside", [True, False], ids=["of a layer", "layer"])
+def test_activations_are_those_of_keras_3(name, inside):
+    # Between -8 and 8: past the knees of the piecewise ones.
+    x = np.linspace(-8, 8, 2 * 192, dtype="float32").reshape(2, *MAP)
+    layer = layers.Conv2D(4, 1, activation=name) if inside else layers.Activation(name)
+    check(of(layer), [x])
+
+
+def test_the_coverage_table_names_all_that_is_bridged():
+    def first_words(table):
+        return {name.split()[0] for name in table}
+
+    assert first_words(LAYERS) == {*STOCK, *EXPANDED}
+    assert first_words(OPERATION_CALLS) == {*OPERATIONS}
+
+
+def test_classes_that_the_families_use_are_all_in_the_table():
+    used = set()
+    for name, options in FAMILIES.items():
+        model = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), **options)
+        used |= {type(operation).__name__ for operation in model.operations}
+    assert used - {"InputLayer"} <= {*STOCK, *EXPANDED, *OPERATIONS}
+    assert len(used) > 12
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FAMILIES]
+)
+def test_networks_compute_the_same(name):
+    model = getattr(keras.applications, name)(
+        weights=None,
+        input_shape=(32, 32, 3),
+        classes=10,
+        classifier_activation=None,
+        **FAMILIES[name],
+    )
+    check(model, images(2, 32, 32, 3, scale=50.0 if "V3" in name or "Eff" in name else 1.0))
+
+
+@pytest.mark.parametrize("form", ["log_softmax", "softmax", "float"])
+@pytest.mark.parametrize("num_splits", [1, 2, 4])
+def test_ulsam_in_every_form(num_splits, form):
+    model = randomise(of(ULSAM(num_splits)))
+    x = images(3, *MAP)
+    theirs, ours = model(x), to_tf_keras(model, attention=form)(x)
+    assert relative_difference(ours, theirs) <= PARITY
+    # The attention itself, which the residual would hide.
+    assert relative_difference(array(ours) - x, array(theirs) - x) <= PARITY
+
+
+def test_subspace_and_channels_first():
+    check(of(SubSpace()))
+    model = randomise(of(ULSAM(2, data_format="channels_first"), (4, 8, 6)))
+    check(model, images(3, 4, 8, 6))
+
+
+def test_nested_and_shared_models_and_layers():
+    inner = keras.Sequential(
+        [keras.Input(MAP), layers.Conv2D(4, 3, padding="same", name="conv"), ULSAM(2)], name="inner"
+    )
+    tower = of(lambda x: layers.ReLU(name="relu")(inner(x)))
+    shared = layers.Dense(3, name="shared")
+    a, b = keras.Input(MAP, name="a"), keras.Input(MAP, name="b")
+    x, y = tower(a), tower(b)
+    outputs = {"sum": shared(layers.Add()([x, y])), "first": shared(x), "inner": inner(y)}
+    model = randomise(keras.Model({"a": a, "b": b}, outputs))
+    data = {"a": images(2, *MAP), "b": images(2, *MAP, seed=5)}
+    theirs, ours = model(data), to_tf_keras(model)(data)
+    assert {*ours} == {*theirs}
+    for name in ours:
+        assert relative_difference(ours[name], theirs[name]) <= PARITY
+    assert len(to_tf_keras(model).weights) == len(model.weights)
+
+
+def test_a_sequential_model_and_one_without_names():
+    check(keras.Sequential([keras.Input(MAP), layers.Conv2D(3, 3), layers.BatchNormalization()]))
+
+
+def test_what_is_frozen_and_what_is_fixed_to_inference_stays_so():
+    norm = layers.BatchNormalization(name="norm")
+    conv = layers.Conv2D(3, 1, name="conv", trainable=False)
+    model = randomise(of(lambda x: norm(conv(x), training=False)))
+    bridged = to_tf_keras(model)
+    assert not bridged.get_layer("conv").trainable
+    x = images(4, *MAP)
+    assert relative_difference(bridged(x, training=True), model(x)) <= PARITY
+
+
+def test_a_half_precision_model_becomes_float32():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert to_tf_keras(model)(images(2, 16, 16, 3)).dtype == "float32"
+
+
+def test_the_model_is_left_as_it_was():
+    model = network()
+    x = images(2, 16, 16, 3)
+    before, outputs = array(model(x)), [layer.output for layer in model.layers]
+    to_tf_keras(model)
+    assert np.array_equal(array(model(x)), before)
+    # A layer that was called again would have more than one output, which this refuses.
+    assert [layer.output for layer in model.layers] == outputs
+
+
+class Gain(layers.Layer):
+    """A layer that only its author knows."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(name="gain", shape=(1, 1, shape[-1], 1), initializer="ones")
+
+    def call(self, x):
+        return x * ops.reshape(self.gain, (1, 1, 1, -1))
+
+
+class BridgedGain(Gain):
+    pass
+
+
+def test_a_layer_of_ones_own_is_refused_then_bridged():
+    import tf_keras
+
+    with pytest.raises(ValueError, match=r"'mine' \(Gain\).*@ulsam_keras.quantization.bridges"):
+        to_tf_keras(of(Gain(name="mine")))
+
+    @bridges(BridgedGain)
+    def bridge(layer, inputs, emit):
+        scale = tf_keras.layers.DepthwiseConv2D(1, use_bias=False, name=emit.name())
+        return emit(scale, inputs, weights={"depthwise_kernel": layer.gain})
+
+    model = of(BridgedGain(name="mine"))
+    model.get_layer("mine").gain.assign(np.arange(1.0, 5.0).reshape(1, 1, 4, 1))
+    x = images(2, *MAP)
+    assert relative_difference(to_tf_keras(model)(x), model(x)) <= PARITY
+
+    @bridges(BridgedGain)
+    def wrong(layer, inputs, emit):
+        scale = tf_keras.layers.Dense(3, name=emit.name())
+        return emit(scale, inputs, weights={"kernel": layer.gain})
+
+    with pytest.raises(ValueError, match="'mine'.*same shape"):
+        to_tf_keras(model)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+class OddRegularizer(keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return 0.0
+
+    def get_config(self):
+        return {}
+
+
+REFUSED = {
+    "subclassed": (lambda: Subclassed(name="mine"), "'mine' .Subclassed.*functional"),
+    "unbuilt": (lambda: keras.Sequential([layers.Dense(2)], name="mine"), "'mine'.*build it"),
+    "not a model": (lambda: layers.Dense(2), "keras.Model"),
+    "layer": (lambda: of(layers.LayerNormalization(name="mine")), r"'mine' \(LayerNormalization"),
+    "lambda": (lambda: of(layers.Lambda(lambda x: x, name="mine")), r"'mine' \(Lambda"),
+    "operation": (lambda: of(lambda x: ops.sqrt(x)), r"\(Sqrt\)"),
+    "quotient": (lambda: of(lambda x: x / ops.relu(x)), "divides"),
+    "slice": (lambda: of(lambda x: x[:, :2]), r"\(GetItem\)"),
+    "axes": (lambda: of(lambda x: ops.mean(x, 3)), "axis"),
+    "activation": (lambda: of(layers.Dense(2, activation=lambda x: x, name="mine")), "'mine'"),
+    "mish": (lambda: of(layers.Dense(2, activation="mish", name="mine")), "'mish'"),
+    "regularizer": (
+        lambda: of(layers.Dense(2, kernel_regularizer=OddRegularizer(), name="mine")),
+        "'mine'.*OddRegularizer",
+    ),
+    "scores": (
+        lambda: of(lambda x: ULSAM(2, name="mine")(x, return_attention_scores=True)[0]),
+        "'mine'.*return_attention_scores",
+    ),
+    "sizes": (lambda: of(ULSAM(2, name="mine"), (None, None, 4)), "'mine'.*height and width"),
+    "nested": (
+        lambda: of(keras.Sequential([keras.Input(MAP), Gain(name="mine")], name="inner")),
+        "'inner_mine'",
+    ),
+}
+
+
+@pytest.mark.parametrize("make, message", REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_bridged_is_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        to_tf_keras(make())
+    assert "Received: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("thing", [int, layers.Layer(), "Gain"])
+def test_bridges_takes_layer_classes_only(thing):
+    with pytest.raises(ValueError, match="layer_class"):
+        bridges(thing)
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ValueError, match="attention='exp'"):
+        to_tf_keras(of(ULSAM(2)), attention="exp")

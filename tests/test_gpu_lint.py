@@ -1,0 +1,70 @@
+"""The static check agrees with what the GPU delegate itself says of the same graphs."""
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+import gpu_drivers
+import test_lint
+from converters.runtime import compare, run
+from converters.tflite.flatbuffer import read_graphs
+
+# Relative to the largest value: float32 on another device, a few roundings.
+AGREEMENT = 1e-5
+
+
+def on_gpu(tflite, inputs, driver="swiftshader", **options):
+    env = gpu_drivers.environment(driver)
+    return run(tflite, inputs, accelerator="gpu", env=env, repeats=0, timeout=60, **options)
+
+
+def inputs_of(tflite):
+    shapes = [t.shape for t in read_graphs(tflite)[0].inputs]
+    rng = np.random.default_rng(0)
+    arrays = [rng.uniform(0.5, 2.0, shape).astype("float32") for shape in shapes]
+    assert len(arrays) == 1
+    return arrays[0]
+
+
+def right(tflite, inputs, result):
+    """Whether a GPU run gave what the CPU gives."""
+    if not (result.ok and result.fully_accelerated):
+        return False
+    expected = run(tflite, inputs, repeats=0)
+    assert expected.ok, expected.message
+    return all(d.largest <= AGREEMENT for d in compare(result, expected).values())
+
+
+# Rules about what the delegate refuses, crashes on or computes wrongly in float32; the others are
+# about the CPU runtime, the file itself or float16.
+@pytest.mark.parametrize(
+    "code", ["RANK", "BROADCAST_TO", "GROUPED_CONV", "ONE_WAY_SPLIT", "REPEATED_INPUT", "DTYPE"]
+)
+def test_the_delegate_agrees(code):
+    broken, sound = test_lint.CASES[code]
+    x = inputs_of(broken)
+    assert not right(broken, x, on_gpu(broken, x))
+    if code != "RANK":  # its sound graph is a constant, with nothing to run
+        x = inputs_of(sound)
+        result = on_gpu(sound, x)
+        assert right(sound, x, result), (result.outcome, result.message)
+
+
+def test_the_delegate_refuses_operators_that_are_not_builtins():
+    for code in ("FLEX_OP", "CUSTOM_OP"):
+        broken, _ = test_lint.CASES[code]
+        assert not on_gpu(broken, inputs_of(broken)).ok
+
+
+def test_exp_overflows_in_float16_without_the_maximum_subtracted():
+    broken, _ = test_lint.CASES["UNSAFE_EXP"]
+    x = np.full((1, 4, 4, 8), 24.0, "float32")
+    assert np.isfinite(on_gpu(broken, x).outputs["out"]).all()
+    half = on_gpu(broken, x, "lavapipe", arithmetic="float16")
+    assert half.arithmetic == "float16"
+    assert not np.isfinite(half.outputs["out"]).all()
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    softmax = test_lint.one("SOFTMAX", test_lint.T((1, 4, 4, 8)), options=[options])
+    half = on_gpu(softmax, x, "lavapipe", arithmetic="float16")
+    np.testing.assert_array_equal(half.outputs["out"], 1 / 8)
