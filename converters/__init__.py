@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from converters.checkpoint import TensorInfo as TensorInfo
     from converters.checkpoint import list_tensors as list_tensors
     from converters.checkpoint import load_checkpoint as load_checkpoint
+    from converters.fidelity import AttentionFidelity as AttentionFidelity
+    from converters.fidelity import attention_fidelity as attention_fidelity
     from converters.pytorch import Ledger as Ledger
     from converters.pytorch import port_weights as port_weights
     from converters.tflite import lint as lint
+    from converters.tflite import load_images as load_images
     from converters.tflite import to_tflite as to_tflite
 
 _HOME = {
@@ -24,14 +27,20 @@ _HOME = {
     "Ledger": "converters.pytorch",
     "to_tflite": "converters.tflite",
     "lint": "converters.tflite",
+    "load_images": "converters.tflite",
+    "attention_fidelity": "converters.fidelity",
+    "AttentionFidelity": "converters.fidelity",
 }
 
 __all__ = [
+    "AttentionFidelity",
     "Ledger",
     "TensorInfo",
+    "attention_fidelity",
     "lint",
     "list_tensors",
     "load_checkpoint",
+    "load_images",
     "port_weights",
     "to_tflite",
 ]

@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-PRECISIONS = ("float32", "float16", "dynamic_range")
+PRECISIONS = ("float32", "float16", "dynamic_range", "int8", "int16x8")
+ATTENTION_FORMS = ("log_softmax", "softmax", "float")
 # The fields of `converters.verification.Tolerances`, which is too heavy to import for --help.
 LIMITS = {
     "reference": "1e-4",
@@ -27,6 +28,9 @@ LIMITS = {
     "attention_float16": "5e-2",
     "attention_dynamic_range": "2e-1",
     "attention_gpu_float16": "1e-1",
+    "int8": "2e-1",
+    "int16x8": "1e-1",
+    "attention_snr": "10",
     "top1": "0.99",
 }
 
@@ -91,6 +95,23 @@ class Precisions(click.ParamType):
             known = ", ".join(PRECISIONS)
             self.fail(f"give one or more of {known}. Received: {', '.join(unknown)}", param, ctx)
         return tuple(dict.fromkeys(names))
+
+
+class Numbers(click.ParamType):
+    """Numbers separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"give a number, or one per channel, 0.5,0.5,0.5. Received: {value}")
 
 
 class Limits(click.ParamType):
@@ -165,6 +186,32 @@ class Limits(click.ParamType):
 )
 @click.option("--name", help="Stem of the .tflite files. Default: the checkpoint's.")
 @click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
+@click.option(
+    "--calibration",
+    metavar="FOLDER|NPZ",
+    help="What the ranges of int8 and int16x8 activations are taken from: a folder of images, or "
+    "an .npz file with the array inputs; 100 samples or more.",
+)
+@click.option(
+    "--image-mean",
+    type=Numbers(),
+    default="0",
+    show_default=True,
+    help="Taken off the pixels of --calibration images, which are scaled to 0 to 1 before; one "
+    "number, or one per channel.",
+)
+@click.option(
+    "--image-std",
+    type=Numbers(),
+    default="1",
+    show_default=True,
+    help="What the pixels are then divided by, likewise.",
+)
+@click.option(
+    "--attention",
+    type=click.Choice(ATTENTION_FORMS),
+    help="How the softmax of ULSAM is computed in int8. Default: log_softmax. See docs/int8.md.",
+)
 @click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU is there.")
 @click.option(
     "--tolerance",
@@ -173,7 +220,8 @@ class Limits(click.ParamType):
     multiple=True,
     metavar="NAME=VALUE",
     help="Largest relative difference that holds, or, for top1, smallest share of equal top-1 "
-    "classes on recorded inputs; repeatable. Defaults: "
+    "classes on recorded inputs, or, for attention_snr, smallest signal-to-noise ratio of the "
+    "attention in int8 and int16x8, in dB; repeatable. Defaults: "
     f"{', '.join(map('='.join, LIMITS.items()))}.",
 )
 def convert(
@@ -189,6 +237,10 @@ def convert(
     name_map: str | None,
     name: str | None,
     with_attention: bool,
+    calibration: str | None,
+    image_mean: tuple[float, ...],
+    image_std: tuple[float, ...],
+    attention: str | None,
     require_gpu: bool,
     tolerances: tuple[tuple[str, float], ...],
 ) -> int:
@@ -219,6 +271,10 @@ def convert(
         name_map=None if name_map is None else _name_map(name_map),
         name=_stem(name),
         with_attention=with_attention,
+        calibration=calibration,
+        image_mean=image_mean,
+        image_std=image_std,
+        attention_form=attention,
         require_gpu=require_gpu,
         tolerances=Tolerances(**dict(tolerances)),
     )

@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.checkpoint import load_checkpoint
+from converters.fidelity import AttentionFidelity
 from converters.output_folder import OutputFolder
 from converters.recorded import Recorded, load_recorded
 from converters.report.comparison import AttentionComparison, Comparison
 from converters.report.document import File, Report
 from converters.start import start_tensorflow
+from converters.tflite import INTEGER_PRECISIONS
 from converters.verification import (
     CPU,
     Tolerances,
     check_attention,
+    check_fidelity,
     check_keras,
     check_tflite,
     find_gpu,
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from converters.tflite import Exporter
 
 PRECISIONS = ("float32", "float16")
+# How many of the calibration samples the files of integers are compared on without a recording.
+CALIBRATION_CHECKED = 64
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,12 @@ class Request:
         name_map: Names of Keras layers to paths of PyTorch modules.
         name: Stem of the `.tflite` files; `None` takes the checkpoint's.
         with_attention: Whether the files give the attention of every ULSAM as further outputs.
+        calibration: A folder of images or an `.npz` file that the ranges of integer activations
+            are taken from; needed by, and for, the precisions `int8` and `int16x8`.
+        image_mean: What is taken off images of a folder, scaled to 0 to 1, per channel or one.
+        image_std: What they are then divided by, likewise.
+        attention_form: How the softmax of ULSAM is computed in int8, as `attention` of
+            `converters.to_tflite`.
         require_gpu: Whether it is an error that no Vulkan driver is there.
         tolerances: What holds.
     """
@@ -75,6 +86,10 @@ class Request:
     name_map: Mapping[str, str] | None = None
     name: str | None = None
     with_attention: bool = False
+    calibration: str | None = None
+    image_mean: Sequence[float] = (0.0,)
+    image_std: Sequence[float] = (1.0,)
+    attention_form: str | None = None
     require_gpu: bool = False
     tolerances: Tolerances = field(default_factory=Tolerances)
 
@@ -96,7 +111,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
         ValueError: If the checkpoint, the model or the recording is not fit, or if a GPU is
             required and there is none. Nothing is written.
     """
-    stages = _Stages(progress, 6 + 2 * len(request.precisions))
+    _check_calibration(request)
+    stages = _Stages(progress, 6 + bool(request.calibration) + 2 * len(request.precisions))
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the checkpoint"):
             recorded = load_recorded(request.reference) if request.reference else None
@@ -115,7 +131,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             if recorded is not None:
                 recorded = _fit(recorded, exporter, model)
         with stages("run Keras"):
-            inputs = noise(exporter.input_shapes)
+            inputs: Mapping[str, np.ndarray] = noise(exporter.input_shapes)
             if recorded is not None:
                 inputs = dict.fromkeys(exporter.input_shapes, recorded.inputs)
             expected = keras_outputs(exporter.model, inputs, exporter.output_names)
@@ -123,22 +139,37 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             attention: list[AttentionComparison] = []
             if recorded is not None:
                 comparisons.append(check_keras(expected, recorded, request.tolerances))
+        calibration: Calibration | None = None
+        if request.calibration:
+            with stages("read the calibration data"):
+                calibration = _calibration(request, exporter)
+        fidelity: list[AttentionFidelity] = []
         files = []
         stem = request.name or Path(request.checkpoint).stem
         for precision in request.precisions:
+            data = calibration if precision in INTEGER_PRECISIONS else None
             with stages(f"export {precision}"):
-                content = exporter.convert(precision)
+                content = exporter.convert(precision, **_options(precision, data, request))
                 name = f"{stem}_{precision}.tflite"
                 folder.path(name).write_bytes(content)
                 files.append(File.of(name, precision, content))
+            on = targets if _runs_on_gpu(precision, request) else CPU
             with stages(f"verify {precision}"):
+                given: Mapping[str, np.ndarray] = inputs
+                wanted: Mapping[str, np.ndarray] = expected
+                if data is not None and recorded is None:
+                    # Noise is beyond the ranges of images.
+                    given, wanted = data.inputs, data.outputs
                 comparisons += check_tflite(
-                    content, precision, inputs, expected, request.tolerances, recorded, targets
+                    content, precision, given, wanted, request.tolerances, recorded, on
                 )
-                if probe is not None:
-                    attention += check_attention(
-                        probe, precision, inputs, request.tolerances, targets
+                if data is not None:
+                    # The samples of a recording are not those that the ranges were taken from.
+                    fidelity += check_fidelity(
+                        content, precision, exporter.model, given, request.tolerances, on
                     )
+                elif probe is not None:
+                    attention += check_attention(probe, precision, inputs, request.tolerances, on)
         report = Report(
             checkpoint=os.path.basename(request.checkpoint),
             architecture=architecture.description,
@@ -149,6 +180,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             files=files,
             comparisons=comparisons,
             attention=attention,
+            fidelity=fidelity,
+            calibration=None if calibration is None else calibration.description,
             gpu=adapter,
             recorded_correct=None if recorded is None else recorded.correct,
             real_inputs=recorded is not None,
@@ -181,6 +214,106 @@ def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Archite
         name_map=request.name_map or architecture.name_map,
     )
     return architecture, ledger
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Representative data, and what Keras answers to the first of it.
+
+    Attributes:
+        samples: All samples, by input.
+        inputs: The first of them.
+        outputs: Keras's outputs for these, by name.
+        description: What the data is, in words.
+    """
+
+    samples: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    description: str
+
+
+def _runs_on_gpu(precision: str, request: Request) -> bool:
+    """Whether the GPU delegate takes files of the precision: no 16-bit integers, no log-softmax."""
+    if precision == "int8":
+        return request.attention_form in ("softmax", "float")
+    return precision != "int16x8"
+
+
+def _check_calibration(request: Request) -> None:
+    integers = [p for p in request.precisions if p in INTEGER_PRECISIONS]
+    if integers and not request.calibration:
+        raise ValueError(
+            "Integer activations need data for their ranges; give --calibration with a folder of "
+            f"images or an .npz file with the array inputs. Received: precision {integers[0]}"
+        )
+    if request.calibration and not integers:
+        raise ValueError(
+            f"--calibration is for the precisions {' and '.join(INTEGER_PRECISIONS)}; leave it "
+            f"out, or ask for one of them. Received: precisions {', '.join(request.precisions)}"
+        )
+    refused = [p for p in integers if not _runs_on_gpu(p, request)]
+    if refused and request.require_gpu:
+        raise ValueError(
+            "The GPU takes no 16-bit integers and no log-softmax; with --require-gpu give "
+            f"--attention float, and not int16x8. Received: precision {refused[0]}"
+        )
+    if request.attention_form is not None and "int8" not in integers:
+        raise ValueError(
+            "--attention is for the precision int8; leave it out, or ask for that. "
+            f"Received: precisions {', '.join(request.precisions)}"
+        )
+
+
+def _calibration(request: Request, exporter: "Exporter") -> Calibration:
+    """The representative data in the layout of the model."""
+    from converters.tflite import load_images, representative_samples
+
+    path = str(request.calibration)
+    shapes = exporter.input_shapes
+    data: Any = path
+    how = "as recorded"
+    if os.path.isdir(path):
+        shape = next(iter(shapes.values()))
+        if len(shapes) > 1 or len(shape) != 4:
+            raise ValueError(
+                "A folder of images is for models with one input of images; give an .npz file "
+                f"with an array for each input. Received: inputs {dict(shapes)}"
+            )
+        data = load_images(
+            path,
+            (shape[1], shape[2]),
+            channels=shape[3],
+            mean=request.image_mean,
+            std=request.image_std,
+        )
+        mean, std = (
+            "(" + ", ".join(f"{v:g}" for v in values) + ")" if len(values) > 1 else f"{values[0]:g}"
+            for values in (request.image_mean, request.image_std)
+        )
+        how = f"images, (pixel / 255 - {mean}) / {std}"
+    samples = representative_samples(data, shapes, exporter.input_dtypes)
+    count = len(next(iter(samples.values())))
+    batch = next(iter(shapes.values()))[0]
+    # Whole batches, as the files take them.
+    first = max(batch, min(count, CALIBRATION_CHECKED) // batch * batch)
+    inputs = {
+        name: np.take(value, range(first), axis=0, mode="wrap") for name, value in samples.items()
+    }
+    return Calibration(
+        samples=samples,
+        inputs=inputs,
+        outputs=keras_outputs(exporter.model, inputs, exporter.output_names),
+        description=f"{count} samples of {os.path.basename(os.path.normpath(path))}, {how}",
+    )
+
+
+def _options(precision: str, calibration: Calibration | None, request: Request) -> dict[str, Any]:
+    """What `Exporter.convert` is given beside the precision."""
+    if calibration is None:
+        return {}
+    form = request.attention_form if precision == "int8" else None
+    return {"representative_data": dict(calibration.samples), "attention": form}
 
 
 def _exporters(model: "keras.Model", request: Request) -> "tuple[Exporter, Exporter | None]":

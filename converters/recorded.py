@@ -52,8 +52,8 @@ class Recorded:
             ValueError: If the recording fits the model in neither layout.
         """
         return Recorded(
-            _channels_last(self.inputs, input_shape, "inputs", self.name),
-            _channels_last(self.outputs, output_shape, "outputs", self.name),
+            channels_last(self.inputs, input_shape, "inputs", self.name),
+            channels_last(self.outputs, output_shape, "outputs", self.name),
             self.labels,
             self.name,
         )
@@ -70,22 +70,7 @@ def load_recorded(path: str | os.PathLike[str]) -> Recorded:
         ValueError: If it is no such file, or its arrays do not belong together.
     """
     name = Path(path).name
-    if os.path.isdir(path):
-        raise IsADirectoryError(
-            f"A recording is an .npz file. Received: {os.fspath(path)!r}, which is a folder"
-        )
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            arrays = {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"No such file. Received: {os.fspath(path)!r}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"A recording is an .npz file of arrays, written with numpy.savez. "
-            f"Received: {name!r}, {_line(error)}"
-        ) from error
+    arrays = load_arrays(path)
     missing = {"inputs", "outputs"} - set(arrays)
     if missing:
         raise ValueError(
@@ -113,9 +98,45 @@ def load_recorded(path: str | os.PathLike[str]) -> Recorded:
     return Recorded(inputs.astype("float32"), outputs.astype("float32"), labels, name)
 
 
-def _channels_last(
+def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, by name.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no such file, or holds objects.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(
+            f"A recording is an .npz file. Received: {os.fspath(path)!r}, which is a folder"
+        )
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"No such file. Received: {os.fspath(path)!r}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"A recording is an .npz file of arrays, written with numpy.savez. "
+            f"Received: {Path(path).name!r}, {_line(error)}"
+        ) from error
+
+
+def channels_last(
     array: np.ndarray, shape: tuple[int | None, ...], key: str, name: str
 ) -> np.ndarray:
+    """An array in the layout of a model, its channels moved last where they are second.
+
+    Args:
+        array: The samples first.
+        shape: The model's shape, the batch first; `None` for any size.
+        key: What the array is called in messages.
+        name: What it came from, in messages.
+
+    Raises:
+        ValueError: If it fits in neither layout.
+    """
     moved = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
     for candidate in (moved, array):
         fits = candidate.ndim == len(shape) and all(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.fidelity import AttentionFidelity, measure_sites, run_float
 from converters.recorded import Recorded
 from converters.report.comparison import AttentionComparison, Comparison, measure
 from converters.runtime import (
     RunResult,
     compare_attention,
     half_precision,
-    run,
     vulkan_adapter,
 )
 from converters.runtime.result import Accelerator, Arithmetic
@@ -62,6 +62,8 @@ GPU = (
 )
 # The attention is compared on few samples: every one is a map of every group of every site.
 ATTENTION_SAMPLES = 4
+# Energies are summed over samples: what is rare in one image counts by its share.
+FIDELITY_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Tolerances:
         attention_float16: In a float16 file.
         attention_dynamic_range: In a dynamic range file.
         attention_gpu_float16: What float16 arithmetic on the GPU adds.
+        int8: The int8 file: weights and activations rounded to 8 bits.
+        int16x8: The int16x8 file: weights rounded to 8 bits.
+        attention_snr: Smallest signal-to-noise ratio of the attention of a site in a file of
+            integers, in dB; below, the attention is dead.
         top1: Smallest share of samples whose top-1 class is the same, on recorded inputs.
     """
 
@@ -92,6 +98,9 @@ class Tolerances:
     attention_float16: float = 5e-2
     attention_dynamic_range: float = 2e-1
     attention_gpu_float16: float = 1e-1
+    int8: float = 2e-1
+    int16x8: float = 1e-1
+    attention_snr: float = 10.0
     top1: float = 0.99
 
     def output(self, precision: str, target: Target) -> float:
@@ -232,6 +241,53 @@ def check_attention(
             )
 
 
+def check_fidelity(
+    content: bytes,
+    precision: str,
+    model: "keras.Model",
+    inputs: Mapping[str, np.ndarray],
+    tolerances: Tolerances,
+    targets: tuple[Target, ...] = CPU[:1],
+) -> Iterator[AttentionFidelity]:
+    """The attention of every site inside a file of integers against Keras, on every target.
+
+    Nothing for a model without ULSAM, or one whose graph is not known.
+
+    Args:
+        content: The content of the file.
+        precision: Its precision.
+        model: The Keras model that it was made of.
+        inputs: The inputs by name, in the order of the model's.
+        tolerances: What holds.
+        targets: What runs it.
+    """
+    import keras
+
+    from ulsam_keras import attention_maps
+
+    some = _first(inputs, FIDELITY_SAMPLES)
+    arrays = list(some.values())
+    given: Any = arrays[0]
+    if len(arrays) > 1:
+        given = keras.tree.pack_sequence_as(model.input, arrays)
+    try:
+        maps = attention_maps(model, given)
+    except ValueError:
+        return
+    for target in targets:
+        count = min(FIDELITY_SAMPLES, target.samples or FIDELITY_SAMPLES)
+        rows = measure_sites(
+            content,
+            _first(maps, count),
+            _first(some, count),
+            accelerator=target.accelerator,
+            arithmetic=target.arithmetic,
+            limit=tolerances.attention_snr,
+        )
+        for row in rows:
+            yield replace(row, subject=precision, kernels=target.name)
+
+
 def find_gpu(required: bool = False) -> str | None:
     """The name of the GPU adapter that the delegate takes; `None` if there is no Vulkan driver.
 
@@ -261,7 +317,7 @@ def run_on(
     repeats: int | None = None,
 ) -> RunResult:
     """Runs a `.tflite` file on a target, in a process of its own, timed `repeats` times."""
-    return run(
+    return run_float(
         content,
         inputs,
         accelerator=target.accelerator,

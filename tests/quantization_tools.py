@@ -14,7 +14,7 @@ def randomise(model, seed=0):
             value = generator.uniform(-0.3, 0.3, weight.shape)
         elif len(weight.shape) > 1:
             axes = weight.shape[:2] if weight.shape[-1] == 1 else weight.shape[:-1]
-            value = generator.normal(scale=np.sqrt(2 / np.prod(axes)), size=weight.shape)
+            value = generator.normal(scale=np.sqrt(1 / np.prod(axes)), size=weight.shape)
         else:
             continue
         weight.assign(value.astype("float32"))

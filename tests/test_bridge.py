@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-pytest.importorskip("tf_keras", reason="the extra `qat` is not installed")
-
-from quantization_tools import array, images, network, randomise, relative_difference  # noqa: E402
-
-from ulsam_keras import ULSAM, SubSpace  # noqa: E402
-from ulsam_keras.quantization import bridges, to_tf_keras  # noqa: E402
-from ulsam_keras.quantization.bridge.operations import OPERATIONS  # noqa: E402
-from ulsam_keras.quantization.bridge.tables import (  # noqa: E402
+from quantization_tools import array, images, network, randomise, relative_difference
+from ulsam_keras import ULSAM, SubSpace
+from ulsam_keras.quantization import bridges, to_tf_keras
+from ulsam_keras.quantization.bridge.operations import OPERATIONS
+from ulsam_keras.quantization.bridge.tables import (
     ACTIVATIONS,
     EXPANDED,
     EXPANDED_ACTIVATIONS,
@@ -43,6 +40,7 @@ QUICK = ("MobileNet", "MobileNetV2", "MobileNetV3Small")
 def check(model, x=None, tolerance=PARITY):
     randomise(model)
     x = images(3, *model.inputs[0].shape[1:]) if x is None else x
+    x = x[0] if isinstance(x, list) and len(x) == 1 else x
     theirs = keras.tree.flatten(model(x))
     ours = keras.tree.flatten(to_tf_keras(model)(x))
     assert len(ours) == len(theirs)
@@ -55,7 +53,7 @@ def check(model, x=None, tolerance=PARITY):
 def of(function, *shapes):
     """A functional model of one call."""
     inputs = [keras.Input(shape) for shape in (shapes or (MAP,))]
-    return keras.Model(inputs, function(*inputs))
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], function(*inputs))
 
 
 def on_list(layer):
@@ -117,13 +115,15 @@ LAYERS = {
     "Rescaling per channel": of(layers.Rescaling([1, 2, 3, 4], [4, 3, 2, 1])),
     "Rescaling of vectors": of(layers.Rescaling(0.3, -1), (7,)),
     "Normalization": of(layers.Normalization()),
-    "Normalization of constants": of(layers.Normalization(mean=(1, 2, 3, 4), variance=(4, 3, 2, 1))),
+    "Normalization of constants": of(
+        layers.Normalization(mean=(1, 2, 3, 4), variance=(4, 3, 2, 1))
+    ),
     "Normalization inverted": of(layers.Normalization(mean=2.0, variance=3.0, invert=True)),
 }
 OPERATION_CALLS = {
     "Add": lambda x: x + 3.0,
     "Add of tensors": lambda x: x + ops.relu(x),
-    "Add per channel": lambda x: np.float32([1, 2, 3, 4]) + x,
+    "Add per channel": lambda x: x + np.float32([1, 2, 3, 4]),
     "Subtract": lambda x: x - 3.0,
     "Subtract turned": lambda x: 3.0 - x,
     "Multiply": lambda x: x * (1 / 6),
@@ -180,15 +180,6 @@ def test_the_coverage_table_names_all_that_is_bridged():
     assert first_words(OPERATION_CALLS) == {*OPERATIONS}
 
 
-def test_classes_that_the_families_use_are_all_in_the_table():
-    used = set()
-    for name, options in FAMILIES.items():
-        model = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), **options)
-        used |= {type(operation).__name__ for operation in model.operations}
-    assert used - {"InputLayer"} <= {*STOCK, *EXPANDED, *OPERATIONS}
-    assert len(used) > 12
-
-
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FAMILIES]
 )
@@ -200,6 +191,8 @@ def test_networks_compute_the_same(name):
         classifier_activation=None,
         **FAMILIES[name],
     )
+    used = {type(operation).__name__ for operation in model.operations} - {"InputLayer"}
+    assert used <= {*STOCK, *EXPANDED, *OPERATIONS}
     check(model, images(2, 32, 32, 3, scale=50.0 if "V3" in name or "Eff" in name else 1.0))
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from converters import lint, to_tflite
-from converters.tflite import PRECISIONS, Exporter
+from converters.tflite import FLOAT_PRECISIONS, Exporter
 from converters.tflite.flatbuffer import read_graphs
 from ulsam_keras import ULSAM
 
@@ -150,7 +150,7 @@ def test_several_precisions_from_one_trace():
     exporter = Exporter(model)
     assert exporter.input_shapes == {"image": (1, *SHAPE)}
     assert exporter.output_names == ["probs"]
-    for precision in PRECISIONS:
+    for precision in FLOAT_PRECISIONS:
         assert exporter.convert(precision) == to_tflite(model, precision=precision)
 
 
@@ -382,14 +382,14 @@ def refused(model, match, **arguments):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int16x8", "float64", "", None, "FLOAT32", []])
+@pytest.mark.parametrize("precision", ["int4", "INT8", "float64", "", None, "FLOAT32", []])
 def test_unknown_precision_lists_the_known(precision):
     refused(functional(), "'float32', 'float16', 'dynamic_range'", precision=precision)
     with pytest.raises(ValueError, match="'float32', 'float16', 'dynamic_range'"):
         Exporter(functional()).convert(precision)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", FLOAT_PRECISIONS)
 def test_arguments_of_integer_precisions_are_not_ignored(precision):
     model = functional()
     refused(model, "representative_data", precision=precision, representative_data=[data()])

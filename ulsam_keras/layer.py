@@ -1,6 +1,6 @@
 """The ULSAM layer and its one-group block.
 
-Imports Keras 3 (public names only) and NumPy, so it runs on every Keras back end.
+Imports Keras 3 (public names only), NumPy and `spatial_softmax`: it runs on every Keras back end.
 
 Paper: Saini, Jha, Das, Mittal, Mohan, "ULSAM: Ultra-Lightweight Subspace Attention Module for
 Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15102.
@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import constraints, initializers, ops, regularizers
+
+from ulsam_keras.spatial_softmax import spatial_softmax
 
 _HALF = ("float16", "bfloat16")
 
@@ -192,11 +194,7 @@ class ULSAM(keras.layers.Layer):
         """Softmax over the H * W positions of each map."""
         # In half precision the sum of the exponentials loses its digits, and overflows at 65504.
         s = ops.cast(s, "float32") if self.compute_dtype in _HALF else s
-        _, height, width, groups = ops.shape(s)
-        a = ops.transpose(ops.reshape(s, (-1, height * width, groups)), (0, 2, 1))
-        a = ops.transpose(ops.softmax(a, axis=-1), (0, 2, 1))
-        a = ops.reshape(a, (-1, height, width, groups))
-        return ops.cast(a, self.compute_dtype)
+        return ops.cast(spatial_softmax(s), self.compute_dtype)
 
     def _spread(self, scores: Any) -> Any:
         """The multiplier of every channel, 1 + a of its group: (N, H, W, g) to (N, H, W, C)."""

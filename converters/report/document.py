@@ -1,4 +1,4 @@
-"""The report of a conversion, as written to `report.json`. Imports the standard library only."""
+"""The report of a conversion, as written to `report.json`. Imports `fidelity`."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from converters.fidelity import AttentionFidelity
 from converters.report.comparison import AttentionComparison, Comparison
 
 _VERSIONS = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
@@ -21,6 +22,8 @@ class File:
         size: Size in bytes.
         sha256: Digest of the content.
         operators: Number of LiteRT operators.
+        float_operators: Names of the operators that compute in float; all of them in the files
+            that are not of integers.
     """
 
     name: str
@@ -28,15 +31,19 @@ class File:
     size: int
     sha256: str
     operators: int
+    float_operators: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, precision: str, content: bytes) -> "File":
         """Describes the content of a `.tflite` file."""
         from converters.tflite.flatbuffer import read_graphs
+        from converters.tflite.sites import float_operators
 
         digest = hashlib.sha256(content).hexdigest()
-        operators = sum(len(graph.operators) for graph in read_graphs(content))
-        return cls(name, precision, len(content), digest, operators)
+        graphs = read_graphs(content)
+        operators = sum(len(graph.operators) for graph in graphs)
+        floats = tuple(sorted({name for graph in graphs for name in float_operators(graph)}))
+        return cls(name, precision, len(content), digest, operators, floats)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Report:
         files: The `.tflite` files.
         comparisons: What was compared, with limits.
         attention: The attention of each site, likewise.
+        fidelity: The attention of each site inside the files of integers, likewise.
+        calibration: What the ranges of integer activations were taken from; `None` without.
         gpu: Name of the GPU adapter; `None` if no Vulkan driver was found.
         recorded_correct: How many samples the recorded outputs classify right; `None` without.
         real_inputs: Whether the inputs were a recording's rather than noise.
@@ -69,6 +78,8 @@ class Report:
     files: list[File]
     comparisons: list[Comparison]
     attention: list[AttentionComparison]
+    fidelity: list[AttentionFidelity]
+    calibration: str | None
     gpu: str | None
     recorded_correct: int | None
     real_inputs: bool
@@ -78,7 +89,8 @@ class Report:
     @property
     def holds(self) -> bool:
         """Whether every comparison holds."""
-        return all(c.holds for c in self.comparisons) and all(c.holds for c in self.attention)
+        checks = (self.comparisons, self.attention, self.fidelity)
+        return all(check.holds for group in checks for check in group)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON takes it; numbers that are not finite are given as words."""
@@ -91,6 +103,8 @@ class Report:
             entry["holds"] = comparison.holds
         for entry, site in zip(document["attention"], self.attention, strict=True):
             entry["holds"] = site.holds
+        for entry, inside in zip(document["fidelity"], self.fidelity, strict=True):
+            entry.update(holds=inside.holds, visible=inside.visible)
         return _finite(document)
 
 

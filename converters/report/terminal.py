@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from converters.fidelity import AttentionFidelity
 from converters.report.comparison import AttentionComparison, Comparison
 from converters.report.document import Report
 
@@ -31,8 +32,10 @@ def print_report(report: Report, console: Console) -> None:
     print_comparisons(report.comparisons, console, report.real_inputs)
     if report.attention:
         _print_attention(report.attention, console)
+    if report.fidelity:
+        _print_fidelity(report, console)
     print_gpu(report.gpu, console)
-    print_verdict([*report.comparisons, *report.attention], console)
+    print_verdict([*report.comparisons, *report.attention, *report.fidelity], console)
 
 
 def print_comparisons(
@@ -77,7 +80,7 @@ def print_gpu(adapter: str | None, console: Console) -> None:
 
 
 def print_verdict(
-    comparisons: Sequence[Comparison | AttentionComparison], console: Console
+    comparisons: Sequence[Comparison | AttentionComparison | AttentionFidelity], console: Console
 ) -> None:
     """Prints what did not run, and why, and whether all hold."""
     problems = [f"{c.subject} on {c.kernels}: {c.problem}" for c in comparisons if c.problem]
@@ -118,6 +121,66 @@ def _print_attention(attention: Sequence[AttentionComparison], console: Console)
             _verdict(all(c.holds for c in sites)),
         )
     console.print(table)
+
+
+def _print_fidelity(report: Report, console: Console) -> None:
+    """One row per site, file of integers and target; dead attention in words."""
+    table = Table(
+        title="Attention inside the files of integers against Keras; in dB its SNR, and how far "
+        "its effect and the rounding are below the block's output",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("model", no_wrap=True)
+    table.add_column("site", overflow="fold")
+    for column in ("run by", "map"):
+        table.add_column(column, no_wrap=True)
+    for column in ("SNR", "limit", "cosine", "zeros", "effect", "rounding"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    groups: dict[tuple[str, str], list[AttentionFidelity]] = {}
+    for row in report.fidelity:
+        groups.setdefault((row.subject, row.kernels), []).append(row)
+    seen: set[str] = set()
+    for (subject, kernels), sites in groups.items():
+        # Every site where applications run it; on the other targets, the worst of all.
+        whole = subject not in seen
+        seen.add(subject)
+        for rows in [[row] for row in sites] if whole else [sites]:
+            sizes = {row.map_size for row in rows}
+            table.add_row(
+                subject,
+                rows[0].site if whole else f"all {len(rows)}, worst",
+                kernels,
+                "x".join(map(str, rows[0].map_size or ())) if len(sizes) == 1 else "",
+                _worst([row.snr for row in rows], min, ".1f"),
+                f"{rows[0].limit:g}",
+                _worst([row.cosine for row in rows], min, ".3f"),
+                _worst([row.zeros for row in rows], max, ".0%"),
+                _worst([row.without_snr for row in rows], max, ".0f"),
+                _worst([row.rounding_snr for row in rows], min, ".0f"),
+                _alive(rows),
+            )
+    console.print(table)
+    hidden = [row for row in report.fidelity if row.visible is False]
+    names = ", ".join(dict.fromkeys(f"{row.site} ({row.subject})" for row in hidden))
+    if names:
+        console.print(
+            "The effect of the attention on the block's output is smaller than the output's own "
+            f"rounding, whatever the form of the softmax: {names}.",
+            highlight=False,
+        )
+    for file in report.files:
+        if file.precision in {row.subject for row in report.fidelity}:
+            floats = ", ".join(file.float_operators) or "none"
+            console.print(f"Float operators in {file.name}: {floats}.", highlight=False)
+    console.print(f"Ranges of activations from {report.calibration}.", highlight=False)
+
+
+def _alive(rows: Sequence[AttentionFidelity]) -> str:
+    dead = any(not row.holds and not row.problem for row in rows)
+    return "[bold red]DEAD[/]" if dead else _verdict(all(row.holds for row in rows))
 
 
 def _worst(values: Sequence[float | None], pick: Callable[..., float], form: str) -> str:

@@ -13,11 +13,19 @@ import numpy as np
 
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
+from converters.tflite.integer import (
+    INTEGER_PRECISIONS,
+    Options,
+    Progress,
+    checked_options,
+    checked_trained_options,
+    convert_integer,
+)
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.rebuild import first_line, float32_model
+from converters.tflite.representative import batches, representative_samples
 from converters.tflite.static_check import Finding, lint
-
-PRECISIONS = ("float32", "float16", "dynamic_range")
+from converters.tflite.trained_integer import convert_trained, is_tf_keras_model
 
 
 def to_tflite(
@@ -27,13 +35,15 @@ def to_tflite(
     input_shape: InputShape | None = None,
     representative_data: Any = None,
     inference_type: str = "float32",
+    attention: str | None = None,
+    progress: Progress | None = None,
 ) -> bytes:
     """Converts a Keras 3 model to a LiteRT (``.tflite``) model.
 
     The weights are frozen into the graph, every shape is static, and all operators are LiteRT
-    builtins that compute in float32, whatever the dtype policy of the Keras model. The result is
-    checked with `lint`: what would not run is an error, what some runtimes refuse or compute
-    wrongly is a warning.
+    builtins, which compute in float32, or in integers for the precisions `"int8"` and `"int16x8"`,
+    whatever the dtype policy of the Keras model. The result is checked with `lint`: what would not
+    run is an error, what some runtimes refuse or compute wrongly is a warning.
 
     The signature `serving_default` has the names of the `keras.Input`s as inputs (`"input"`, or
     `"input_1"` and so on, for those without a name), and as outputs the keys of the model's
@@ -44,46 +54,79 @@ def to_tflite(
     To convert one model to several precisions, `Exporter` traces it once.
 
     Args:
-        model: A built `keras.Model`: functional, Sequential or subclassed.
-        precision: What the weights are stored in. `"float32"`; `"float16"`, half the size,
-            widened to float32 when the model is loaded; or `"dynamic_range"`, a quarter of the
-            size, weights in int8 and activations in float32. Defaults to `"float32"`.
+        model: A built `keras.Model`: functional, Sequential or subclassed. Or, with
+            `precision="int8"`, a model from `ulsam_keras.quantization.quantize_model`, which has
+            its ranges and its form of the attention: then `representative_data` and `attention`
+            must be `None`, and of `input_shape` only a batch counts.
+        precision: What weights and activations are. `"float32"`; `"float16"`, weights of half the
+            size, widened to float32 when the model is loaded; `"dynamic_range"`, weights in int8,
+            a quarter of the size, and activations in float32; `"int8"`, all in int8, weights with
+            a step per output channel; or `"int16x8"`, weights in int8 and activations in int16,
+            which is more exact and much slower. Defaults to `"float32"`.
         input_shape: The shape of the input, without the batch, `(H, W, C)`, for a batch of 1, or
             with it, `(N, H, W, C)`. Needed where the model leaves H or W open. For several inputs
             a dictionary by input name, or a list in the order of the inputs. Defaults to `None`,
             the model's own shape.
-        representative_data: Not used by these precisions, must be `None`.
-        inference_type: The type of inputs and outputs. Must be `"float32"` for these precisions;
-            integer inputs of the Keras model keep their type.
+        representative_data: For `"int8"` and `"int16x8"`, samples that the ranges of activations
+            are taken from, at least one, and better a few hundred: an array `(N, H, W, C)`; an
+            iterable of samples or batches, or of tuples `(inputs, targets)`, such as a
+            `tf.data.Dataset`; for several inputs a dictionary of arrays, or items that are
+            dictionaries or lists; the path of an `.npz` file with the array `inputs`, or one for
+            each input, with the channels last or second; or the path of a folder of images, which
+            are given to the model scaled to 0 to 1 (`load_images` for other scales). Must be
+            `None` for the other precisions.
+        inference_type: The type of inputs and outputs: `"float32"`; `"int8"` or `"uint8"` with
+            `precision="int8"`; `"int16"` with `"int16x8"`. Integer inputs of the Keras model keep
+            their type. Defaults to `"float32"`.
+        attention: How the softmax of a ULSAM is computed in int8. `"log_softmax"`, the exponential
+            of the log-softmax, which keeps flat and large maps alive without a float operator;
+            `"float"`, exponential, sum and quotient left in float, with float inputs and outputs;
+            or `"softmax"`, the operator that a plain conversion uses, whose step of 1/256 makes
+            zeros of flat maps of more than about 16 x 16 positions. `"int16x8"` has `"softmax"`
+            only, whose step there is 1/32768. Defaults to `None`, the first that the precision
+            has.
+        progress: Called with how many batches of representative data have run and how many there
+            are. Defaults to `None`.
 
     Returns:
         The content of the ``.tflite`` file.
 
     Raises:
+        OSError: If a file of representative data cannot be read.
+        ImportError: If the model is of tf_keras, and the extra `qat` is not installed.
         ValueError: If an argument is not as above; if the model is not a built Keras 3 model on
             the TensorFlow back end, holds NaN or infinite weights, or cannot be rebuilt in
-            float32; if it uses operations without a LiteRT builtin; or if the result does not
-            pass `lint`.
+            float32; if it uses operations without a LiteRT builtin; if the representative data is
+            empty, not finite or of another shape than the inputs; or if the result does not pass
+            `lint`.
 
     Example:
     >>> content = to_tflite(model, precision="float16", input_shape=(224, 224, 3))
     >>> pathlib.Path("model.tflite").write_bytes(content)
     """
-    _check_precision(precision)
-    if representative_data is not None:
-        raise ValueError(
-            "`representative_data` calibrates integer activations, which none of the precisions "
-            f"{PRECISIONS} has; leave it out. Received: precision={precision!r}, "
-            f"representative_data of type {type(representative_data).__name__}"
+    if is_tf_keras_model(model):
+        batch = checked_trained_options(
+            precision, inference_type, attention, representative_data, input_shape
         )
-    if inference_type != "float32":
-        raise ValueError(
-            f"`inference_type` must be 'float32' with the precisions {PRECISIONS}. "
-            f"Received: inference_type={inference_type!r}, precision={precision!r}"
-        )
-    content = Exporter(model, input_shape=input_shape)._convert(precision)
+        content = _trained(model, inference_type, batch)
+        _report(model, lint(content))
+        return content
+    options = checked_options(precision, inference_type, attention, representative_data)
+    content = Exporter(model, input_shape=input_shape)._convert(
+        options, representative_data, progress
+    )
     _report(model, lint(content))
     return content
+
+
+def _trained(model: Any, inference_type: str, batch: int) -> bytes:
+    try:
+        return convert_trained(model, inference_type, batch)
+    except (ValueError, ImportError):
+        raise
+    # The converter's own exception class is not public.
+    except Exception as error:
+        raise ValueError(_refusal(model, error)) from error
 
 
 class Exporter:
@@ -96,14 +139,17 @@ class Exporter:
     Attributes:
         model: The `keras.Model` that was traced: the given one, or its float32 copy.
         input_shapes: The static shape of each input, by its name in the signature.
+        input_dtypes: The dtype of each input, in the same order.
         output_names: The names of the outputs in the signature.
+
+    Integer precisions trace the model again, once for each form of the attention.
 
     Raises:
         ValueError: As in `to_tflite`.
 
     Example:
     >>> exporter = Exporter(model)
-    >>> files = {precision: exporter.convert(precision) for precision in PRECISIONS}
+    >>> files = {name: exporter.convert(name) for name in ("float32", "float16")}
     """
 
     def __init__(self, model: Any, *, input_shape: InputShape | None = None) -> None:
@@ -111,14 +157,28 @@ class Exporter:
         inputs = Inputs(model, input_shape)
         self.model = float32_model(model, inputs.pack(inputs.shapes))
         self.input_shapes: dict[str, Shape] = dict(zip(inputs.names, inputs.shapes, strict=True))
+        self.input_dtypes = inputs.dtypes
         self.output_names: list[str] = []
-        self._function = self._trace(inputs)
+        self._inputs = inputs
+        self._functions = {"softmax": self._trace("softmax")}
 
-    def convert(self, precision: str = "float32") -> bytes:
+    def convert(
+        self,
+        precision: str = "float32",
+        *,
+        representative_data: Any = None,
+        inference_type: str = "float32",
+        attention: str | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
         """Converts the traced model.
 
         Args:
             precision: As in `to_tflite`.
+            representative_data: As in `to_tflite`.
+            inference_type: As in `to_tflite`.
+            attention: As in `to_tflite`.
+            progress: As in `to_tflite`.
 
         Returns:
             The content of the ``.tflite`` file.
@@ -126,26 +186,19 @@ class Exporter:
         Raises:
             ValueError: As in `to_tflite`.
         """
-        _check_precision(precision)
-        content = self._convert(precision)
+        options = checked_options(precision, inference_type, attention, representative_data)
+        content = self._convert(options, representative_data, progress)
         _report(self.model, lint(content))
         return content
 
-    def _convert(self, precision: str) -> bytes:
-        import tensorflow as tf
-
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([self._function], tf.Module())
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        try:
-            with without_native_logs():
-                content = converter.convert()
-        # The converter's own exception class is not public.
-        except Exception as error:
-            raise ValueError(_refusal(self.model, error)) from error
+    def _convert(self, options: Options, data: Any, progress: Progress | None) -> bytes:
+        run: list[dict[str, np.ndarray]] = []
+        floats: list[str] = []
+        if options.integer:
+            samples = representative_samples(data, self.input_shapes, self.input_dtypes)
+            run = batches(samples, self.input_shapes)
+            floats = self._check_float_graph(options)
+        content = self._converted(options, run, floats, progress)
         # For names it cannot use the converter leaves the signature out, without a word.
         graph = read_graphs(content)[0]
         named = (graph.named_inputs.keys(), graph.named_outputs.keys())
@@ -157,11 +210,67 @@ class Exporter:
             )
         return content
 
-    def _trace(self, inputs: Inputs) -> Any:
-        """The model as a concrete function without variables: its weights are constants."""
+    def _converted(
+        self,
+        options: Options,
+        run: list[dict[str, np.ndarray]],
+        floats: list[str],
+        progress: Progress | None,
+    ) -> bytes:
+        import tensorflow as tf
+
+        function = self._function(options.attention)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if options.precision in ("float16", "dynamic_range"):
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if options.precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            with without_native_logs():
+                if options.precision in INTEGER_PRECISIONS:
+                    return convert_integer(converter, options, run, floats, progress)
+                return converter.convert()
+        # The converter's own exception class is not public.
+        except Exception as error:
+            raise ValueError(_refusal(self.model, error)) from error
+
+    def _check_float_graph(self, options: Options) -> list[str]:
+        """The names of the tensors that stay float, once the graph is found fit to be calibrated.
+
+        Ranges are taken from a run of the float graph on the CPU kernels without XNNPACK.
+        """
+        from ulsam_keras.spatial_softmax import FLOAT_ISLAND
+
+        content = self._converted(Options("float32", "float32", options.attention), [], [], None)
+        overwritten = [finding for finding in lint(content) if finding.code == "OVERWRITTEN"]
+        if overwritten:
+            raise ValueError(
+                f"OVERWRITTEN: The ranges of model {self.model.name!r} cannot be measured: "
+                f"{overwritten[0].symptom} {overwritten[0].advice} Received: "
+                f"{', '.join(finding.where for finding in overwritten[:3])}"
+            )
+        if options.attention != "float":
+            return []
+        return [t.name for t in read_graphs(content)[0].tensors if f"/{FLOAT_ISLAND}" in t.name]
+
+    def _function(self, form: str) -> Any:
+        if form not in self._functions:
+            self._functions[form] = self._trace(form)
+        return self._functions[form]
+
+    def _trace(self, form: str) -> Any:
+        """The model as a concrete function without variables: its weights are constants.
+
+        Args:
+            form: How the attention's softmax is computed.
+        """
         import keras
         import tensorflow as tf
 
+        from ulsam_keras.spatial_softmax import attention_form
+
+        inputs = self._inputs
         trainable, others = _finite(
             self.model, self.model.trainable_variables, self.model.non_trainable_variables
         )
@@ -184,7 +293,7 @@ class Exporter:
             for shape, dtype, name in zip(inputs.shapes, inputs.dtypes, inputs.names, strict=True)
         ]
         try:
-            with without_native_logs():
+            with without_native_logs(), attention_form(form):
                 function = tf.function(forward, input_signature=signature, autograph=False)
                 return function.get_concrete_function()
         # A model's call may raise anything.
@@ -194,14 +303,6 @@ class Exporter:
                 f"`input_shape` that it takes. Received: {self.input_shapes}, "
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
-
-
-def _check_precision(precision: Any) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"`precision` must be one of {', '.join(map(repr, PRECISIONS))}. "
-            f"Received: precision={precision!r}"
-        )
 
 
 def _check_model(model: Any) -> None:

@@ -16,6 +16,12 @@ import numpy as np
 _IDENTIFIER = b"TFL3"
 # The schema's name, and NumPy's for those that constants are looked into.
 _NUMPY = {"FLOAT16": np.float16, "FLOAT32": np.float32, "FLOAT64": np.float64}
+_QUANTIZED: dict[str, Any] = {
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +36,10 @@ class Tensor:
         dtype: The schema's name of its type, `"FLOAT32"` for example.
         variable: Whether it keeps its value between runs.
         data: The raw bytes of a constant, as a `uint8` array; `None` for the others.
+        scales: The steps that its integers count: one, or one per index of `axis`; empty if it is
+            not quantized.
+        zero_points: The integers that stand for 0, likewise.
+        axis: The dimension along which the steps differ.
     """
 
     index: int
@@ -39,6 +49,9 @@ class Tensor:
     dtype: str
     variable: bool
     data: np.ndarray | None
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+    axis: int = 0
 
     @property
     def constant(self) -> bool:
@@ -50,6 +63,31 @@ class Tensor:
         if self.data is None or self.dtype not in _NUMPY:
             return None
         return self.data.view(_NUMPY[self.dtype])
+
+    def values(self) -> np.ndarray | None:
+        """The numbers that a constant stands for, in its shape; `None` if it is none of numbers."""
+        dtype = _NUMPY.get(self.dtype) or _QUANTIZED.get(self.dtype)
+        if self.data is None or dtype is None:
+            return None
+        return self.dequantized(self.data.view(dtype).reshape(self.shape))
+
+    def dequantized(self, integers: np.ndarray) -> np.ndarray:
+        """The numbers that integers of this tensor stand for; floats are given back as they are."""
+        if not self.scales:
+            return integers
+        along = [1] * integers.ndim
+        along[self.axis] = -1
+        scales = np.reshape(np.asarray(self.scales, "float32"), along)
+        zeros = np.reshape(np.asarray(self.zero_points, "int64"), along)
+        return ((integers - zeros) * scales).astype("float32")
+
+    def quantized(self, numbers: np.ndarray) -> np.ndarray:
+        """The integers of this tensor that are nearest to numbers, clipped to what it can hold."""
+        if not self.scales or self.dtype not in _QUANTIZED:
+            return numbers
+        limits = np.iinfo(_QUANTIZED[self.dtype])
+        steps = np.round(numbers / np.float32(self.scales[0])) + self.zero_points[0]
+        return np.clip(steps, limits.min, limits.max).astype(limits.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +214,8 @@ def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
     dtype = _names("TensorType")[tensor.type]
     if data is not None and len(data) % np.dtype(_NUMPY.get(dtype, np.uint8)).itemsize:
         raise ValueError("half a number at the end of a constant")
+    quantization = tensor.quantization
+    scales = () if quantization is None else _list(quantization.scale)
     return Tensor(
         index=index,
         name=_text(tensor.name),
@@ -184,6 +224,9 @@ def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
         dtype=dtype,
         variable=bool(tensor.isVariable),
         data=None if data is None or len(data) == 0 else np.asarray(data, dtype=np.uint8),
+        scales=tuple(float(scale) for scale in scales),
+        zero_points=tuple(int(z) for z in _list(quantization.zeroPoint)) if len(scales) else (),
+        axis=int(quantization.quantizedDimension) if len(scales) > 1 else 0,
     )
 
 

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# absl's log lines ("I0000 00:00:1795362269.803458    9584 loader.cc:236] ..."), and the two that
+# absl's log lines ("I0000 00:00:1795362269.803458    9584 loader.cc:236] ..."), and those that
 # TensorFlow writes without the prefix.
 _LOG_LINE = re.compile(
     rb"[IWE]\d{4} \d\d:\d\d:\d[\d.]*\s+\d+ \S+:\d+\] "
     rb"|WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|To enable the following instructions: "
+    rb"|fully_quantize: \d, inference_type: "
 )
 # One redirection at a time: two that overlap would put back each other's descriptor.
 _LOCK = threading.Lock()

@@ -196,6 +196,12 @@ def _broadcast_to(graph: Graph) -> Iterator[_Place]:
             yield _place(operator, *operator.outputs)
 
 
+def _log_softmax(graph: Graph) -> Iterator[_Place]:
+    for operator in graph.operators:
+        if operator.name == "LOG_SOFTMAX":
+            yield _place(operator, *operator.outputs)
+
+
 def _grouped_conv(graph: Graph) -> Iterator[_Place]:
     for operator in graph.operators:
         if operator.name == "CONV_2D":
@@ -363,6 +369,14 @@ _RULES = [
         "process.",
         "Write it with one input (a square instead of a power, say), or compute the two apart.",
         _repeated_input,
+    ),
+    Rule(
+        "LOG_SOFTMAX",
+        "warning",
+        "The GPU delegate refuses the operator.",
+        "For the GPU, convert with attention='float' (or a float precision), and write other "
+        "log-softmaxes as x - max - log(sum(exp(x - max))).",
+        _log_softmax,
     ),
     Rule(
         "DTYPE",

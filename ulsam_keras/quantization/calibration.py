@@ -1,6 +1,6 @@
 """`calibrate`: the ranges of a quantised model, from data.
 
-Imports NumPy, and TensorFlow and tf_keras inside functions only.
+Imports NumPy, and TensorFlow inside functions only.
 """
 
 from collections.abc import Iterable
@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ulsam_keras.quantization.extra import tf_keras
-from ulsam_keras.quantization.quantize import check_quantized
+from ulsam_keras.quantization.quantize import check_finite, check_quantized
 
 
 def calibrate(q: Any, batches: Iterable[Any]) -> int:
@@ -35,6 +34,7 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
             they were.
     """
     check_quantized(q)
+    check_finite(q)
     import tensorflow as tf
 
     from ulsam_keras.quantization.quantizers import observing
@@ -55,7 +55,8 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
     high: Any = None
     samples = 0
     for number, batch in enumerate(_iterable(batches)):
-        inputs = _checked(q, tf_keras().utils.unpack_x_y_sample_weight(batch)[0], number)
+        given = batch[0] if isinstance(batch, tuple) and batch else batch
+        inputs = _checked(q, given, number)
         smallest, largest = (np.asarray(values) for values in observe(inputs))
         if not (np.isfinite(smallest).all() and np.isfinite(largest).all()):
             place = int(np.argmin(np.isfinite(smallest) & np.isfinite(largest)))
@@ -110,7 +111,7 @@ def _checked(q: Any, inputs: Any, number: int) -> Any:
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"Batch {number} must have the structure of the model's inputs, "
-            f"{[spec.node.layer.name for spec in specs]}. Received: {type(inputs).__name__}"
+            f"{q.input_names}. Received: {type(inputs).__name__}"
         ) from error
     shapes = [array.shape for array in arrays]
     fits = len(arrays) == len(specs) and all(

@@ -100,7 +100,7 @@ class ULSAMQuantizeConfig(LayerQuantizeConfig):
         if layer is None:
             super().__init__(**config)
         else:
-            super().__init__(**recipe_for(layer).arguments(layer, fused=fused))
+            super().__init__(**recipe_for(layer).arguments(fused=fused))
 
 
 CONFIGS = {config.__name__: config for config in (LayerQuantizeConfig, ULSAMQuantizeConfig)}

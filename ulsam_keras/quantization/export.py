@@ -7,9 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ulsam_keras.quantization.quantize import PREFIX, check_quantized
+from ulsam_keras.quantization.quantize import PREFIX, check_finite, check_quantized
 
 
 @dataclass(frozen=True)
@@ -102,12 +100,7 @@ def inference_function(q: Any, batch_size: int = 1) -> Inference:
 
 
 def _check_variables(q: Any) -> None:
-    bad = [v.name for v in q.variables if not np.isfinite(v.numpy()).all()]
-    if bad:
-        raise ValueError(
-            "The quantised model must have finite weights and ranges; load a checkpoint from "
-            f"before the loss became NaN. Received: NaN or infinity in {bad[:3]}"
-        )
+    check_finite(q)
     # As the quantisers of tfmot begin.
     ends = {"_min": -6.0, "_max": 6.0}
     ranges = [

@@ -40,17 +40,11 @@ class Recipe:
     output: Range | None = "moving"
     fuses: frozenset[str] = frozenset()
 
-    def arguments(self, layer: Any, *, fused: bool, weights: bool = True) -> dict[str, Any]:
-        """The arguments of the layer's QuantizeConfig.
-
-        Args:
-            layer: The tf_keras layer.
-            fused: Whether the next layer is fused into it.
-            weights: Whether its weights are quantised.
-        """
+    def arguments(self, *, fused: bool) -> dict[str, Any]:
+        """The arguments of the layer's QuantizeConfig; `fused`: with the next layer."""
         return {
-            "weights": self.weights if weights else (),
-            "constants": self.constants if weights else (),
+            "weights": self.weights,
+            "constants": self.constants,
             "activations": self.activations,
             "output": None if fused else self.output,
         }
@@ -120,8 +114,6 @@ def recipe_for(layer: Any) -> Recipe:
             activations=_ATTENTION[layer.form],
             output=None,
         )
-    if name == "UpSampling2D" and layer.interpolation != "nearest":
-        return _DEFAULT
     return RECIPES.get(name, _DEFAULT)
 
 
@@ -169,30 +161,34 @@ def decide(steps: Sequence[Any], outputs: Iterable[Any]) -> list[Decision]:
         found = readers.get(id(step.output), [])
         return found[0] if len(found) == 1 and id(step.output) not in kept else None
 
-    fused: dict[int, bool] = {}
-    for step in steps:
+    def follows(step: Any) -> bool:
+        """Whether the next layer becomes part of this one's operator."""
         follower = only_reader(step)
-        # A layer with several calls has one range for all: fused is what each call of it is.
-        fused[id(step.output)] = (
+        return (
             follower is not None
             and role(follower.layer) in recipe_for(step.layer).fuses
             and calls[id(step.layer)] == calls[id(follower.layer)]
         )
-    alike: dict[int, bool] = {}
+
+    # A layer that is called several times has one range, so all of its calls must be alike.
+    fused: dict[int, bool] = {}
     for step in steps:
-        alike[id(step.layer)] = alike.get(id(step.layer), True) and fused[id(step.output)]
-    folded = {id(step.output) for step in steps if alike[id(step.layer)] and fused[id(step.output)]}
-    return [
-        Decision(
-            fused=alike[id(step.layer)],
-            alone=role(step.layer) == "norm"
-            and len(step.output.shape) == 4
-            and 3 in _list(step.layer.axis)
-            and id(_list(step.inputs)[0]) not in folded,
+        fused[id(step.layer)] = fused.get(id(step.layer), True) and follows(step)
+    folded = {id(step.output) for step in steps if fused[id(step.layer)]}
+
+    def decision(step: Any) -> Decision:
+        rank = len(step.output.shape)
+        alone = (
+            role(step.layer) == "norm"
+            and rank in (2, 4)
+            and rank - 1 in step.layer.axis
+            and id(_list(step.inputs)[0]) not in folded
         )
-        for step in steps
-    ]
+        # That of vectors is a convolution between two reshapes, which a ReLU is not part of.
+        return Decision(fused[id(step.layer)] and not (alone and rank == 2), alone)
+
+    return [decision(step) for step in steps]
 
 
 def _list(inputs: Any) -> list[Any]:
-    return [inputs] if hasattr(inputs, "shape") or isinstance(inputs, int) else list(inputs)
+    return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]

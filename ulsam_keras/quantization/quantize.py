@@ -1,14 +1,16 @@
 """`quantize_model`: a Keras 3 model to a tf_keras model with tfmot's wrappers.
 
-Imports Keras, and tf_keras and tensorflow-model-optimization inside functions only.
+Imports Keras and NumPy, and tf_keras and tensorflow-model-optimization inside functions only.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from ulsam_keras.quantization.bridge.build import Bridged, bridge, copy_weights
+from ulsam_keras.quantization.bridge.emitter import variables
 from ulsam_keras.quantization.extra import tf_keras, tfmot
 from ulsam_keras.quantization.plan import decide, recipe_for
 
@@ -28,7 +30,9 @@ def quantize_model(
     rounded the same way, with tfmot's `QuantizeWrapperV2` around each layer. Weights are rounded
     per channel (per tensor in `Dense` and `Conv2DTranspose`), activations to 8 bits over ranges
     that follow the data. Batch normalizations and ReLUs are taken as part of the convolution
-    before them. ULSAM becomes its parts.
+    before them. ULSAM becomes its parts. What has no int8 operator stays a float operator between
+    int8 ones: elu, selu, softplus, softsign, and a ReLU with a slope, a threshold or another
+    maximum than 6.
 
     The order is: train the Keras 3 model; `quantize_model`; `calibrate`; compile and fit the
     result; `converters.to_tflite(q, precision="int8")`; `restore`.
@@ -41,9 +45,10 @@ def quantize_model(
             positions zeros. `"float"`: exponential, sum and quotient in float. Defaults to
             `"log_softmax"`.
         quantize: For names of layers of `model`, whether to quantise them; a name of a layer in a
-            nested model begins with the nested model's name and `_`. With `False` the weights of
-            a layer stay float32, and of one without weights the output. Defaults to `None`: all
-            layers are quantised.
+            nested model begins with the nested model's name and `_`. With `False` nothing is
+            rounded in a layer, nor in the norm and ReLU that belong to it, and an int8 model
+            computes these and the layers that read them on float tensors. Defaults to `None`:
+            all layers are quantised, but for those that `bridges` says are not.
 
     Returns:
         A `tf_keras.Model`, not compiled.
@@ -117,6 +122,21 @@ def check_quantized(q: Any) -> None:
         )
 
 
+def check_finite(q: Any) -> None:
+    """Raises a ValueError unless all weights and ranges of a quantised model are finite."""
+    bad = [
+        f"{layer.name}/{name}"
+        for layer in q.layers
+        for name, variable in variables(layer).items()
+        if not np.isfinite(variable.numpy()).all()
+    ]
+    if bad:
+        raise ValueError(
+            "The quantised model must have finite weights and ranges; load a checkpoint from "
+            f"before the loss became NaN. Received: NaN or infinity in {bad[:3]}"
+        )
+
+
 def _chosen(bridged: Bridged, quantize: Mapping[str, bool] | None) -> Mapping[str, bool]:
     chosen = dict(quantize or {})
     unknown = sorted(set(chosen) - bridged.names)
@@ -145,30 +165,28 @@ def _annotated(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
             made[layer.name] = annotate(copy, LayerQuantizeConfig(**config))
         return made[layer.name]
 
-    def quantized_input(tensor: Any) -> Any:
-        return keras2.Input(
-            tensor.shape[1:],
-            batch_size=tensor.shape[0],
-            dtype=tensor.dtype,
-            name=tensor.node.layer.name,
-        )
-
-    inputs = nest.map_structure(quantized_input, bridged.model.input)
-    for old, new in zip(nest.flatten(bridged.model.input), nest.flatten(inputs), strict=True):
+    flat_inputs = []
+    for old, name in zip(nest.flatten(bridged.model.input), bridged.model.input_names, strict=True):
+        x = keras2.Input(old.shape[1:], batch_size=old.shape[0], dtype=old.dtype, name=name)
+        flat_inputs.append(x)
         if old.dtype.is_floating:
-            name = f"{new.node.layer.name}_range"
-            new = layer_of(keras2.layers.Activation("linear", name=name), {"output": "moving"})(new)
-        values[id(old)] = new
+            layer = keras2.layers.Activation("linear", name=f"{name}_range")
+            x = layer_of(layer, {"output": "moving"})(x)
+        values[id(old)] = x
+    inputs = nest.pack_sequence_as(bridged.model.input, flat_inputs)
     decisions = decide(bridged.steps, nest.flatten(bridged.model.output))
+    # The outputs of layers in float that the next layer is fused into: that one is in float too.
+    open_ends: set[int] = set()
     for step, decision in zip(bridged.steps, decisions, strict=True):
         x = nest.map_structure(lambda tensor: values[id(tensor)], step.inputs)
         layer = step.layer
         quantize = chosen.get(step.source, step.quantize)
+        quantize = quantize and not open_ends & {id(t) for t in nest.flatten(step.inputs)}
+        if not quantize and decision.fused:
+            open_ends.add(id(step.output))
         if decision.alone:
             layer = ConvBatchNormalization(**layer.get_config())
-        recipe = recipe_for(layer)
-        bare = not quantize and not recipe.weights and not recipe.constants
-        config = recipe.arguments(layer, fused=decision.fused or bare, weights=quantize)
+        config = recipe_for(layer).arguments(fused=decision.fused) if quantize else {}
         values[id(step.output)] = layer_of(layer, config)(x, **step.kwargs)
     outputs = nest.map_structure(lambda tensor: values[id(tensor)], bridged.model.output)
     return keras2.Model(inputs, outputs, name=bridged.model.name)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ulsam_keras.quantization.extra import tfmot
@@ -57,12 +58,15 @@ class MovingRangeQuantizer(_MovingAverageQuantizer):
         observer = _observer.get()
         if observer is None:
             return super().__call__(inputs, training, weights, **kwargs)
+        # The smallest of some values and NaN may be either: mark all of them.
+        finite = tf.reduce_all(tf.math.is_finite(inputs))
+        marked = tf.where(finite, inputs, np.float32(np.nan))
         observer.seen.append(
             (
                 weights["min_var"],
                 weights["max_var"],
-                tf.reduce_min(inputs),
-                tf.reduce_max(inputs),
+                tf.reduce_min(marked),
+                tf.reduce_max(marked),
             )
         )
         return inputs

@@ -60,9 +60,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"Received: {str(path)!r}"
         )
     if not path.exists():
-        raise FileNotFoundError(
-            f"There is no quantised model at this path. Received: {str(path)!r}"
-        )
+        raise FileNotFoundError(f"There is no model at this path. Received: {str(path)!r}")
     with scope():
         q = tf_keras().models.load_model(path)
     check_quantized(q)

@@ -198,7 +198,7 @@ class ConvBatchNormalization(_BatchNormalization):
         **kwargs: Arguments of `tf_keras.layers.BatchNormalization`.
 
     Input shape:
-        `(N, H, W, C)`.
+        `(N, H, W, C)` or `(N, C)`.
 
     Output shape:
         As the input.
@@ -228,6 +228,9 @@ class ConvBatchNormalization(_BatchNormalization):
 
 
 def _scaled(inputs: Any, scale: Any, offset: Any, kernel_activation: Any) -> Any:
+    if len(inputs.shape) == 2:
+        maps = tf.reshape(inputs, (-1, 1, 1, inputs.shape[-1]))
+        return tf.reshape(_scaled(maps, scale, offset, kernel_activation), tf.shape(inputs))
     kernel = kernel_activation(tf.reshape(scale, (1, 1, -1, 1)))
     outputs = tf.nn.depthwise_conv2d(inputs, kernel, (1, 1, 1, 1), "VALID")
     return tf.nn.bias_add(outputs, offset)

@@ -147,7 +147,8 @@ class _Walk:
         mode = kwargs.pop("training", None)
         training = training if mode is None else mode
         name = prefix + operation.name
-        self.names.add(name)
+        if not isinstance(operation, keras.Model):
+            self.names.add(name)
         handler = handler_for(operation)
         self.emit.enter(operation, prefix, training, handler.quantize if handler else True)
         if not isinstance(operation, keras.layers.Layer):
@@ -199,15 +200,11 @@ def weight_values(weights: dict[str, dict[str, Any]], layers: dict[str, Any]) ->
         for weight, variable in expected.items():
             value = found.get(weight)
             if value is None or tuple(value.shape) != tuple(variable.shape):
+                has = f"the shape {value.shape}" if value is not None else "no such weight"
                 raise ValueError(
                     f"The trained model has no weight {weight!r} of shape "
                     f"{tuple(variable.shape)} in a layer {name!r}; give the Keras 3 model that it "
-                    "was made from. Received: "
-                    + (
-                        "no such layer"
-                        if name not in layers
-                        else f"{getattr(value, 'shape', None)}"
-                    )
+                    f"was made from. Received: {has}"
                 )
             pairs.append((variable, value.numpy()))
     return pairs

@@ -31,7 +31,7 @@ class Step:
         inputs: The tensor it is called on, or the list of them.
         kwargs: Further call arguments: `training`, where the Keras 3 model fixes it.
         output: The tensor it gives.
-        source: The name of the Keras 3 layer it comes from.
+        source: The name of the Keras 3 layer it comes from, with the prefix of nested models.
         quantize: Whether it may be quantised.
     """
 
@@ -121,7 +121,8 @@ class Emitter:
                 )
             pairs[names[0]] = variable
         self.weights.setdefault(layer.name, pairs)
-        self.steps.append(Step(layer, inputs, kwargs, output, self._operation.name, self._quantize))
+        source = self._prefix + self._operation.name
+        self.steps.append(Step(layer, inputs, kwargs, output, source, self._quantize))
         return output
 
     def activation(self, name: str, x: Any, part: str = "") -> Any:

@@ -40,13 +40,13 @@ def bridge_stock(layer: Any, inputs: Any, emit: Emitter) -> Any:
     return emit.activation(activation, x)
 
 
-def _activation(layer: Any, emit: Emitter) -> str:
+def _activation(layer: Any, emit: Emitter) -> Any:
     """The name of a layer's activation, Keras 3's own one."""
     activation = layer.activation
     if isinstance(activation, keras.layers.Layer):
         raise emit.refusal("its activation is a layer; call that on its output instead")
-    name = keras.activations.serialize(activation)
-    if not isinstance(name, str) or keras.activations.get(name) is not activation:
+    name = getattr(activation, "__name__", None)
+    if not hasattr(keras.activations, str(name)) or keras.activations.get(name) is not activation:
         raise emit.refusal(f"its activation is {activation!r}, which is not one of Keras's own")
     return name
 

@@ -1,0 +1,141 @@
+"""Finds the ULSAM blocks of a ``.tflite`` graph, by what only they have.
+
+Every form of the block spreads the attention over the channels with a 1x1 convolution whose kernel
+is the 0/1 membership of channels in groups, and multiplies. Imports the flatbuffer reader and
+NumPy.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.tflite.flatbuffer import Graph, Operator, Tensor
+
+# What a softmax is made of, between the scores and the attention.
+_SOFTMAX = {
+    "DEQUANTIZE", "DIV", "EXP", "LOG_SOFTMAX", "QUANTIZE", "RESHAPE", "SOFTMAX", "SUB", "TRANSPOSE",
+}  # fmt: skip
+
+
+# Where a bias of 1 has too many steps for its integers, the converter makes the kernel's steps
+# coarser, and its ones become 0.995.
+ROUNDING = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One ULSAM in a graph.
+
+    Attributes:
+        inputs: The block's input, `(N, H, W, C)`.
+        scores: What the softmax is taken of; of the shape `(N, H, W, g)`, or a transposed one.
+        attention: The attention after the softmax, `(N, H, W, g)`.
+        outputs: The block's output, `(N, H, W, C)`.
+        activation: The activation function fused into the output, `"NONE"` or `"RELU"` and so on.
+        operators: The operators from the scores to the attention.
+    """
+
+    inputs: Tensor
+    scores: Tensor
+    attention: Tensor
+    outputs: Tensor
+    activation: str
+    operators: tuple[Operator, ...]
+
+    @property
+    def float_operators(self) -> tuple[str, ...]:
+        """The names of the operators of the softmax that compute in float."""
+        return tuple(
+            operator.name
+            for operator in self.operators
+            if all(t.dtype == "FLOAT32" for t in (operator.inputs[0], operator.outputs[0]) if t)
+        )
+
+
+def find_sites(graph: Graph) -> list[Site]:
+    """The ULSAM blocks of a graph, in the order in which they run."""
+    return list(_sites(graph))
+
+
+def float_operators(graph: Graph) -> list[str]:
+    """The names of the operators of a graph that compute on float activations, each once."""
+    return sorted(
+        {
+            operator.name
+            for operator in graph.operators
+            if operator.name not in ("QUANTIZE", "DEQUANTIZE")
+            and any(
+                tensor is not None and not tensor.constant and tensor.dtype.startswith("FLOAT")
+                for tensor in (*operator.inputs, *operator.outputs)
+            )
+        }
+    )
+
+
+def _sites(graph: Graph) -> Iterator[Site]:
+    producer = {tensor: operator for operator in graph.operators for tensor in operator.outputs}
+    for operator in graph.operators:
+        if operator.name != "CONV_2D" or not _is_membership(operator, producer):
+            continue
+        attention, spread = operator.inputs[0], operator.outputs[0]
+        product = _reader(graph, spread, "MUL")
+        if attention is None or product is None:
+            continue
+        inputs = _other(product, spread)
+        last = _reader(graph, product.outputs[0], "ADD")
+        # x * a + x, where 1 + a was not spread at once.
+        if last is None or inputs not in last.inputs:
+            last = product
+        path = _softmax(attention, producer)
+        if inputs is None or not path:
+            continue
+        yield Site(
+            inputs=inputs,
+            scores=path[0].inputs[0] or attention,
+            attention=attention,
+            outputs=last.outputs[0],
+            activation=_activation(last),
+            operators=path,
+        )
+
+
+def _is_membership(operator: Operator, producer: dict[Tensor, Operator]) -> bool:
+    """Whether the kernel has a 1 for the group of each channel and 0 elsewhere."""
+    kernel = operator.inputs[1]
+    if kernel is not None and not kernel.constant and kernel in producer:
+        kernel = producer[kernel].inputs[0]  # float16 weights are widened by an operator
+    values = None if kernel is None else kernel.values()
+    if values is None or values.ndim != 4 or values.shape[1:3] != (1, 1):
+        return False
+    channels, groups = values.shape[0], values.shape[3]
+    if channels % groups:
+        return False
+    wanted = np.repeat(np.eye(groups), channels // groups, axis=0)
+    return bool(np.allclose(values[:, 0, 0, :].astype("float32"), wanted, atol=ROUNDING))
+
+
+def _softmax(attention: Tensor, producer: dict[Tensor, Operator]) -> tuple[Operator, ...]:
+    """The operators that make the attention of the scores, in their order."""
+    path: list[Operator] = []
+    tensor: Tensor | None = attention
+    while tensor in producer and producer[tensor].name in _SOFTMAX:
+        path.append(producer[tensor])
+        tensor = producer[tensor].inputs[0]
+    return tuple(reversed(path))
+
+
+def _reader(graph: Graph, tensor: Tensor, name: str) -> Operator | None:
+    return next((o for o in graph.operators if o.name == name and tensor in o.inputs), None)
+
+
+def _other(operator: Operator, tensor: Tensor) -> Tensor | None:
+    return next((t for t in operator.inputs if t is not tensor), None)
+
+
+def _activation(operator: Operator) -> str:
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = vars(schema.ActivationFunctionType)
+    code = getattr(operator.options, "fusedActivationFunction", 0)
+    return next(name for name, value in names.items() if value == code and name.isupper())

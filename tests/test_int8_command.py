@@ -1,0 +1,201 @@
+"""`ulsam-keras convert --precision int8`: files, reports, and every way to ask for it wrongly."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import gpu_drivers
+import parity
+from converters import cli
+from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.sites import float_operators
+from test_command import CHECKPOINT, DIGITS, MODEL, RECORDING
+
+# Of 360 held-out images: what 8 bits may cost.
+MOST_LOST = 2
+
+
+@pytest.fixture(scope="module")
+def training_images(tmp_path_factory):
+    """The digits that the network was trained on, as an .npz file: (path, images NCHW)."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] * (255 / 16)
+    images = torch.nn.functional.interpolate(images, size=(32, 32), mode="bilinear")
+    images = images.round().div(255).repeat(1, 3, 1, 1).numpy()
+    train, held_out = train_test_split(
+        np.arange(len(images)), test_size=0.2, stratify=digits.target, random_state=0
+    )
+    # The recording is of the other part.
+    assert np.abs(images[held_out] - np.load(RECORDING)["inputs"]).max() <= 1.01 / 255
+    path = tmp_path_factory.mktemp("calibration") / "digits.npz"
+    np.savez(path, inputs=images[train[:200]])
+    return path, images[train[:120]]
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs the command in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ulsam-keras", *map(str, arguments)])
+        monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+        monkeypatch.setenv("COLUMNS", "140")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfd.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+def without_gpu(monkeypatch):
+    for name, value in gpu_drivers.NONE.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+def digits(command, out, *more):
+    arguments = ("--model", MODEL, "--reference", RECORDING, "--output-dir", out)
+    return command("convert", CHECKPOINT, *arguments, *more)
+
+
+def test_digits_in_int8(command, training_images, tmp_path, monkeypatch):
+    without_gpu(monkeypatch)
+    out = tmp_path / "out"
+    data, _ = training_images
+    status, text, err = digits(command, out, "--precision", "int8", "--calibration", data)
+    assert (status, err) == (0, ""), text
+    content = (out / "digits_ulsam_int8.tflite").read_bytes()
+    assert float_operators(read_graphs(content)[0]) == []
+
+    report = json.loads((out / "report.json").read_text())
+    assert report["holds"] and report["files"][0]["float_operators"] == []
+    assert report["calibration"] == "200 samples of digits.npz, as recorded"
+    recorded = np.load(RECORDING)
+    float_correct = int((recorded["outputs"].argmax(1) == recorded["labels"]).sum())
+    (row,) = [
+        c
+        for c in report["comparisons"]
+        if (c["subject"], c["reference"], c["kernels"]) == ("int8", "keras", "XNNPACK")
+    ]
+    assert row["samples"] == 360 and row["correct"] >= float_correct - MOST_LOST
+    sites = [r for r in report["fidelity"] if r["kernels"] == "XNNPACK"]
+    assert [r["site"] for r in sites] == ["ulsam1", "ulsam2", "ulsam3"]
+    for r in sites:
+        assert r["holds"] and r["snr"] > 20 and r["cosine"] > 0.99 and r["zeros"] < 0.05
+        assert r["float_operators"] == []
+    assert "Float operators in digits_ulsam_int8.tflite: none." in text
+    assert f"{row['correct']} of 360" in text
+    for site in ("ulsam1", "ulsam2", "ulsam3"):
+        assert site in text
+
+
+@pytest.mark.slow
+def test_digits_with_a_folder_of_images_a_float_island_and_16_bits(
+    command, training_images, tmp_path, monkeypatch
+):
+    import tensorflow as tf
+
+    without_gpu(monkeypatch)
+    _, images = training_images
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, image in enumerate(images):
+        pixels = np.round(image.transpose(1, 2, 0) * 255).astype("uint8")
+        (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+    options = ("--precision", "int8,int16x8", "--calibration", folder, "--attention", "float")
+    status, text, _ = digits(command, tmp_path / "out", *options)
+    assert status == 0, text
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["calibration"] == "120 samples of pictures, images, (pixel / 255 - 0) / 1"
+    files = {file["precision"]: file for file in report["files"]}
+    assert files["int8"]["float_operators"] == ["DIV", "EXP", "REDUCE_MAX", "SUB", "SUM"]
+    assert files["int16x8"]["float_operators"] == []
+    snr = {r["subject"]: r["snr"] for r in report["fidelity"] if r["kernels"] == "XNNPACK"}
+    assert snr["int16x8"] > snr["int8"] > 20
+
+
+@pytest.fixture(scope="module")
+def flat_block(tmp_path_factory):
+    """A checkpoint of a ULSAM with nearly flat scores, and features to calibrate it with."""
+    folder = tmp_path_factory.mktemp("flat")
+    module = parity.oracle(2, 16, seed=0).float()
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            if "conv_point.weight" in key:
+                value.mul_(0.05)
+    torch.save(module.state_dict(), folder / "flat.pth")
+    features = np.random.default_rng(0).normal(size=(100, 16, 56, 56)).astype("float32")
+    np.savez(folder / "features.npz", inputs=features)
+    return folder
+
+
+def test_dead_attention_fails(command, flat_block, tmp_path, monkeypatch):
+    without_gpu(monkeypatch)
+    arguments = (
+        "convert", flat_block / "flat.pth", "--input-size", 56, "--precision", "int8",
+        "--calibration", flat_block / "features.npz", "--output-dir",
+    )  # fmt: skip
+    status, text, _ = command(*arguments, tmp_path / "plain", "--attention", "softmax")
+    assert status == 1 and "DEAD" in text
+    report = json.loads((tmp_path / "plain" / "report.json").read_text())
+    assert not report["holds"] and all(c["holds"] for c in report["comparisons"])
+    assert {(r["snr"], r["zeros"], r["holds"]) for r in report["fidelity"]} == {(0, 1, False)}
+    # The files are there all the same, and the limit is the user's.
+    assert (tmp_path / "plain" / "flat_int8.tflite").is_file()
+
+    status, text, _ = command(*arguments, tmp_path / "default")
+    assert status == 0 and "DEAD" not in text
+    assert "smaller than the output's own rounding" in " ".join(text.split())
+    status, text, _ = command(*arguments, tmp_path / "more", "--tolerance", "attention_snr=60")
+    assert status == 1 and "DEAD" in text
+
+
+USAGE = {
+    "no data": (["--precision", "int8"], "give --calibration"),
+    "no integers": (["--calibration", RECORDING], "leave it out.*float32, float16"),
+    "form without int8": (["--attention", "float"], "--attention is for the precision int8"),
+    "unknown form": (["--attention", "tanh"], "tanh.*is not one of"),
+    "unknown precision": (["--precision", "int4"], "int8, int16x8.*Received: int4"),
+    "no number": (["--image-mean", "grey"], "one per channel.*Received: grey"),
+    "no such data": (
+        ["--precision", "int8", "--calibration", "nowhere.npz"],
+        "No such file.*nowhere.npz",
+    ),
+    "no images": (["--precision", "int8", "--calibration", DIGITS], "must hold images"),
+    "GPU without log-softmax": (
+        ["--precision", "int8", "--calibration", RECORDING, "--require-gpu"],
+        "give --attention float",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_bad_input_writes_nothing(command, tmp_path, monkeypatch, name):
+    import re
+
+    without_gpu(monkeypatch)
+    options, match = USAGE[name]
+    status, text, err = digits(command, tmp_path / "out", *options)
+    assert (status, text) == (2, "")
+    assert err.count("\n") == 1 and re.search(match, err), err
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_of_another_shape(command, tmp_path, monkeypatch):
+    without_gpu(monkeypatch)
+    np.savez(tmp_path / "small.npz", inputs=np.zeros((5, 3, 16, 16), "float32"))
+    options = ("--precision", "int8", "--calibration", tmp_path / "small.npz")
+    status, _, err = digits(command, tmp_path / "out", *options)
+    assert status == 2 and "(None, 32, 32, 3)" in err and "(5, 3, 16, 16)" in err
+    assert not (tmp_path / "out").exists()

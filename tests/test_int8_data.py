@@ -1,0 +1,250 @@
+"""Representative data: every way to give it, and everything that is refused."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from converters import load_images, to_tflite
+from converters.tflite import Exporter, representative_samples
+from ulsam_keras import ULSAM
+
+SHAPE = (6, 5, 3)
+SAMPLES = np.random.default_rng(0).uniform(size=(104, *SHAPE)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def exporter():
+    image = keras.Input(SHAPE, name="image")
+    x = keras.layers.Conv2D(8, 3, padding="same")(image)
+    return Exporter(keras.Model(image, ULSAM(2)(x)))
+
+
+def convert(exporter, data, **options):
+    return exporter.convert("int8", representative_data=data, **options)
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+WAYS = {
+    "array": lambda folder: SAMPLES,
+    "float64": lambda folder: SAMPLES.astype("float64"),
+    "tensor": lambda folder: tf.constant(SAMPLES),
+    "list of samples": lambda folder: list(SAMPLES),
+    "generator of batches": lambda folder: (SAMPLES[i : i + 26] for i in range(0, 104, 26)),
+    "lists as in TensorFlow": lambda folder: ([sample[None]] for sample in SAMPLES),
+    "inputs and targets": lambda folder: [(SAMPLES[:50], np.zeros(50)), (SAMPLES[50:], None)],
+    "dataset": lambda folder: tf.data.Dataset.from_tensor_slices((SAMPLES, SAMPLES)).batch(30),
+    "dictionary": lambda folder: {"image": SAMPLES},
+    "npz": lambda folder: save(folder / "a.npz", inputs=SAMPLES),
+    "npz, channels second": lambda folder: save(
+        folder / "a.npz", inputs=SAMPLES.transpose(0, 3, 1, 2), outputs=np.zeros(104)
+    ),
+    "npz by name": lambda folder: str(save(folder / "a.npz", image=SAMPLES)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_give_data_gives_the_same_file(exporter, tmp_path, way):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "LOG_SOFTMAX")
+        assert convert(exporter, WAYS[way](tmp_path)) == convert(exporter, SAMPLES)
+
+
+def test_the_data_makes_the_ranges(exporter):
+    assert convert(exporter, 2 * SAMPLES) != convert(exporter, SAMPLES)
+
+
+def test_few_samples_are_warned_of(exporter):
+    with pytest.warns(UserWarning, match="from 99 samples.*at least 100"):
+        convert(exporter, SAMPLES[:99])
+
+
+def test_progress(exporter):
+    seen = []
+    convert(exporter, SAMPLES, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(n + 1, 104) for n in range(104)]
+
+
+def test_larger_batches_are_filled_up():
+    image = keras.Input((6, 5, 4), name="image")
+    model = keras.Model(image, ULSAM(2)(image))
+    samples = np.random.default_rng(0).uniform(size=(101, 6, 5, 4)).astype("float32")
+    seen = []
+    to_tflite(
+        model,
+        precision="int8",
+        input_shape=(4, 6, 5, 4),
+        representative_data=samples,
+        progress=lambda done, total: seen.append(total),
+    )
+    assert seen == [26] * 26
+
+
+def test_several_inputs():
+    a, b = keras.Input((4, 4, 2), name="a"), keras.Input((3,), name="b")
+    joined = keras.layers.Concatenate()([keras.layers.Flatten()(ULSAM(1)(a)), b])
+    exporter = Exporter(keras.Model([a, b], keras.layers.Dense(2)(joined)))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(100, 4, 4, 2)), 10 * rng.normal(size=(100, 3))
+    named = convert(exporter, {"a": x, "b": y})
+    assert convert(exporter, [{"b": y[i], "a": x[i]} for i in range(100)]) == named
+    assert convert(exporter, [[x[:50], y[:50]], [x[50:], y[50:]]]) == named
+    assert convert(exporter, [((x, y), None, None)]) == named
+    for bad, match in (
+        ({"a": x}, "every input, .*'a', 'b'.*Received: the dictionary with .'a'."),
+        ({"a": x, "b": y[:9]}, "as many samples.*'a': 100, 'b': 9"),
+        (x, "inputs .*'a', 'b'.*item 0 of type ndarray"),
+    ):
+        refused(exporter, bad, match)
+
+
+def refused(exporter, data, match, error=ValueError, **options):
+    with pytest.raises(error, match=match) as caught:
+        convert(exporter, data, **options)
+    assert "\n" not in str(caught.value) and "Received: " in str(caught.value)
+
+
+NAN = SAMPLES.copy()
+NAN[70, 1, 1, 0] = np.nan
+BAD = {
+    "none": (None, "need `representative_data`"),
+    "empty list": ([], "at least one sample.*none"),
+    "empty array": (SAMPLES[:0], "at least one sample"),
+    "empty generator": ((s for s in ()), "at least one sample"),
+    "NaN": (NAN, "must be finite.*item 0"),
+    "infinity": ([SAMPLES[0], np.full(SHAPE, np.inf)], "must be finite.*item 1"),
+    "other size": (SAMPLES[:, :4], r"shape \(6, 5, 3\).*\(104, 4, 5, 3\)"),
+    "other sample": ([SAMPLES[0], SAMPLES[0, 0]], r"item 1 of shape \(5, 3\)"),
+    "words": (["six"], "must hold numbers"),
+    "a number": (3, "must be samples.*int"),
+    "no such file": ("nowhere.npz", "No such file.*nowhere.npz"),
+    "other file": ("model.keras", "folder of images or an .npz file.*model.keras"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refused_data(exporter, name):
+    data, match = BAD[name]
+    refused(exporter, data, match, error=(ValueError, OSError))
+
+
+def test_refused_files(exporter, tmp_path):
+    refused(exporter, save(tmp_path / "a.npz", x=SAMPLES), "'image'. or 'inputs'.*'a.npz' with .'x")
+    refused(exporter, save(tmp_path / "b.npz", inputs=SAMPLES[:, 0]), r"shape, \(None, 6, 5, 3\)")
+    (tmp_path / "c.npz").write_bytes(b"no archive")
+    refused(exporter, tmp_path / "c.npz", "an .npz file of arrays")
+
+
+OPTIONS = {
+    "type of int8": ({"inference_type": "int16"}, "'float32', 'int8', 'uint8'.*'int16'"),
+    "type of int16x8": ({"precision": "int16x8", "inference_type": "int8"}, "'float32', 'int16'"),
+    "unknown form": ({"attention": "sigmoid"}, "'log_softmax', 'float', 'softmax'.*'sigmoid'"),
+    "form of int16x8": ({"precision": "int16x8", "attention": "log_softmax"}, "no log-softmax"),
+    "island of integers": (
+        {"attention": "float", "inference_type": "int8"},
+        "float inputs and outputs only",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_refused_options(exporter, name):
+    options, match = OPTIONS[name]
+    options = {"precision": "int8", **options}
+    with pytest.raises(ValueError, match=match) as caught:
+        exporter.convert(options.pop("precision"), representative_data=SAMPLES, **options)
+    assert "Received: " in str(caught.value)
+
+
+def test_forms_are_of_int8_only(exporter):
+    with pytest.raises(ValueError, match="float32', 'float16', 'dynamic_range'.*'log_softmax'"):
+        exporter.convert("float32", attention="log_softmax")
+
+
+def test_a_graph_whose_ranges_would_be_measured_wrongly_is_refused():
+    """After an ADD the kernels that measure the ranges overwrite x in this form."""
+    image = keras.Input((4, 4, 8), name="image")
+    x = keras.layers.Add()([image, keras.layers.Conv2D(8, 1)(image)])
+    scores = keras.layers.Conv2D(2, 1)(x)
+    parts = keras.ops.reshape(x, (-1, 16, 2, 4)) * keras.ops.reshape(scores, (-1, 16, 2, 1))
+    model = keras.Model(image, keras.ops.reshape(parts, (-1, 4, 4, 8)) + x)
+    samples = np.random.default_rng(0).normal(size=(100, 4, 4, 8))
+    with pytest.raises(ValueError, match="OVERWRITTEN: The ranges.*cannot be measured"):
+        to_tflite(model, precision="int8", representative_data=samples)
+
+
+# ------------------------------------------------------------------------------- images
+
+
+def write_images(folder, count=3, size=(8, 8)):
+    """8-bit pictures, and their pixels in the order of their paths."""
+    rng = np.random.default_rng(0)
+    (folder / "b").mkdir(parents=True)
+    pixels = rng.integers(0, 256, size=(count, *size, 3), dtype="uint8")
+    paths = [folder / "a.png", folder / "b" / "a.PNG", folder / "c.bmp"][:count]
+    for path, picture in zip(paths, pixels, strict=True):
+        if path.suffix == ".bmp":
+            height, width = size
+            head = b"BM" + np.array([54 + picture.size, 0, 54, 40, width, height], "<u4").tobytes()
+            head += np.array([1, 24], "<u2").tobytes() + np.zeros(6, "<u4").tobytes()
+            path.write_bytes(head + picture[::-1, :, ::-1].tobytes())
+        else:
+            path.write_bytes(tf.io.encode_png(picture).numpy())
+    (folder / "notes.txt").write_text("no picture")
+    return pixels
+
+
+def test_images_are_scaled_as_asked(tmp_path):
+    pixels = write_images(tmp_path)
+    plain = load_images(tmp_path, (8, 8))
+    assert plain.dtype == np.float32
+    np.testing.assert_allclose(plain, pixels / 255, atol=1e-6)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    normal = load_images(tmp_path, (8, 8), mean=mean, std=std)
+    np.testing.assert_allclose(normal, (pixels / 255 - mean) / std, atol=1e-5)
+    symmetric = load_images(tmp_path, (8, 8), mean=0.5, std=0.5)
+    np.testing.assert_allclose(symmetric, pixels / 127.5 - 1, atol=1e-6)
+    assert load_images(tmp_path, (4, 4), channels=1).shape == (3, 4, 4, 1)
+
+
+def test_images_of_another_shape_are_cropped_at_the_centre(tmp_path):
+    pixels = write_images(tmp_path, size=(8, 16))
+    images = load_images(tmp_path, (8, 8))
+    np.testing.assert_allclose(images, pixels[:, :, 4:12] / 255, atol=1e-6)
+
+
+def test_a_folder_is_what_its_images_are(tmp_path, exporter):
+    write_images(tmp_path)
+    with pytest.warns(UserWarning, match="from 3 samples"):
+        from_folder = convert(exporter, tmp_path)
+    with pytest.warns(UserWarning):
+        assert from_folder == convert(exporter, load_images(str(tmp_path), SHAPE[:2]))
+    with pytest.warns(UserWarning):
+        samples = representative_samples(tmp_path, {"image": (1, *SHAPE)}, ["float32"])
+    assert samples["image"].shape == (3, *SHAPE)
+
+
+def test_refused_images(tmp_path):
+    write_images(tmp_path / "some")
+    for folder, options, error, match in (
+        (tmp_path / "nowhere", {}, OSError, "No such folder.*nowhere"),
+        (tmp_path / "some" / "a.png", {}, OSError, "No such folder"),
+        (tmp_path / "some", {"channels": 2}, ValueError, "1 or 3 channels.*2"),
+        (tmp_path / "some", {"std": 0}, ValueError, "above 0.*std=0"),
+        (tmp_path / "some", {"mean": (1, 2)}, ValueError, r"3 channels.*\(1, 2\)"),
+    ):
+        with pytest.raises(error, match=match):
+            load_images(folder, (8, 8), **options)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"must hold images.*\.png.*none"):
+        load_images(tmp_path / "none", (8, 8))
+    (tmp_path / "some" / "d.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="no image that can be read.*d.jpg"):
+        load_images(tmp_path / "some", (8, 8))
