@@ -16,6 +16,8 @@ from ulsam_keras.quantization.bridge.tables import ACTIVATIONS, EXPANDED_ACTIVAT
 # Steps of the output: a value next to the middle between two steps falls to either side, in each
 # of the operators, three at most.
 STEPS = 3
+# What the noise of a few thousand outputs varies by.
+DECIBELS = 1
 # The operators that LiteRT has for floats only.
 FLOAT = {
     "ELU",
@@ -60,25 +62,26 @@ def test_the_int8_operators_of_every_layer(name):
     y = array(q(x))
     if len(model.inputs) == 1:
         assert np.abs(run(tflite, x) - y).max() <= STEPS * np.ptp(y) / 255
-    signal = array(model(x))
-    assert 10 * np.log10((signal**2).sum() / ((y - signal) ** 2).sum()) > 25
+    assert snr(array(model(x)), y) > 25
+
+
+def snr(signal, other):
+    """Signal-to-noise ratio in dB."""
+    return 10 * np.log10((signal**2).sum() / ((other - signal) ** 2).sum())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_networks_are_int8_throughout(name):
-    model = randomise(
-        getattr(keras.applications, name)(
-            weights=None, input_shape=(32, 32, 3), classes=10, **FAMILIES[name]
-        )
-    )
+    options = {"weights": None, "input_shape": (32, 32, 3), **FAMILIES[name]}
+    network = getattr(keras.applications, name)(include_top=False, pooling="avg", **options)
+    model = randomise(network)
     x = images(8, 32, 32, 3, scale=50.0 if "V3" in name or "Eff" in name else 1.0)
     q = quantization.quantize_model(model)
     quantization.calibrate(q, [x])
     tflite = convert(q)
     assert not float_operators(tflite)
-    simulated, floats = array(q(x)), array(model(x))
-    # A hundred layers deep: the kernels stay nearer to the simulation than that to float.
-    assert np.abs(run(tflite, x) - simulated).max() <= max(
-        np.abs(simulated - floats).max(), 2 / 256
-    )
+    # Through a hundred layers of random weights a value that fell to the other side of a step
+    # moves all that come after it, so the two are compared by how far they are from float.
+    floats = array(model(x))
+    assert snr(floats, run(tflite, x)) >= snr(floats, array(q(x))) - DECIBELS
