@@ -212,7 +212,7 @@ def load_model(source: str) -> "keras.Model":
         raise ValueError(f"{place!r} has no function {name!r}. Received: {source!r}")
     try:
         model = function()
-    except Exception as error:  # the user's own code
+    except (Exception, SystemExit) as error:  # the user's own code
         raise ValueError(
             f"The model's function must run without arguments. "
             f"Received: {source!r}, which raised {type(error).__name__}: {_line(error)}"
@@ -259,5 +259,5 @@ def _some(names: Any, count: int = 4) -> str:
     return ", ".join(repr(n) for n in names[:count]) + more
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

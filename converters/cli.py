@@ -6,6 +6,7 @@ Exit status 0: all checks held; 1: done, and a check failed; 2: bad input or usa
 
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,16 +38,16 @@ LIMITS = {
 
 def main() -> None:
     """Runs the command; every error is one line on stderr and exit status 2."""
+    # So that what is half-written is cleared away, as on Ctrl-C.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminate)
     try:
         status = cli.main(standalone_mode=False, prog_name="ulsam-keras")
     except click.exceptions.Abort:
-        status = _complain("interrupted; nothing was written", 130)
+        status = _complain("interrupted", 130)
     except click.ClickException as error:
         status = _complain(error.format_message())
-    except BrokenPipeError:
-        # The reader of a pipe has gone; what is left in the buffer would raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     except OSError as error:
         status = _complain(_os_error(error))
     except ValueError as error:
@@ -284,9 +285,11 @@ def convert(
 
     from converters.report.terminal import print_report
 
-    console = Console()
-    print_report(report, console)
-    console.print(f"Written to {output_dir}: model.keras, report.json and the files above.")
+    with _reader_may_leave():
+        console = Console(emoji=False)
+        print_report(report, console)
+        written = f"Written to {output_dir}: model.keras, report.json and the files above."
+        console.print(written, markup=False, highlight=False)
     return 0 if report.holds else 1
 
 
@@ -392,11 +395,12 @@ def verify(
         comparisons = compare(
             a, b, tolerance=tolerance, top1=min_top1, input_size=input_size, gpu=bool(adapter)
         )
-    console = Console()
-    print_comparisons(comparisons, console, any(path.endswith(".npz") for path in (a, b)))
-    if any(path.endswith(".tflite") for path in (a, b)):
-        print_gpu(adapter, console)
-    print_verdict(comparisons, console)
+    with _reader_may_leave():
+        console = Console(emoji=False)
+        print_comparisons(comparisons, console, any(path.endswith(".npz") for path in (a, b)))
+        if any(path.endswith(".tflite") for path in (a, b)):
+            print_gpu(adapter, console)
+        print_verdict(comparisons, console)
     return 0 if all(c.holds for c in comparisons) else 1
 
 
@@ -441,6 +445,22 @@ def doctor(as_json: bool) -> int:
         state = part.found or f"missing; {part.use}: {part.install}"
         click.echo(f"{part.name:{width}}  {state}")
     return 0
+
+
+def _terminate(number: int, _: object) -> None:
+    sys.exit(128 + number)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Prints as far as the reader of a pipe wants; the exit status stays what it is."""
+    try:
+        yield
+        sys.stdout.flush()
+    # rich turns a closed pipe into an exit.
+    except (BrokenPipeError, SystemExit):
+        # What is left in the buffer would raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _quiet_tensorflow() -> None:

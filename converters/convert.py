@@ -345,27 +345,27 @@ def _exporters(model: "keras.Model", request: Request) -> "tuple[Exporter, Expor
 
 def _input_shapes(
     model: "keras.Model", size: tuple[int, int], asked: bool
-) -> dict[str, tuple[int, ...]] | None:
-    """The shape of every image input whose size is open; an asked-for size must fit the others."""
-    shapes: dict[str, tuple[int, ...]] = {}
+) -> list[tuple[int, ...] | None] | None:
+    """The shape of every input, in order: of images whose size is open; `None` for the others.
+
+    An asked-for size must fit the images whose size is not open.
+    """
+    shapes: list[tuple[int, ...] | None] = []
     for tensor in getattr(model, "inputs", None) or []:
         declared = tuple(tensor.shape)
+        shapes.append(None)
         if len(declared) != 4:
             continue
         if asked and any(
             own not in (None, want) for own, want in zip(declared[1:3], size, strict=True)
         ):
             raise ValueError(
-                f"The model's input {tensor.name!r} has a fixed size of {declared[1:3]}; leave "
+                f"The model's input has a fixed size of {declared[1:3]}; leave "
                 f"--input-size out, or give that. Received: {size[0]}x{size[1]}"
             )
         if None in declared[1:3]:
-            shapes[tensor.name] = (
-                declared[1] or size[0],
-                declared[2] or size[1],
-                declared[3],
-            )
-    return shapes or None
+            shapes[-1] = (declared[1] or size[0], declared[2] or size[1], declared[3])
+    return shapes if any(shapes) else None
 
 
 def _fit(recorded: Recorded, exporter: "Exporter", model: "keras.Model") -> Recorded:

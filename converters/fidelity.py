@@ -229,7 +229,7 @@ def _check_pairs(maps: Mapping[str, np.ndarray], sites: list[Site]) -> None:
 
 
 def _measured(site: Site, wanted: np.ndarray, found: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    attention = found["attention"].astype("float64")
+    attention = found["attention"].astype("float64") * site.gain
     x, y = found["inputs"].astype("float64"), found["outputs"].astype("float64")
     repeats = x.shape[3] // wanted.shape[3]
     spread = np.repeat(wanted, repeats, axis=3)

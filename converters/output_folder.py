@@ -1,5 +1,6 @@
 """A folder that receives all of a command's files or none. Imports the standard library only."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,14 +20,18 @@ class OutputFolder:
 
     Raises:
         OSError: On entering, if the destination is a file or cannot be made or written to.
+        ValueError: On entering, if it has no name.
     """
 
     def __init__(self, destination: str | os.PathLike[str]) -> None:
+        self._given = os.fspath(destination)
         self.destination = Path(destination)
-        self._made: Path | None = None
+        self._made: list[Path] = []
         self._staging: Path | None = None
 
     def __enter__(self) -> "OutputFolder":
+        if not self._given:
+            raise ValueError("The output folder must have a name. Received: ''")
         if self.destination.exists() and not self.destination.is_dir():
             raise NotADirectoryError(
                 f"The output folder must be a folder; choose another one. "
@@ -34,8 +39,8 @@ class OutputFolder:
             )
         missing = [p for p in (self.destination, *self.destination.parents) if not p.exists()]
         try:
+            self._made = missing
             self.destination.mkdir(parents=True, exist_ok=True)
-            self._made = missing[-1] if missing else None
             staging = tempfile.mkdtemp(prefix=".ulsam-", dir=self.destination)
         except OSError as error:
             self._remove()
@@ -64,7 +69,7 @@ class OutputFolder:
             )
         for name in names:
             os.replace(self._staging / name, self.destination / name)
-        self._made = None
+        self._made = []
         return [self.destination / name for name in names]
 
     def __exit__(
@@ -78,5 +83,7 @@ class OutputFolder:
     def _remove(self) -> None:
         if self._staging is not None:
             shutil.rmtree(self._staging, ignore_errors=True)
-        if self._made is not None:
-            shutil.rmtree(self._made, ignore_errors=True)
+        # Only what is empty: others may have put files there in the meantime.
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()

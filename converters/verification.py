@@ -19,6 +19,7 @@ from converters.runtime import (
     vulkan_adapter,
 )
 from converters.runtime.result import Accelerator, Arithmetic
+from converters.tflite.flatbuffer import read_graphs
 
 if TYPE_CHECKING:
     import keras
@@ -135,7 +136,8 @@ def keras_outputs(
     given: Any = arrays[0]
     if len(arrays) > 1:
         given = keras.tree.pack_sequence_as(model.input, arrays)
-    outputs = model.predict(given, batch_size=BATCH, verbose=0)
+    batch = model.inputs[0].shape[0] if getattr(model, "inputs", None) else None
+    outputs = model.predict(given, batch_size=batch or BATCH, verbose=0)
     flat = keras.tree.flatten(outputs)
     return {name: np.asarray(value, "float32") for name, value in zip(names, flat, strict=True)}
 
@@ -170,7 +172,8 @@ def check_tflite(
     """A `.tflite` file against Keras on every target, and against the recording."""
     for target in targets:
         limit = tolerances.output(precision, target)
-        some, wanted = _first(inputs, target.samples), _first(expected, target.samples)
+        count = _samples(content, target.samples)
+        some, wanted = _first(inputs, count), _first(expected, count)
         samples = len(next(iter(wanted.values())))
         result = run_on(content, some, target)
         if result.outputs is None:
@@ -214,9 +217,9 @@ def check_attention(
     The residual of the block hides its attention: an output that is right to 1e-4 says little of
     maps whose values are near 1 / (H * W).
     """
-    some = _first(inputs, ATTENTION_SAMPLES)
-    expected = keras_outputs(probe.model, some, probe.output_names)
     content = probe.convert(precision)
+    some = _first(inputs, _samples(content, ATTENTION_SAMPLES))
+    expected = keras_outputs(probe.model, some, probe.output_names)
     names = [name for name in probe.output_names if name.endswith("_attention")]
     for target in targets:
         result = run_on(content, some, target, repeats=0)
@@ -324,6 +327,15 @@ def run_on(
         arithmetic=target.arithmetic,
         repeats=target.repeats if repeats is None else repeats,
     )
+
+
+def _samples(content: bytes, count: int | None) -> int | None:
+    """The number of samples, rounded up to whole batches of the file."""
+    if count is None:
+        return None
+    [first, *_] = read_graphs(content)[0].inputs
+    batch = first.shape[0] if first.shape else 1
+    return -(-count // batch) * batch
 
 
 def _first(arrays: Mapping[str, np.ndarray], count: int | None) -> dict[str, np.ndarray]:

@@ -92,6 +92,9 @@ def verify(
         b = b if b.recorded is None else replace(b, recorded=recorded)
         arrays = [recorded.inputs]
     else:
+        if set(a.inputs) == set(b.inputs):
+            # A signature lists its inputs in an order of its own.
+            b = replace(b, inputs={name: b.inputs[name] for name in a.inputs})
         arrays = _noise(a, b, input_size)
     comparisons = []
     for (ours, result), (theirs, expected) in _pairs(
@@ -147,10 +150,18 @@ def load_side(source: str) -> Side:
             "A Keras model to be compared must know its inputs: build it with keras.Input. "
             f"Received: {source!r}"
         )
+    from converters.tflite.export import output_names
+    from converters.tflite.inputs import signature_names
+
+    # Under the names that an exported file of the model has.
+    names = signature_names([t.name for t in model.inputs], "input")
     return Side(
         path.name,
-        {t.name: tuple(t.shape) for t in model.inputs},
-        {t.name: tuple(t.shape) for t in model.outputs},
+        {n: tuple(t.shape) for n, t in zip(names, model.inputs, strict=True)},
+        {
+            n: tuple(t.shape)
+            for n, t in zip(output_names(model, model.output), model.outputs, strict=True)
+        },
         model=model,
     )
 
@@ -203,7 +214,11 @@ def _answers(side: Side, arrays: list[np.ndarray], targets: tuple[Target, ...]) 
     if side.recorded is not None:
         return [("recorded", RunResult("ok", outputs={"output": side.recorded.outputs}))]
     if side.model is not None:
-        inputs = dict(zip(side.inputs, arrays, strict=True))
+        from converters.tflite.inputs import signature_names
+
+        own = signature_names([t.name for t in side.model.inputs], "input")
+        named = dict(zip(side.inputs, arrays, strict=True))
+        inputs = {name: named[name] for name in own}
         outputs = keras_outputs(side.model, inputs, list(side.outputs))
         return [("TensorFlow", RunResult("ok", outputs=outputs))]
     assert side.tflite is not None

@@ -120,3 +120,13 @@ def test_refusals(make, words):
         with pytest.raises(ValueError, match=words) as error:
             function(make())
         assert "Received: " in str(error.value)
+
+
+def test_the_probe_can_be_saved(tmp_path):
+    model = randomise(plain())
+    probe = with_attention(model)
+    probe.save(tmp_path / "probe.keras")
+    x = images(2, 6, 5, 8)
+    again = keras.saving.load_model(tmp_path / "probe.keras").predict(x, verbose=0)
+    for name, value in probe.predict(x, verbose=0).items():
+        np.testing.assert_array_equal(again[name], value)

@@ -3,8 +3,10 @@
 import json
 import pickle
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -529,3 +531,117 @@ def test_verify_bad_sides(command, tmp_path, sides, words):
     assert_one_line(status, err)
     assert words in err, err
     assert text == ""
+
+
+def two_inputs():
+    z, a = keras.Input((6, 6, 4), name="z"), keras.Input((6, 6, 4), name="a")
+    from ulsam_keras import ULSAM
+
+    y = keras.layers.Subtract(name="y")([ULSAM(2)(z), keras.layers.Rescaling(2.0)(a)])
+    return keras.Model([z, a], {"y": y, "b": keras.layers.ReLU(name="relu")(y)})
+
+
+def test_verify_pairs_inputs_and_outputs_by_name(command, tmp_path):
+    from converters import to_tflite
+
+    model = two_inputs()
+    model.save(tmp_path / "two.keras")
+    (tmp_path / "two.tflite").write_bytes(to_tflite(model))
+    status, text, err = command("verify", tmp_path / "two.tflite", tmp_path / "two.keras")
+    assert (status, err) == (0, ""), text
+
+
+OWN_MODELS = """
+import keras
+from ulsam_keras import ULSAM
+
+def open_sizes():
+    inputs = keras.Input((None, None, 16))
+    return keras.Model(inputs, ULSAM(4)(inputs))
+
+def mixed():
+    inputs = keras.Input((8, 8, 16))
+    return keras.Model(inputs, ULSAM(4, dtype="mixed_float16")(inputs))
+
+def batch_of_three():
+    inputs = keras.Input(batch_shape=(3, 8, 8, 16))
+    return keras.Model(inputs, ULSAM(4)(inputs))
+
+def leaves():
+    raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [("open_sizes", ("--input-size", "9")), ("mixed", ()), ("batch_of_three", ())],
+)
+def test_own_architectures(command, tmp_path, function, options):
+    (tmp_path / "own.py").write_text(OWN_MODELS)
+    torch.manual_seed(0)
+    torch.save(torch_reference.ULSAM(16, 4).state_dict(), tmp_path / "m[best].pth")
+    arguments = ("--model", f"{tmp_path / 'own.py'}:{function}", "--precision", "float32", *options)
+    out = tmp_path / "out[/v1]"
+    status, text, err = command("convert", tmp_path / "m[best].pth", "-o", out, *arguments)
+    assert (status, err) == (0, ""), text
+    assert "m[best]_float32.tflite" in text
+    assert (out / "m[best]_float32.tflite").exists()
+
+
+def test_own_architecture_that_exits(command, tmp_path):
+    (tmp_path / "own.py").write_text(OWN_MODELS)
+    model = f"{tmp_path / 'own.py'}:leaves"
+    status, _, err = command("convert", CHECKPOINT, "-o", tmp_path / "out", "--model", model)
+    assert_one_line(status, err)
+    assert "SystemExit" in err
+
+
+def test_nameless_output_folder(command):
+    assert_one_line(*command("convert", CHECKPOINT, "-o", "", "--model", MODEL)[::2])
+
+
+def test_a_failure_leaves_what_others_wrote(tmp_path):
+    from converters.output_folder import OutputFolder
+
+    with OutputFolder(tmp_path / "a" / "b") as first, OutputFolder(tmp_path / "a" / "b") as second:
+        second.path("model.keras").write_text("finished")
+        second.commit()
+        first.path("model.keras").write_text("half")
+    assert tree(tmp_path / "a" / "b") == {Path("model.keras"): b"finished"}
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_leave_nothing(tmp_path, number):
+    out = tmp_path / "deep" / "out"
+    script = "from converters.cli import main; main()"
+    arguments = ["convert", CHECKPOINT, "--model", MODEL, "-o", out]
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".ulsam-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert out.exists()
+    time.sleep(0.5)
+    running.send_signal(getattr(signal, number))
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 128 + getattr(signal, number)
+    assert b"Traceback" not in err
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_reader_that_leaves_does_not_change_the_status(module_checkpoint, tmp_path):
+    script = "from converters.cli import main; main()"
+    arguments = ["convert", module_checkpoint / "ulsam.pth", "-o", tmp_path / "out"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    running.stdout.close()
+    assert running.stderr.read() == b""
+    assert running.wait(timeout=120) == 0
+    assert (tmp_path / "out" / "report.json").exists()

@@ -118,6 +118,7 @@ def _probe(model: keras.Model) -> tuple[keras.Model, dict[str, ULSAM]]:
     return keras.Model(clone.input, outputs, name=functional.name), sites
 
 
+@keras.saving.register_keras_serializable("ulsam_keras")
 class _CallWithScores(keras.layers.Layer):
     """A call of a ULSAM that returns the attention too, as a layer of its own.
 
@@ -126,14 +127,27 @@ class _CallWithScores(keras.layers.Layer):
     """
 
     def __init__(self, layer: ULSAM, **kwargs: Any) -> None:
-        super().__init__(dtype=layer.dtype_policy, **kwargs)
+        super().__init__(**{"dtype": layer.dtype_policy, **kwargs})
         self.layer = layer
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.layer(inputs, training=training, return_attention_scores=True)
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         return self.layer.compute_output_spec(inputs, return_attention_scores=True)
+
+    def get_config(self) -> dict[str, Any]:
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "_CallWithScores":
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return cls(**{**config, "layer": layer})
 
 
 def _has_ulsam(model: keras.Model) -> bool:

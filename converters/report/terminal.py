@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from converters.fidelity import AttentionFidelity
@@ -16,17 +17,17 @@ _LABEL = {"pytorch": "PyTorch", "keras": "Keras", "dynamic_range": "dyn_range"}
 def print_report(report: Report, console: Console) -> None:
     """Prints what was converted, the files, the accuracies, the comparisons and the verdict."""
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.input_shapes.items())
-    console.print(f"[bold]{report.checkpoint}[/]: {report.architecture}", highlight=False)
+    console.print(f"{report.checkpoint}: {report.architecture}", markup=False, highlight=False)
     weights = f"{report.parameters:,} weights from {len(report.ledger['sources'])} keys"
     console.print(f"{weights}; input {shapes}", highlight=False)
     for line in report.warnings:
-        console.print(f"[yellow]warning:[/] {line}", highlight=False)
+        console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False)
     files = Table(title="Files", title_justify="left", box=SIMPLE_HEAD)
     files.add_column("file", overflow="fold")
     files.add_column("KiB", justify="right")
     files.add_column("operators", justify="right")
     for file in report.files:
-        files.add_row(file.name, f"{file.size / 1024:,.1f}", str(file.operators))
+        files.add_row(escape(file.name), f"{file.size / 1024:,.1f}", str(file.operators))
     console.print(files)
     _print_accuracy(report.comparisons, console, report.recorded_correct)
     print_comparisons(report.comparisons, console, report.real_inputs)
@@ -60,8 +61,8 @@ def print_comparisons(
     table.add_column("", no_wrap=True)
     for c in comparisons:
         table.add_row(
-            _LABEL.get(c.subject, c.subject),
-            _LABEL.get(c.reference, c.reference),
+            escape(_LABEL.get(c.subject, c.subject)),
+            escape(_LABEL.get(c.reference, c.reference)),
             c.kernels,
             str(c.samples),
             "–" if c.difference is None else f"{c.difference:.1e}",
@@ -76,7 +77,7 @@ def print_comparisons(
 def print_gpu(adapter: str | None, console: Console) -> None:
     """Prints which GPU ran, or that none did."""
     text = adapter or "not run: no Vulkan driver (`ulsam-keras doctor` says how to get one)"
-    console.print(f"GPU: {text}", highlight=False)
+    console.print(f"GPU: {text}", markup=False, highlight=False)
 
 
 def print_verdict(

@@ -3,6 +3,7 @@
 Imports NumPy and the standard library only.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -161,7 +162,9 @@ def _spawn(
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if os.name == "posix":
-        os.killpg(process.pid, signal.SIGKILL)
+        # It may have ended by itself in the meantime.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
 

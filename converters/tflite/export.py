@@ -285,7 +285,7 @@ class Exporter:
                 inputs.pack(tensors),
                 **mode,
             )
-            self.output_names = _output_names(self.model, outputs)
+            self.output_names = output_names(self.model, outputs)
             return dict(zip(self.output_names, keras.tree.flatten(outputs), strict=True))
 
         signature = [
@@ -355,7 +355,8 @@ def _finite(model: Any, *groups: Sequence[Any]) -> list[list[np.ndarray]]:
     return values
 
 
-def _output_names(model: Any, outputs: Any) -> list[str]:
+def output_names(model: Any, outputs: Any) -> list[str]:
+    """The names that a model's outputs, in this structure, have in the signature."""
     import keras
 
     count = len(keras.tree.flatten(outputs))

@@ -13,7 +13,7 @@ import numpy as np
 
 Shape = tuple[int, ...]
 # The shape of the one input, or those of several by name or in order.
-InputShape = Sequence[int] | Mapping[str, Sequence[int]] | Sequence[Sequence[int]]
+InputShape = Sequence[int] | Mapping[str, Sequence[int]] | Sequence[Sequence[int] | None]
 
 
 class Inputs:

@@ -18,11 +18,6 @@ _SOFTMAX = {
 }  # fmt: skip
 
 
-# Where a bias of 1 has too many steps for its integers, the converter makes the kernel's steps
-# coarser, and its ones become 0.995.
-ROUNDING = 0.02
-
-
 @dataclass(frozen=True, eq=False)
 class Site:
     """One ULSAM in a graph.
@@ -32,6 +27,9 @@ class Site:
         scores: What the softmax is taken of; of the shape `(N, H, W, g)`, or a transposed one.
         attention: The attention after the softmax, `(N, H, W, g)`.
         outputs: The block's output, `(N, H, W, C)`.
+        gain: What the attention is multiplied by when it is spread. It is 1, but where a bias of 1
+            has too many steps for its integers: there the converter makes the steps of the kernel
+            coarser, up to the next whole one.
         activation: The activation function fused into the output, `"NONE"` or `"RELU"` and so on.
         operators: The operators from the scores to the attention.
     """
@@ -40,6 +38,7 @@ class Site:
     scores: Tensor
     attention: Tensor
     outputs: Tensor
+    gain: float
     activation: str
     operators: tuple[Operator, ...]
 
@@ -76,7 +75,8 @@ def float_operators(graph: Graph) -> list[str]:
 def _sites(graph: Graph) -> Iterator[Site]:
     producer = {tensor: operator for operator in graph.operators for tensor in operator.outputs}
     for operator in graph.operators:
-        if operator.name != "CONV_2D" or not _is_membership(operator, producer):
+        gain = _gain(operator, producer) if operator.name == "CONV_2D" else None
+        if gain is None:
             continue
         attention, spread = operator.inputs[0], operator.outputs[0]
         product = _reader(graph, spread, "MUL")
@@ -95,24 +95,27 @@ def _sites(graph: Graph) -> Iterator[Site]:
             scores=path[0].inputs[0] or attention,
             attention=attention,
             outputs=last.outputs[0],
+            gain=gain,
             activation=_activation(last),
             operators=path,
         )
 
 
-def _is_membership(operator: Operator, producer: dict[Tensor, Operator]) -> bool:
-    """Whether the kernel has a 1 for the group of each channel and 0 elsewhere."""
+def _gain(operator: Operator, producer: dict[Tensor, Operator]) -> float | None:
+    """What the kernel has for the group of each channel, where it has 0 elsewhere; else `None`."""
     kernel = operator.inputs[1]
     if kernel is not None and not kernel.constant and kernel in producer:
         kernel = producer[kernel].inputs[0]  # float16 weights are widened by an operator
     values = None if kernel is None else kernel.values()
     if values is None or values.ndim != 4 or values.shape[1:3] != (1, 1):
-        return False
+        return None
     channels, groups = values.shape[0], values.shape[3]
     if channels % groups:
-        return False
-    wanted = np.repeat(np.eye(groups), channels // groups, axis=0)
-    return bool(np.allclose(values[:, 0, 0, :].astype("float32"), wanted, atol=ROUNDING))
+        return None
+    gain = float(values.max())
+    wanted = gain * np.repeat(np.eye(groups), channels // groups, axis=0)
+    same = np.allclose(values[:, 0, 0, :].astype("float32"), wanted, atol=1e-3)
+    return gain if same and 0.5 < gain < 1.5 else None
 
 
 def _softmax(attention: Tensor, producer: dict[Tensor, Operator]) -> tuple[Operator, ...]:
