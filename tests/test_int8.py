@@ -136,7 +136,10 @@ def test_other_numbers_of_groups(groups):
 # --------------------------------------------------------------------------- the attention
 
 
-@pytest.mark.parametrize("size", [14, 28, pytest.param(56, marks=pytest.mark.slow)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("size", [14, pytest.param(28, marks=SLOW), pytest.param(56, marks=SLOW)])
 def test_default_form_keeps_the_attention_of_ported_blocks(size):
     model, _, further, attention = ported(size)
     tflite = int8(size)
@@ -253,7 +256,10 @@ def test_ranges_are_those_of_the_float_model():
         assert np.abs(ends - wanted).max() <= step, part
 
 
-@pytest.mark.parametrize("accelerator", ["cpu", "cpu_builtin", "cpu_reference"])
+@pytest.mark.parametrize(
+    "accelerator",
+    ["cpu", pytest.param("cpu_builtin", marks=SLOW), pytest.param("cpu_reference", marks=SLOW)],
+)
 def test_numbers_behind_an_add(accelerator):
     model, _, samples = behind_an_add()
     tflite = to_tflite(model, precision="int8", representative_data=samples)
@@ -278,7 +284,7 @@ def test_gpu_refuses_the_default_form_and_lint_says_so():
     )
 
 
-@pytest.mark.parametrize("form", ["softmax", "float"])
+@pytest.mark.parametrize("form", [pytest.param("softmax", marks=SLOW), "float"])
 def test_gpu_computes_what_the_cpu_does(form):
     env = gpu_drivers.environment("swiftshader")
     model, _, further, _ = ported(14)
