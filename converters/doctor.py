@@ -52,6 +52,6 @@ def examine() -> list[Part]:
     adapter = vulkan_adapter() or ""
     if any(name in adapter.lower() for name in _SOFTWARE):
         adapter += " (software)"
-    install = "your GPU's driver, or scripts/vulkan_drivers.sh for a software one"
+    install = "scripts/vulkan_drivers.sh (of a clone; software drivers, without root)"
     parts.append(Part("Vulkan adapter", adapter, "the GPU delegate", install))
     return parts
