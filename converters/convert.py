@@ -370,7 +370,8 @@ def _input_shapes(
 
 def _fit(recorded: Recorded, exporter: "Exporter", model: "keras.Model") -> Recorded:
     """The recording in the layout of the model."""
-    if len(exporter.input_shapes) > 1 or len(exporter.output_names) > 1:
+    plain = [name for name in exporter.output_names if not name.endswith("_attention")]
+    if len(exporter.input_shapes) > 1 or len(plain) > 1:
         raise ValueError(
             "A recording holds one input and one output, and the model has more; leave "
             f"--reference out. Received: inputs {sorted(exporter.input_shapes)}, outputs "

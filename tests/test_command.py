@@ -151,7 +151,8 @@ def test_attention_as_further_outputs(command, module_checkpoint, tmp_path):
     from converters.runtime import run
 
     checkpoint = module_checkpoint / "ulsam.pth"
-    options = ("--with-attention", "--precision", "float32")
+    recording = module_checkpoint / "recorded.npz"
+    options = ("--with-attention", "--precision", "float32", "--reference", recording)
     assert command("convert", checkpoint, "-o", tmp_path, *options)[0] == 0
     x = np.load(module_checkpoint / "recorded.npz")["inputs"].transpose(0, 2, 3, 1)
     outputs = run(tmp_path / "ulsam_float32.tflite", np.ascontiguousarray(x)).outputs
