@@ -77,6 +77,18 @@ class AttentionFidelity:
         return not self.problem and self.snr is not None and self.snr >= self.limit
 
     @property
+    def lost_in(self) -> str:
+        """Where an attention that does not hold was lost: in the `"softmax"` or the `"features"`.
+
+        With `"features"` the form keeps what its scores say, but these are off, by the rounding of
+        the layers before: no other form will help, training with quantisation may. Empty if the
+        attention holds, or nothing was measured.
+        """
+        if self.holds or self.snr is None or self.form_snr is None:
+            return ""
+        return "softmax" if self.form_snr < self.limit else "features"
+
+    @property
     def visible(self) -> bool | None:
         """Whether the attention's effect on the output is above the output's own rounding."""
         if self.without_snr is None or self.rounding_snr is None:
@@ -158,10 +170,20 @@ def measure_sites(
     maps = {name: value for name, value in maps.items() if value.shape[1] * value.shape[2] > 1}
     sites = [s for s in find_sites(graph) if s.attention.shape[1] * s.attention.shape[2] > 1]
     _check_pairs(maps, sites)
+    parts = [
+        {part: getattr(site, part) for part in ("inputs", "scores", "attention", "outputs")}
+        for site in sites
+    ]
+    # One name each: what a block gives, the next may take, and the GPU refuses files that give a
+    # tensor twice. And it computes wrongly where an output is the file's own input.
+    given = {tensor: name for name, tensor in graph.named_inputs.items()}
+    names = {tensor: name for name, tensor in graph.named_outputs.items()}
     tapped = {}
-    for number, site in enumerate(sites):
-        for part in ("inputs", "scores", "attention", "outputs"):
-            tapped[f"site{number}_{part}"] = getattr(site, part)
+    for number, tensors in enumerate(parts):
+        for part, tensor in tensors.items():
+            if tensor not in names and tensor not in given:
+                names[tensor] = f"site{number}_{part}"
+                tapped[names[tensor]] = tensor
     result = run_float(
         with_outputs(content, tapped),
         inputs,
@@ -171,14 +193,16 @@ def measure_sites(
         env=env,
     )
     rows = []
-    for number, (site, (name, wanted)) in enumerate(zip(sites, maps.items(), strict=True)):
+    for site, tensors, (name, wanted) in zip(sites, parts, maps.items(), strict=True):
         row = AttentionFidelity(name, wanted.shape[1:3], limit=limit, kernels=result.adapter)
         if result.outputs is None:
             rows.append(replace(row, problem=f"{result.outcome}: {result.message}"))
             continue
         found = {
-            part: result.outputs[f"site{number}_{part}"]
-            for part in ("inputs", "scores", "attention", "outputs")
+            part: result.outputs[names[tensor]]
+            if tensor in names
+            else tensor.dequantized(tensor.quantized(inputs[given[tensor]]))
+            for part, tensor in tensors.items()
         }
         rows.append(replace(row, **_measured(site, wanted.astype("float64"), found)))
     return rows
@@ -211,10 +235,17 @@ def run_float(content: bytes, inputs: Mapping[str, np.ndarray], **options: Any) 
 def _arrays(data: Any, graph: Graph) -> dict[str, np.ndarray]:
     names = list(graph.named_inputs)
     if isinstance(data, Mapping):
-        return {name: np.asarray(value) for name, value in data.items()}
-    if len(names) == 1:
-        return {names[0]: np.asarray(data)}
-    return {name: np.asarray(value) for name, value in zip(names, data, strict=True)}
+        pairs = dict(data)
+    elif len(names) == 1:
+        pairs = {names[0]: data}
+    else:
+        pairs = dict(zip(names, data, strict=True))
+    return {name: _as_taken(np.asarray(value)) for name, value in pairs.items()}
+
+
+def _as_taken(array: np.ndarray) -> np.ndarray:
+    """The array in the float type that files take, as Keras casts what its models are given."""
+    return array.astype("float32") if array.dtype.kind == "f" else array
 
 
 def _check_pairs(maps: Mapping[str, np.ndarray], sites: list[Site]) -> None:

@@ -1,8 +1,8 @@
 """Largest relative differences between the Keras layer and the PyTorch module, per quantity.
 
 `python tests/parity.py` prints the table for the Keras back end that KERAS_BACKEND names; `--json`
-prints the bare numbers, `--few` takes the first cases only, `--cases` names those above 1e-5. The
-oracle runs in float64, so that every difference is the layer's own.
+prints the bare numbers, `--few` takes the first cases only and `--rest` the others, `--cases` names
+those above 1e-5. The oracle runs in float64, so that every difference is the layer's own.
 """
 
 import json
@@ -30,6 +30,7 @@ CASES = [
     (3, 21, 4, 4, 1),
     (4, 32, 56, 56, 1),
 ]
+FEW = 3
 # Source keys of each Keras weight, in the order of `keras_weights`.
 TRAINABLE = {
     "depthwise_kernel": "conv_dws.weight",
@@ -148,7 +149,8 @@ def keras_run(layer, x, upstream_y, upstream_a, training):
             )
             return loss_of(y, a), (y, a, updated)
 
-        (gx, gw), (y, a, updated) = jax.grad(forward, argnums=(0, 1), has_aux=True)(x, trainable)
+        gradient = jax.jit(jax.grad(forward, argnums=(0, 1), has_aux=True))
+        (gx, gw), (y, a, updated) = gradient(x, trainable)
         by_id = {id(v): g for v, g in zip(layer.trainable_variables, gw, strict=True)}
         grads = [gx, *[by_id[id(w)] for w in weights]]
         for variable, value in zip(layer.non_trainable_variables, updated, strict=True):
@@ -242,7 +244,8 @@ def table(cases=CASES):
 
 
 if __name__ == "__main__":
-    numbers = table(CASES[:3] if "--few" in sys.argv else CASES)
+    chosen = slice(0, FEW) if "--few" in sys.argv else slice(FEW * ("--rest" in sys.argv), None)
+    numbers = table(CASES[chosen])
     if "--json" in sys.argv:
         print(json.dumps(numbers))
     else:

@@ -42,5 +42,5 @@ def test_few_shapes(backend):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_all_shapes(backend):
-    check(run(backend))
+def test_more_shapes(backend):
+    check(run(backend, "--rest"))
