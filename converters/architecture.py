@@ -6,7 +6,9 @@ Keras and ulsam_keras are imported inside the functions.
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -143,10 +145,11 @@ def _lone_ulsam(
     [site] = sites
     others = [k for k in state if not any(k.startswith(f"{b}." if b else "") for b in site.bases)]
     if others and not wanted:
+        # A module at the root has no path that could leave the others out.
+        way = f"the module alone with --prefix {site.prefix}" if site.prefix else "save it alone"
         raise ValueError(
-            f"The checkpoint holds more than its ULSAM module and its network is not recognised; "
-            f"give the network with --model, or the module alone with --prefix {site.prefix}. "
-            f"Received: other keys {_some(others)}"
+            "The checkpoint holds more than its ULSAM module and its network is not recognised; "
+            f"give the network with --model, or {way}. Received: other keys {_some(others)}"
         )
     import keras
 
@@ -164,11 +167,16 @@ def _lone_ulsam(
 
 
 def _target(model: "keras.Model") -> "keras.layers.Layer":
-    """The model; of one that is a lone ULSAM that layer, whose name then says nothing."""
+    """The model; of one whose only weights are a ULSAM's that layer, whose name says nothing."""
+    import keras
+
     from ulsam_keras import ULSAM
 
-    weighted = [layer for layer in model.layers if layer.weights]
-    return weighted[0] if len(weighted) == 1 and isinstance(weighted[0], ULSAM) else model
+    inner: Any = model
+    while isinstance(inner, keras.Model):
+        weighted = [layer for layer in inner.layers if layer.weights]
+        inner = weighted[0] if len(weighted) == 1 else None
+    return inner if isinstance(inner, ULSAM) else model
 
 
 def load_model(source: str) -> "keras.Model":
@@ -186,16 +194,22 @@ def load_model(source: str) -> "keras.Model":
         raise IsADirectoryError(
             f"A model is a .keras file or module:function. Received: {source!r}, a folder"
         )
-    if source.endswith((".keras", ".h5")):
+    suffix = Path(source).suffix.lower()
+    if suffix in (".keras", ".h5"):
         if not os.path.exists(source):
             raise FileNotFoundError(f"No such model file. Received: {source!r}")
-        if source.endswith(".keras") and not zipfile.is_zipfile(source):
+        if suffix == ".keras" and not zipfile.is_zipfile(source):
             raise ValueError(
                 "The file is not a .keras file; save the model with model.save. "
                 f"Received: {source!r}"
             )
         try:
-            return keras.saving.load_model(source, compile=False)
+            if source.endswith(suffix):
+                return keras.saving.load_model(source, compile=False)
+            # Keras tells the format by the suffix, in small letters.
+            with tempfile.TemporaryDirectory() as folder:
+                copy = shutil.copy(source, Path(folder, f"model{suffix}"))
+                return keras.saving.load_model(copy, compile=False)
         except Exception as error:  # whatever a damaged or foreign file makes of Keras
             raise ValueError(
                 f"The model file cannot be loaded by Keras. Received: {source!r}, {_line(error)}"

@@ -18,6 +18,7 @@ import click
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 PRECISIONS = ("float32", "float16", "dynamic_range", "int8", "int16x8")
 ATTENTION_FORMS = ("log_softmax", "softmax", "float")
+INFERENCE_TYPES = ("float32", "int8", "uint8")
 # The fields of `converters.verification.Tolerances`, which is too heavy to import for --help.
 LIMITS = {
     "reference": "1e-4",
@@ -33,6 +34,7 @@ LIMITS = {
     "int16x8": "1e-1",
     "attention_snr": "10",
     "top1": "0.99",
+    "top1_int8": "0.95",
 }
 
 
@@ -213,6 +215,13 @@ class Limits(click.ParamType):
     type=click.Choice(ATTENTION_FORMS),
     help="How the softmax of ULSAM is computed in int8. Default: log_softmax. See docs/int8.md.",
 )
+@click.option(
+    "--inference-type",
+    type=click.Choice(INFERENCE_TYPES),
+    default="float32",
+    show_default=True,
+    help="Type of the inputs and outputs of the int8 file.",
+)
 @click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU is there.")
 @click.option(
     "--tolerance",
@@ -220,9 +229,9 @@ class Limits(click.ParamType):
     type=Limits(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="Largest relative difference that holds, or, for top1, smallest share of equal top-1 "
-    "classes on recorded inputs, or, for attention_snr, smallest signal-to-noise ratio of the "
-    "attention in int8 and int16x8, in dB; repeatable. Defaults: "
+    help="Largest relative difference that holds, or, for top1 and top1_int8, smallest share "
+    "of equal top-1 classes on recorded inputs, or, for attention_snr, smallest signal-to-noise "
+    "ratio of the attention in int8 and int16x8, in dB; repeatable. Defaults: "
     f"{', '.join(map('='.join, LIMITS.items()))}.",
 )
 def convert(
@@ -242,6 +251,7 @@ def convert(
     image_mean: tuple[float, ...],
     image_std: tuple[float, ...],
     attention: str | None,
+    inference_type: str,
     require_gpu: bool,
     tolerances: tuple[tuple[str, float], ...],
 ) -> int:
@@ -276,6 +286,7 @@ def convert(
         image_mean=image_mean,
         image_std=image_std,
         attention_form=attention,
+        inference_type=inference_type,
         require_gpu=require_gpu,
         tolerances=Tolerances(**dict(tolerances)),
     )
@@ -355,53 +366,85 @@ def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
     help="Image size where neither model fixes it.",
 )
 @click.option(
+    "--inputs",
+    metavar="NPZ",
+    help="What two models are given: the array inputs, or one for each input by its name. "
+    "Default: random numbers in the range of the inputs.",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
-    default=1e-4,
+    metavar="NUMBER",
+    help="Largest difference of an output, relative to B's largest absolute value. Default: that "
+    "of the coarser of A and B: "
+    f"{', '.join(f'{LIMITS[name]} for {name}' for name in PRECISIONS)}.",
+)
+@click.option(
+    "--attention-tolerance",
+    type=click.FloatRange(min=0),
+    metavar="NUMBER",
+    help="Largest difference of an attention, likewise. Default: "
+    f"{', '.join(LIMITS['attention_' + name] + ' for ' + name for name in PRECISIONS[:3])}.",
+)
+@click.option(
+    "--attention-snr",
+    type=click.FloatRange(min=0),
+    metavar="NUMBER",
+    default=float(LIMITS["attention_snr"]),
     show_default=True,
-    help="Largest difference, relative to B's largest absolute value.",
+    help="Smallest signal-to-noise ratio of an attention in int8 or int16x8, in dB.",
 )
 @click.option(
     "--min-top1",
     type=click.FloatRange(0, 1),
-    default=0.99,
-    show_default=True,
-    help="Smallest share of equal top-1 classes on recorded inputs.",
+    metavar="NUMBER",
+    help="Smallest share of equal top-1 classes on recorded inputs. Default: "
+    f"{LIMITS['top1']}, {LIMITS['top1_int8']} for int8.",
 )
-@click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU is there.")
+@click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU can run it.")
 def verify(
     a: str,
     b: str,
     input_size: tuple[int, int],
-    tolerance: float,
-    min_top1: float,
+    inputs: str | None,
+    tolerance: float | None,
+    attention_tolerance: float | None,
+    attention_snr: float,
+    min_top1: float | None,
     require_gpu: bool,
 ) -> int:
     """Compare A with B: two models, or a model and recorded inputs and outputs.
 
     Each is a .keras or .tflite file, module:function, or an .npz recording with the arrays inputs
     and outputs. A .tflite file runs with and without XNNPACK, and on the GPU, in float32, where
-    there is a Vulkan driver. Exit status 0: all comparisons hold; 1: one fails; 2: bad input.
+    there is a Vulkan driver. Of two models the attention of every ULSAM is compared too, as the
+    residual hides it. Exit status 0: all comparisons hold; 1: one fails; 2: bad input.
     """
     _quiet_tensorflow()
     from rich.console import Console
 
-    from converters.report.terminal import print_comparisons, print_gpu, print_verdict
+    from converters.report.terminal import print_verification
     from converters.verification import find_gpu
     from converters.verify import verify as compare
 
     with _warnings_as_lines():
         adapter = find_gpu(require_gpu)
-        comparisons = compare(
-            a, b, tolerance=tolerance, top1=min_top1, input_size=input_size, gpu=bool(adapter)
+        found = compare(
+            a,
+            b,
+            tolerance=tolerance,
+            attention_tolerance=attention_tolerance,
+            attention_snr=attention_snr,
+            top1=min_top1,
+            input_size=input_size,
+            inputs=inputs,
+            gpu=bool(adapter),
+            require_gpu=require_gpu,
         )
     with _reader_may_leave():
-        console = Console(emoji=False)
-        print_comparisons(comparisons, console, any(path.endswith(".npz") for path in (a, b)))
-        if any(path.endswith(".tflite") for path in (a, b)):
-            print_gpu(adapter, console)
-        print_verdict(comparisons, console)
-    return 0 if all(c.holds for c in comparisons) else 1
+        files = any(path.lower().endswith(".tflite") for path in (a, b))
+        print_verification(found, Console(emoji=False), adapter, files)
+    return 0 if found.holds else 1
 
 
 @cli.command(context_settings=CONTEXT, epilog="Example: ulsam-keras lint model.tflite")
@@ -423,8 +466,9 @@ def lint(file: str, as_json: bool) -> int:
     else:
         for finding in findings:
             click.echo(f"{finding.code} ({finding.severity}) at {finding.where}")
-            click.echo(f"  {finding.symptom} {finding.advice}")
-        click.echo(f"{len(findings)} findings" if findings else "nothing found")
+            click.echo(f"  {finding.symptom} {finding.meaning} {finding.advice}")
+        plural = "s" if len(findings) > 1 else ""
+        click.echo(f"{len(findings)} finding{plural}" if findings else "nothing found")
     return 1 if findings else 0
 
 

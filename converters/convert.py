@@ -18,11 +18,14 @@ import numpy as np
 from converters.checkpoint import load_checkpoint
 from converters.fidelity import AttentionFidelity
 from converters.output_folder import OutputFolder
-from converters.recorded import Recorded, load_recorded
+from converters.recorded import Recorded, as_dtype, load_recorded
 from converters.report.comparison import AttentionComparison, Comparison
 from converters.report.document import File, Report
 from converters.start import start_tensorflow
 from converters.tflite import INTEGER_PRECISIONS
+from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.precision import why_not_on_gpu
+from converters.tflite.quiet import without_native_logs
 from converters.verification import (
     CPU,
     Tolerances,
@@ -70,6 +73,8 @@ class Request:
         image_std: What they are then divided by, likewise.
         attention_form: How the softmax of ULSAM is computed in int8, as `attention` of
             `converters.to_tflite`.
+        inference_type: The type of the inputs and outputs of int8 files, as `inference_type` of
+            `converters.to_tflite`; those of the other files are float32.
         require_gpu: Whether it is an error that no Vulkan driver is there.
         tolerances: What holds.
     """
@@ -90,6 +95,7 @@ class Request:
     image_mean: Sequence[float] = (0.0,)
     image_std: Sequence[float] = (1.0,)
     attention_form: str | None = None
+    inference_type: str = "float32"
     require_gpu: bool = False
     tolerances: Tolerances = field(default_factory=Tolerances)
 
@@ -131,9 +137,9 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             if recorded is not None:
                 recorded = _fit(recorded, exporter, model)
         with stages("run Keras"):
-            inputs: Mapping[str, np.ndarray] = noise(exporter.input_shapes)
+            inputs: Mapping[str, np.ndarray] = noise(exporter.input_shapes, exporter.input_dtypes)
             if recorded is not None:
-                inputs = dict.fromkeys(exporter.input_shapes, recorded.inputs)
+                inputs = _recorded_inputs(recorded, exporter)
             expected = keras_outputs(exporter.model, inputs, exporter.output_names)
             comparisons: list[Comparison] = []
             attention: list[AttentionComparison] = []
@@ -145,15 +151,19 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 calibration = _calibration(request, exporter)
         fidelity: list[AttentionFidelity] = []
         files = []
-        stem = request.name or Path(request.checkpoint).stem
+        not_on_gpu: dict[str, str] = {}
+        name_stem = request.name or stem(request.checkpoint)
         for precision in request.precisions:
             data = calibration if precision in INTEGER_PRECISIONS else None
             with stages(f"export {precision}"):
                 content = exporter.convert(precision, **_options(precision, data, request))
-                name = f"{stem}_{precision}.tflite"
+                name = f"{name_stem}_{precision}.tflite"
                 folder.path(name).write_bytes(content)
                 files.append(File.of(name, precision, content))
-            on = targets if _runs_on_gpu(precision, request) else CPU
+            refusal = why_not_on_gpu(read_graphs(content)[0])
+            on = CPU if refusal else targets
+            if refusal:
+                not_on_gpu[precision] = refusal
             with stages(f"verify {precision}"):
                 given: Mapping[str, np.ndarray] = inputs
                 wanted: Mapping[str, np.ndarray] = expected
@@ -183,6 +193,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             fidelity=fidelity,
             calibration=None if calibration is None else calibration.description,
             gpu=adapter,
+            not_on_gpu=not_on_gpu,
             recorded_correct=None if recorded is None else recorded.correct,
             real_inputs=recorded is not None,
             seconds=stages.seconds,
@@ -193,6 +204,11 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
         folder.commit()
     stages.finish()
     return report
+
+
+def _recorded_inputs(recorded: Recorded, exporter: "Exporter") -> dict[str, np.ndarray]:
+    [name], [dtype] = exporter.input_shapes, exporter.input_dtypes
+    return {name: as_dtype(recorded.inputs, dtype, recorded.name)}
 
 
 def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Architecture, Any]":
@@ -216,6 +232,14 @@ def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Archite
     return architecture, ledger
 
 
+def stem(path: str) -> str:
+    """The file's name without its suffix, and without both in `model.pth.tar`."""
+    name = Path(path)
+    if name.suffix.lower() == ".tar" and Path(name.stem).suffix.lower() in (".pth", ".pt", ".ckpt"):
+        name = Path(name.stem)
+    return name.stem
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Representative data, and what Keras answers to the first of it.
@@ -234,7 +258,10 @@ class Calibration:
 
 
 def _runs_on_gpu(precision: str, request: Request) -> bool:
-    """Whether the GPU delegate takes files of the precision: no 16-bit integers, no log-softmax."""
+    """Whether the GPU delegate will take the file of a precision, as `why_not_on_gpu` says after.
+
+    It takes no 16-bit integers and no log-softmax.
+    """
     if precision == "int8":
         return request.attention_form in ("softmax", "float")
     return precision != "int16x8"
@@ -258,10 +285,21 @@ def _check_calibration(request: Request) -> None:
             "The GPU takes no 16-bit integers and no log-softmax; with --require-gpu give "
             f"--attention float, and not int16x8. Received: precision {refused[0]}"
         )
-    if request.attention_form is not None and "int8" not in integers:
+    given = {
+        "--attention": request.attention_form is not None,
+        "--inference-type": request.inference_type != "float32",
+    }
+    if any(given.values()) and "int8" not in integers:
+        name = next(name for name, there in given.items() if there)
         raise ValueError(
-            "--attention is for the precision int8; leave it out, or ask for that. "
+            f"{name} is for the precision int8; leave it out, or ask for that. "
             f"Received: precisions {', '.join(request.precisions)}"
+        )
+    if all(given.values()) and request.attention_form == "float":
+        raise ValueError(
+            "--attention float is converted with float inputs and outputs only; leave "
+            "--inference-type out, or give --attention log_softmax. "
+            f"Received: --inference-type {request.inference_type}"
         )
 
 
@@ -280,13 +318,14 @@ def _calibration(request: Request, exporter: "Exporter") -> Calibration:
                 "A folder of images is for models with one input of images; give an .npz file "
                 f"with an array for each input. Received: inputs {dict(shapes)}"
             )
-        data = load_images(
-            path,
-            (shape[1], shape[2]),
-            channels=shape[3],
-            mean=request.image_mean,
-            std=request.image_std,
-        )
+        with without_native_logs():
+            data = load_images(
+                path,
+                (shape[1], shape[2]),
+                channels=shape[3],
+                mean=request.image_mean,
+                std=request.image_std,
+            )
         mean, std = (
             "(" + ", ".join(f"{v:g}" for v in values) + ")" if len(values) > 1 else f"{values[0]:g}"
             for values in (request.image_mean, request.image_std)
@@ -312,8 +351,13 @@ def _options(precision: str, calibration: Calibration | None, request: Request) 
     """What `Exporter.convert` is given beside the precision."""
     if calibration is None:
         return {}
-    form = request.attention_form if precision == "int8" else None
-    return {"representative_data": dict(calibration.samples), "attention": form}
+    options: dict[str, Any] = {"representative_data": dict(calibration.samples)}
+    if precision == "int8":
+        options |= {
+            "attention": request.attention_form,
+            "inference_type": request.inference_type,
+        }
+    return options
 
 
 def _exporters(model: "keras.Model", request: Request) -> "tuple[Exporter, Exporter | None]":

@@ -151,5 +151,29 @@ def channels_last(
     )
 
 
+def as_dtype(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Numbers in the dtype of an input.
+
+    Args:
+        array: The numbers.
+        dtype: The input's dtype, `"float32"` or an integer one.
+        name: What they came from, in messages.
+
+    Raises:
+        ValueError: If they are none of the dtype's.
+    """
+    if "float" in dtype or dtype == "bool":
+        return array.astype(dtype)
+    limits = np.iinfo(dtype)
+    whole = array.dtype.kind in "iub" or (array == np.round(array)).all()
+    if not whole or array.min() < limits.min or array.max() > limits.max:
+        raise ValueError(
+            f"An input of {dtype} takes whole numbers from {limits.min} to {limits.max}; record "
+            f"them as the model takes them. Received: {name!r} with numbers from {array.min():g} "
+            f"to {array.max():g}, {'whole' if whole else 'not whole'}"
+        )
+    return array.astype(dtype)
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -20,6 +20,7 @@ from converters.runtime import (
 )
 from converters.runtime.result import Accelerator, Arithmetic
 from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.quiet import without_native_logs
 
 if TYPE_CHECKING:
     import keras
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Samples of standard normal noise where there is no recording.
 NOISE_SAMPLES = 4
 BATCH = 32
+PIXELS = (0, 255)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class Tolerances:
         attention_snr: Smallest signal-to-noise ratio of the attention of a site in a file of
             integers, in dB; below, the attention is dead.
         top1: Smallest share of samples whose top-1 class is the same, on recorded inputs.
+        top1_int8: The same in a file of 8-bit integers, whose rounding turns the closest decisions
+            one way or the other without a loss of accuracy: 98.3 % the same on a MobileNetV2
+            (alpha 0.35) that was right on 94.7 % before and on 95.0 % after.
     """
 
     reference: float = 1e-4
@@ -103,11 +108,21 @@ class Tolerances:
     int16x8: float = 1e-1
     attention_snr: float = 10.0
     top1: float = 0.99
+    top1_int8: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"A limit must be at least 0. Received: {name}={value!r}")
 
     def output(self, precision: str, target: Target) -> float:
         """The limit for a file's outputs on a target."""
         extra = self.gpu_float16 if target.arithmetic == "float16" else 0.0
         return getattr(self, precision) + extra
+
+    def agreement(self, precision: str) -> float:
+        """The limit for the share of equal top-1 classes."""
+        return self.top1_int8 if precision == "int8" else self.top1
 
     def attention(self, precision: str, target: Target) -> float:
         """The limit for a file's attention on a target."""
@@ -115,31 +130,75 @@ class Tolerances:
         return getattr(self, f"attention_{precision}") + extra
 
 
-def noise(input_shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
-    """Standard normal inputs for a model whose inputs have these static shapes."""
+def noise(
+    input_shapes: Mapping[str, tuple[int, ...]], dtypes: Iterable[str], seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Random inputs for a model whose inputs have these static shapes and dtypes."""
     rng = np.random.default_rng(seed)
     return {
-        name: rng.normal(size=(-(-NOISE_SAMPLES // shape[0]) * shape[0], *shape[1:])).astype(
-            "float32"
-        )
-        for name, shape in input_shapes.items()
+        name: draw(rng, (-(-NOISE_SAMPLES // shape[0]) * shape[0], *shape[1:]), dtype)
+        for (name, shape), dtype in zip(input_shapes.items(), dtypes, strict=True)
     }
+
+
+def draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Random values as an input of the dtype has them.
+
+    Floats are standard normal; integers are those of a pixel, 0 to 255, or all that the dtype has
+    if these are fewer, or negative ones too.
+    """
+    if dtype == "bool":
+        return rng.random(shape) < 0.5
+    if "int" not in dtype:
+        return rng.normal(size=shape).astype("float32")
+    limits = np.iinfo(dtype)
+    low, high = (limits.min, limits.max) if limits.bits == 8 else PIXELS
+    return rng.integers(low, high, shape, dtype, endpoint=True)
 
 
 def keras_outputs(
     model: "keras.Model", inputs: Mapping[str, np.ndarray], names: list[str]
 ) -> dict[str, np.ndarray]:
-    """What a Keras model answers, by output name. `inputs` are in the order of its inputs."""
+    """What a Keras model answers, by output name. `inputs` are in the order of its inputs.
+
+    Raises:
+        ValueError: If it cannot run on them.
+    """
+    import keras
+
+    try:
+        with without_native_logs():
+            outputs = model.predict(
+                packed(model, inputs), batch_size=fixed_batch(model) or BATCH, verbose=0
+            )
+    # Whatever a layer makes of values that it is not for, as an embedding of numbers too large.
+    except Exception as error:
+        told = ", ".join(f"{name} of {value.dtype}" for name, value in inputs.items())
+        raise ValueError(
+            "The Keras model cannot run on these inputs; give some that it takes, with --inputs or "
+            f"--reference. Received: {told}, {type(error).__name__}: {_reason(error)}"
+        ) from error
+    flat = keras.tree.flatten(outputs)
+    return {name: np.asarray(value, "float32") for name, value in zip(names, flat, strict=True)}
+
+
+def _reason(error: Exception) -> str:
+    """The line of TensorFlow's many that says what is wrong: the last that names no operation."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and line[0] != "["), "")[:200]
+
+
+def packed(model: "keras.Model", inputs: Mapping[str, np.ndarray]) -> Any:
+    """Inputs in the order of a model's, in the structure that the model takes."""
     import keras
 
     arrays = list(inputs.values())
-    given: Any = arrays[0]
-    if len(arrays) > 1:
-        given = keras.tree.pack_sequence_as(model.input, arrays)
-    batch = model.inputs[0].shape[0] if getattr(model, "inputs", None) else None
-    outputs = model.predict(given, batch_size=batch or BATCH, verbose=0)
-    flat = keras.tree.flatten(outputs)
-    return {name: np.asarray(value, "float32") for name, value in zip(names, flat, strict=True)}
+    return arrays[0] if len(arrays) == 1 else keras.tree.pack_sequence_as(model.input, arrays)
+
+
+def fixed_batch(model: "keras.Model") -> int | None:
+    """The number of samples that a model takes at a time; `None` for any."""
+    return model.inputs[0].shape[0] if getattr(model, "inputs", None) else None
 
 
 def check_keras(
@@ -172,8 +231,8 @@ def check_tflite(
     """A `.tflite` file against Keras on every target, and against the recording."""
     for target in targets:
         limit = tolerances.output(precision, target)
-        count = _samples(content, target.samples)
-        some, wanted = _first(inputs, count), _first(expected, count)
+        count = samples_of(content, target.samples)
+        some, wanted = first(inputs, count), first(expected, count)
         samples = len(next(iter(wanted.values())))
         result = run_on(content, some, target)
         if result.outputs is None:
@@ -185,7 +244,7 @@ def check_tflite(
         labels = None if recorded is None else recorded.labels
         common: dict[str, Any] = {
             "kernels": target.name,
-            "least_agreement": tolerances.top1,
+            "least_agreement": tolerances.agreement(precision),
             "real_inputs": recorded is not None,
             "labels": None if labels is None else labels[:samples],
         }
@@ -219,7 +278,7 @@ def check_attention(
     maps whose values are near 1 / (H * W).
     """
     content = probe.convert(precision)
-    some = _first(inputs, _samples(content, ATTENTION_SAMPLES))
+    some = first(inputs, samples_of(content, ATTENTION_SAMPLES))
     expected = keras_outputs(probe.model, some, probe.output_names)
     names = [name for name in probe.output_names if name.endswith("_attention")]
     for target in targets:
@@ -265,25 +324,19 @@ def check_fidelity(
         tolerances: What holds.
         targets: What runs it.
     """
-    import keras
-
     from ulsam_keras import attention_maps
 
-    some = _first(inputs, FIDELITY_SAMPLES)
-    arrays = list(some.values())
-    given: Any = arrays[0]
-    if len(arrays) > 1:
-        given = keras.tree.pack_sequence_as(model.input, arrays)
+    some = first(inputs, samples_of(content, FIDELITY_SAMPLES))
     try:
-        maps = attention_maps(model, given)
+        maps = attention_maps(model, packed(model, some), fixed_batch(model) or BATCH)
     except ValueError:
         return
     for target in targets:
-        count = min(FIDELITY_SAMPLES, target.samples or FIDELITY_SAMPLES)
+        count = samples_of(content, min(FIDELITY_SAMPLES, target.samples or FIDELITY_SAMPLES))
         rows = measure_sites(
             content,
-            _first(maps, count),
-            _first(some, count),
+            first(maps, count),
+            first(some, count),
             accelerator=target.accelerator,
             arithmetic=target.arithmetic,
             limit=tolerances.attention_snr,
@@ -336,7 +389,7 @@ def run_on(
     )
 
 
-def _samples(content: bytes, count: int | None) -> int | None:
+def samples_of(content: bytes, count: int | None) -> int | None:
     """The number of samples, rounded up to whole batches of the file."""
     if count is None:
         return None
@@ -345,5 +398,6 @@ def _samples(content: bytes, count: int | None) -> int | None:
     return -(-count // batch) * batch
 
 
-def _first(arrays: Mapping[str, np.ndarray], count: int | None) -> dict[str, np.ndarray]:
+def first(arrays: Mapping[str, np.ndarray], count: int | None) -> dict[str, np.ndarray]:
+    """The first samples of every array; all for `None`."""
     return {name: value[:count] for name, value in arrays.items()}

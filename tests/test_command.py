@@ -26,23 +26,6 @@ MODEL = f"{DIGITS / 'model.py'}:build"
 FLOAT32 = 1e-5  # relative to the largest value: rounding of sums in another order
 
 
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs the command in this process: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ulsam-keras", *map(str, arguments)])
-        for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
-            monkeypatch.setenv(name, {"KERAS_BACKEND": "tensorflow"}.get(name, "3"))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
-
-
 def process(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-c", "from converters.cli import main; main()", *map(str, arguments)],
@@ -54,24 +37,6 @@ def process(*arguments, **options):
 
 def tree(folder):
     return {p.relative_to(folder): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
-
-
-@pytest.fixture(scope="module")
-def module_checkpoint(tmp_path_factory):
-    """A lone ULSAM inside a DataParallel training checkpoint, and its recording."""
-    folder = tmp_path_factory.mktemp("module")
-    torch.manual_seed(0)
-    module = torch_reference.ULSAM(32, 4).eval()
-    with torch.no_grad():
-        for key, value in module.state_dict().items():
-            if value.is_floating_point():
-                value.uniform_(0.5, 1.5)
-            assert key
-    x = torch.randn(6, 32, 14, 14)
-    state = {f"module.{k}": v for k, v in module.state_dict().items()}
-    torch.save({"state_dict": state, "epoch": 3}, folder / "ulsam.pth")
-    np.savez(folder / "recorded.npz", inputs=x.numpy(), outputs=module(x).detach().numpy())
-    return folder
 
 
 def test_digits_from_checkpoint_to_verified_files(command, tmp_path):
@@ -119,6 +84,23 @@ def test_lone_module_needs_no_options(command, module_checkpoint, tmp_path):
     assert "one ULSAM, 32 channels, 4 splits" in text
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["files"][0]["operators"] == 10
+    assert report["files"][0]["name"] == "ulsam_float32.tflite"
+
+
+def test_a_tar_suffix_is_no_part_of_the_name():
+    from converters.convert import stem
+
+    assert stem("some/wrap.pth.tar") == stem("wrap.pt.TAR") == stem("wrap.pth") == "wrap"
+    assert stem("mobilenet_v1.0.tar") == "mobilenet_v1.0"
+
+
+def test_keys_beside_a_module_at_the_root(command, module_checkpoint, tmp_path):
+    """There is no prefix that could leave them out."""
+    state = torch.load(module_checkpoint / "ulsam.pth", weights_only=True)["state_dict"]
+    torch.save(state | {"module.extra": torch.ones(3)}, tmp_path / "more.pth")
+    status, _, err = command("convert", tmp_path / "more.pth", "-o", tmp_path / "out")
+    assert_one_line(status, err)
+    assert "'extra'" in err and "--model" in err and "--prefix" not in err
 
 
 def test_failed_comparison_is_status_1_and_writes_the_files(command, module_checkpoint, tmp_path):
@@ -510,48 +492,6 @@ def test_folder_in_the_place_of_a_file(command, tmp_path, module_checkpoint):
     assert list(tmp_path.iterdir()) == [tmp_path / "report.json"]
 
 
-@pytest.mark.parametrize(
-    ("sides", "words"),
-    [
-        (("nothing.tflite", "TEXT.tflite"), "nothing.tflite"),
-        (("TEXT.tflite", "TEXT.tflite"), "LiteRT"),
-        ((str(RECORDING), str(RECORDING)), "model"),
-        (("TEXT.keras", str(RECORDING)), "TEXT.keras"),
-        (("SMALL.keras", str(RECORDING)), "recorded inputs"),
-        (("SMALL.keras", MODEL), "one shape"),
-    ],
-)
-def test_verify_bad_sides(command, tmp_path, sides, words):
-    for name in ("TEXT.tflite", "TEXT.keras"):
-        (tmp_path / name).write_text("this is a text file and no model")
-    inputs = keras.Input((8, 8, 4))
-    keras.Model(inputs, keras.layers.ReLU()(inputs)).save(tmp_path / "SMALL.keras")
-    known = ("TEXT", "SMALL", "nothing")
-    places = [str(tmp_path / s) if s.startswith(known) else s for s in sides]
-    status, text, err = command("verify", *places)
-    assert_one_line(status, err)
-    assert words in err, err
-    assert text == ""
-
-
-def two_inputs():
-    z, a = keras.Input((6, 6, 4), name="z"), keras.Input((6, 6, 4), name="a")
-    from ulsam_keras import ULSAM
-
-    y = keras.layers.Subtract(name="y")([ULSAM(2)(z), keras.layers.Rescaling(2.0)(a)])
-    return keras.Model([z, a], {"y": y, "b": keras.layers.ReLU(name="relu")(y)})
-
-
-def test_verify_pairs_inputs_and_outputs_by_name(command, tmp_path):
-    from converters import to_tflite
-
-    model = two_inputs()
-    model.save(tmp_path / "two.keras")
-    (tmp_path / "two.tflite").write_bytes(to_tflite(model))
-    status, text, err = command("verify", tmp_path / "two.tflite", tmp_path / "two.keras")
-    assert (status, err) == (0, ""), text
-
-
 OWN_MODELS = """
 import keras
 from ulsam_keras import ULSAM
@@ -568,6 +508,11 @@ def batch_of_three():
     inputs = keras.Input(batch_shape=(3, 8, 8, 16))
     return keras.Model(inputs, ULSAM(4)(inputs))
 
+def nested():
+    inputs = keras.Input((8, 8, 16))
+    inner = keras.Sequential([keras.Input((8, 8, 16)), ULSAM(4)], name="body")
+    return keras.Model(inputs, keras.layers.ReLU()(inner(inputs)))
+
 def leaves():
     raise SystemExit(1)
 """
@@ -575,7 +520,7 @@ def leaves():
 
 @pytest.mark.parametrize(
     ("function", "options"),
-    [("open_sizes", ("--input-size", "9")), ("mixed", ()), ("batch_of_three", ())],
+    [("open_sizes", ("--input-size", "9")), ("mixed", ()), ("batch_of_three", ()), ("nested", ())],
 )
 def test_own_architectures(command, tmp_path, function, options):
     (tmp_path / "own.py").write_text(OWN_MODELS)
@@ -587,6 +532,10 @@ def test_own_architectures(command, tmp_path, function, options):
     assert (status, err) == (0, ""), text
     assert "m[best]_float32.tflite" in text
     assert (out / "m[best]_float32.tflite").exists()
+    sides = (out / "m[best]_float32.tflite", out / "model.keras")
+    status, text, err = command("verify", *sides, *options)
+    assert (status, err) == (0, ""), text
+    assert "Attention of every site" in text
 
 
 def test_own_architecture_that_exits(command, tmp_path):

@@ -10,7 +10,13 @@ import pytest
 
 import gpu_drivers
 import litert_models
-from converters import runtime
+import parity
+from converters import attention_fidelity, lint, runtime, to_tflite
+from converters.fidelity import run_float
+from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.sites import find_sites
+from test_int8 import LEAST_SNR, int8, ported
+from ulsam_keras import ULSAM, attention_maps
 
 # Relative to the largest value of the output. A float16 mantissa has 11 bits, one rounding is at
 # most HALF = 2 ** -11.
@@ -22,6 +28,10 @@ FLOAT16_A = (
 )  # a score of up to 8 is off by 8 roundings or so, which is a relative one here
 FLOAT16_SUM = 4 * HALF
 FLOAT16_CORRELATION = 0.9995
+# The GPU computes in floating point and rounds at the end: a tie may fall to either side.
+STEPS = 1
+# Of an integer tensor on a GPU in float16, whose steps end with its normal numbers.
+SMALLEST_STEP = 2**-14
 INT8_WEIGHTS = 4 / 254  # int8 steps of the two kernels, half a step each, on y and scores
 
 GROUPS = (1, 2, 4, 8, 16)
@@ -103,11 +113,79 @@ def test_int8_equals_the_cpu(driver):
     model, x = litert_models.int8_convolution()
     cpu = next(iter(runtime.run(model, x, repeats=0).outputs.values()))
     gpu = next(iter(on_gpu(model, x, driver).outputs.values()))
-    # The GPU computes in floating point and rounds at the end: a tie may fall to either side.
     assert gpu.dtype == cpu.dtype == "int8"
     cpu, gpu = cpu.astype(int), gpu.astype(int)
     assert np.ptp(cpu) > 100
-    assert np.abs(gpu - cpu).max() <= 1
+    assert np.abs(gpu - cpu).max() <= STEPS
+
+
+@pytest.mark.parametrize("size", [14, pytest.param(56, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["float", pytest.param("softmax", marks=pytest.mark.slow)])
+def test_int8_block_equals_the_cpu(driver, form, size):
+    """The output, and the attention inside: as much of it is left as on the CPU."""
+    _, env, arithmetic = driver
+    model, _, samples, _ = ported(size)
+    tflite, x = int8(size, attention=form), samples[:2]
+    where = {"accelerator": "gpu", "arithmetic": arithmetic, "env": env}
+    cpu = run_float(tflite, {"image": x}, repeats=0).outputs["y"]
+    gpu = run_float(tflite, {"image": x}, repeats=0, **where)
+    assert gpu.outcome == "ok" and gpu.fully_accelerated, gpu
+    assert driver[0] in gpu.adapter and gpu.arithmetic == arithmetic
+    [site] = find_sites(read_graphs(tflite)[0])
+    [step] = site.outputs.scales
+    assert np.ptp(cpu) > 100 * step
+    # In float16 the rounded value and its distance from the range's end, of 255 steps, are rounded.
+    rounding = HALF * (255 * step + np.abs(cpu).max()) if arithmetic == "float16" else FLOAT32
+    assert np.abs(gpu.outputs["y"] - cpu).max() <= STEPS * step + rounding
+    [there] = attention_fidelity(tflite, model, x, **where)
+    [here] = attention_fidelity(tflite, model, x)
+    least = here.snr
+    if arithmetic == "float16" and site.attention.scales[0] < SMALLEST_STEP:
+        maps = attention_maps(model, x)["ulsam"]
+        error = 10 ** (-least / 10) + maps.size * SMALLEST_STEP**2 / 12 / np.square(maps).sum()
+        least = -10 * np.log10(error)
+    assert least - 1 <= there.snr <= here.snr + 1
+    assert form == "softmax" or (there.holds and there.snr >= LEAST_SNR)
+
+
+def test_attention_of_blocks_in_a_row_is_measured(driver):
+    """One tensor is the output of a block, the input of the next; the last is the model's own."""
+    import keras
+
+    image = keras.Input((4, 4, 8), name="image")
+    blocks = [ULSAM(2, name=name) for name in ("first", "second")]
+    model = keras.Model(image, blocks[1](blocks[0](image)))
+    for seed, block in enumerate(blocks):
+        parity.fill(block, parity.oracle(2, 8, seed=seed).eval())
+    samples = np.random.default_rng(0).normal(size=(100, 4, 4, 8)).astype("float32")
+    options = {"precision": "int8", "attention": "softmax", "inference_type": "int8"}
+    tflite = to_tflite(model, representative_data=samples, **options)
+    where = {"accelerator": "gpu", "arithmetic": driver[2], "env": driver[1]}
+    there = attention_fidelity(tflite, model, samples[:2], **where)
+    here = attention_fidelity(tflite, model, samples[:2])
+    assert [row.site for row in there] == ["first", "second"]
+    for row, expected in zip(there, here, strict=True):
+        assert row.holds, row
+        assert row.snr == pytest.approx(expected.snr, abs=1)
+
+
+@pytest.mark.parametrize("form", ["log_softmax", "int16x8"])
+def test_refused_integers_and_what_lint_says_of_them(driver, form):
+    """The default form has an operator that the GPU lacks, int16x8 a type; lint names it."""
+    model, calibration, samples, _ = ported(14)
+    if form == "log_softmax":
+        tflite, code, word = int8(14), "LOG_SOFTMAX", "LOG_SOFTMAX: Operation is not supported"
+    else:
+        tflite = to_tflite(model, precision=form, representative_data=calibration)
+        code, word = "DTYPE", "INT16"
+    assert code in {finding.code for finding in lint(tflite)}
+    where = {"accelerator": "gpu", "arithmetic": driver[2], "env": driver[1]}
+    result = run_float(tflite, {"image": samples[:1]}, repeats=0, **where)
+    assert (result.outcome, result.outputs) == ("refused", None)
+    assert word in result.message
+    # Measured there, it is a row that says so, and does not hold.
+    [row] = attention_fidelity(tflite, model, samples[:1], **where)
+    assert not row.holds and row.problem.startswith("refused") and word in row.problem
 
 
 @pytest.mark.parametrize("name", ["swiftshader", "lavapipe"])
@@ -131,9 +209,6 @@ def test_arithmetic_is_what_really_ran(name):
 def flat_block(size):
     """A block whose scores are all alike, so that a is 1 / (H * W), on an input of ones."""
     import keras
-
-    from converters.tflite import to_tflite
-    from ulsam_keras import ULSAM
 
     inputs = keras.Input((size, size, 8))
     y, a = ULSAM(2)(inputs, return_attention_scores=True)

@@ -162,8 +162,13 @@ def test_dead_attention_fails(command, flat_block, tmp_path, monkeypatch):
     # The files are there all the same, and the limit is the user's.
     assert (tmp_path / "plain" / "flat_int8.tflite").is_file()
 
+    assert (
+        "Dead attention, its SNR below the limit (attention_snr): ulsam (in the softmax of int8)"
+        in text
+    )
+
     status, text, _ = command(*arguments, tmp_path / "default")
-    assert status == 0 and "DEAD" not in text
+    assert status == 0 and "DEAD" not in text and "Dead" not in text
     assert "smaller than the output's own rounding" in " ".join(text.split())
     status, text, _ = command(*arguments, tmp_path / "more", "--tolerance", "attention_snr=60")
     assert status == 1 and "DEAD" in text
@@ -181,6 +186,21 @@ USAGE = {
         "No such file.*nowhere.npz",
     ),
     "no images": (["--precision", "int8", "--calibration", DIGITS], "must hold images"),
+    "empty folder": (["--precision", "int8", "--calibration", "EMPTY"], "must hold images.*EMPTY"),
+    "text": (["--precision", "int8", "--calibration", "TEXT.npz"], "written with numpy.savez"),
+    "other array": (["--precision", "int8", "--calibration", "OTHER.npz"], "'x'"),
+    "no samples": (["--precision", "int8", "--calibration", "NONE.npz"], "at least one sample"),
+    "NaN": (["--precision", "int8", "--calibration", "NAN.npz"], "must be finite.*NaN"),
+    "no image": (["--precision", "int8", "--calibration", "FOLDER"], "no image.*bad.png"),
+    "type without int8": (["--inference-type", "uint8"], "--inference-type is for .*int8"),
+    "unknown type": (["--inference-type", "int4"], "int4.*is not one of"),
+    "type with a float island": (
+        [
+            *("--precision", "int8", "--calibration", RECORDING),
+            *("--inference-type", "uint8", "--attention", "float"),
+        ],
+        "float inputs and outputs only.*Received: --inference-type uint8",
+    ),
     "GPU without log-softmax": (
         ["--precision", "int8", "--calibration", RECORDING, "--require-gpu"],
         "give --attention float",
@@ -193,6 +213,15 @@ def test_bad_input_writes_nothing(command, tmp_path, monkeypatch, name):
     import re
 
     without_gpu(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FOLDER").mkdir()
+    for text_file in ("TEXT.npz", "FOLDER/bad.png"):
+        (tmp_path / text_file).write_text("this is a text file")
+    images = np.zeros((2, 3, 32, 32), "float32")
+    np.savez("OTHER", x=images)
+    np.savez("NONE", inputs=images[:0])
+    np.savez("NAN", inputs=images + np.nan)
     options, match = USAGE[name]
     status, text, err = digits(command, tmp_path / "out", *options)
     assert (status, text) == (2, "")
@@ -207,3 +236,101 @@ def test_data_of_another_shape(command, tmp_path, monkeypatch):
     status, _, err = digits(command, tmp_path / "out", *options)
     assert status == 2 and "(None, 32, 32, 3)" in err and "(5, 3, 16, 16)" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_integer_inputs_and_verify(command, training_images, tmp_path, monkeypatch):
+    without_gpu(monkeypatch)
+    out = tmp_path / "out"
+    data, images = training_images
+    options = ("--precision", "int8", "--calibration", data, "--inference-type", "uint8")
+    status, text, err = digits(command, out, *options)
+    assert (status, err) == (0, ""), text
+    report = json.loads((out / "report.json").read_text())
+    (image,) = report["files"][0]["inputs"].values()
+    (logits,) = report["files"][0]["outputs"].values()
+    assert (image["dtype"], logits["dtype"]) == ("uint8", "uint8")
+    # Pixels of 0 to 1 in 256 steps.
+    assert image["scale"] == pytest.approx(1 / 255, rel=1e-3) and image["zero_point"] == 0
+    assert report["warnings"] == []
+    assert f"image uint8, number = {image['scale']:.6g} * (integer - 0)" in " ".join(text.split())
+
+    sides = (out / "digits_ulsam_int8.tflite", out / "model.keras")
+    for pair in (sides, sides[::-1]):
+        status, text, err = command("verify", *pair)
+        assert (status, err) == (0, ""), text
+        assert "are those of int8" in text and "ulsam3" in text
+    status, text, _ = command("verify", *sides, "--inputs", data)
+    assert status == 0 and "100.0%" in text, text
+    status, text, _ = command("verify", sides[0], RECORDING)
+    assert status == 0 and "Attention not compared" in text, text
+    status, text, _ = command("verify", *sides, "--attention-snr", "60")
+    assert status == 1 and "Dead attention" in text and "3 of 12" not in text
+
+
+def test_verify_finds_a_dead_attention(command, flat_block, tmp_path, monkeypatch):
+    """Of two files that give the same outputs."""
+    import keras
+
+    from converters import load_checkpoint, port_weights, to_tflite
+    from ulsam_keras import ULSAM
+
+    without_gpu(monkeypatch)
+    inputs = keras.Input((56, 56, 16))
+    layer = ULSAM(2)
+    model = keras.Model(inputs, layer(inputs))
+    port_weights(load_checkpoint(flat_block / "flat.pth"), layer)
+    features = np.load(flat_block / "features.npz")["inputs"].transpose(0, 2, 3, 1)
+    files = {None: to_tflite(model), "log_softmax": b"", "softmax": b""}
+    for form in ("log_softmax", "softmax"):
+        files[form] = to_tflite(
+            model, precision="int8", representative_data=features, attention=form
+        )
+    for form, content in files.items():
+        (tmp_path / f"{form}.tflite").write_bytes(content)
+    sound = command("verify", tmp_path / "log_softmax.tflite", tmp_path / "None.tflite")
+    assert sound[0] == 0, sound[1]
+    for other in ("None", "log_softmax"):
+        status, text, _ = command(
+            "verify", tmp_path / "softmax.tflite", tmp_path / f"{other}.tflite"
+        )
+        outputs, inside = text.split("Attention inside int8")
+        assert status == 1 and "DEAD" in inside and "Dead attention" in inside
+        assert all("holds" in line for line in outputs.splitlines() if "XNNPACK" in line)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_what_was_asked_for_is_not_warned_of():
+    """That the GPU takes no log-softmax and no 16-bit integers `lint` tells, and the report."""
+    import keras
+
+    from converters import lint, to_tflite
+    from ulsam_keras import ULSAM
+
+    inputs = keras.Input((6, 6, 8))
+    x = ULSAM(1)(ULSAM(4)(inputs))
+    data = np.random.default_rng(0).normal(size=(100, 6, 6, 8)).astype("float32")
+    for precision, code in (("int8", "LOG_SOFTMAX"), ("int16x8", "DTYPE")):
+        content = to_tflite(keras.Model(inputs, x), precision=precision, representative_data=data)
+        assert {finding.code for finding in lint(content)} == {code}
+    own = keras.ops.log_softmax(keras.ops.mean(x, axis=(1, 2)))
+    with pytest.warns(UserWarning, match="^LOG_SOFTMAX: ") as caught:
+        content = to_tflite(keras.Model(inputs, own), precision="int8", representative_data=data)
+    *_, last = [f for f in lint(content) if f.code == "LOG_SOFTMAX"]
+    assert len(caught) == 1 and str(caught[0].message).endswith(f" with {last.where}")
+
+
+def test_what_the_gpu_does_not_take_is_told(command, training_images, tmp_path, monkeypatch):
+    for name, value in gpu_drivers.environment("swiftshader").items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "out"
+    options = ("--precision", "int8", "--calibration", training_images[0])
+    status, text, _ = digits(command, out, *options)
+    assert status == 0 and "int8 not run on it: the GPU delegate takes no log-softmax" in text
+    assert (
+        "--attention float" in json.loads((out / "report.json").read_text())["not_on_gpu"]["int8"]
+    )
+    sides = (out / "digits_ulsam_int8.tflite", out / "model.keras")
+    status, text, _ = command("verify", *sides)
+    assert status == 0 and "GPU: not run: the GPU delegate takes no log-softmax" in text
+    status, text, err = command("verify", *sides, "--require-gpu")
+    assert (status, text, err.count("\n")) == (2, "", 1) and "no log-softmax" in err

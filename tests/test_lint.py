@@ -211,11 +211,10 @@ def test_rule(code):
 def test_finding_says_what_it_is_about(code):
     finding = lint(CASES[code][0])[0]
     rule = RULES[code]
-    assert (finding.severity, finding.symptom, finding.advice) == (
-        rule.severity,
-        rule.symptom,
-        rule.advice,
-    )
+    parts = ("severity", "symptom", "meaning", "advice")
+    assert [getattr(finding, part) for part in parts] == [getattr(rule, part) for part in parts]
+    assert all(part in str(finding) for part in (rule.symptom, rule.meaning, rule.advice))
+    assert all(text.endswith(".") for text in (rule.symptom, rule.meaning, rule.advice))
     assert finding.tensors
     assert finding.where.startswith(("operator ", "input ", "constant "))
     assert str(finding).startswith(f"{code}: {finding.where}: ")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from ulsam_keras import ULSAM
+from ulsam_keras import ULSAM, attention_maps
 from ulsam_keras.networks import MobileNetV1, MobileNetV2, block_output_names
 
 NETWORKS = [MobileNetV1, MobileNetV2]
@@ -105,6 +105,17 @@ def test_unknown_sizes_take_any_image():
         assert model(np.zeros((1, *size, 3), "float32")).shape == (1, 5)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_map_of_one_position_is_no_mistake():
+    """Keras warns of a softmax over one value; the attention of one position is 1."""
+    model = small(MobileNetV2, ulsam_after=(17,))
+    assert model.get_layer("block_17_ulsam").output.shape[1:3] == (1, 1)
+    image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    model(image, training=True)
+    (attention,) = attention_maps(model, image).values()
+    np.testing.assert_array_equal(attention, 1.0)
+
+
 def test_dropout_and_activation():
     assert small(MobileNetV2).get_layer("dropout").rate == 0.2
     assert small(MobileNetV1, dropout=0.3).get_layer("dropout").rate == 0.3
@@ -172,10 +183,15 @@ def test_a_saved_network_loads_in_another_process(tmp_path):
 BAD = [
     ({"alpha": 0}, "`alpha` must be greater than 0. Received: alpha=0"),
     ({"alpha": -1.0}, "Received: alpha=-1.0"),
+    ({"alpha": "1"}, "Received: alpha='1'"),
     ({"alpha": float("nan")}, "Received: alpha=nan"),
     ({"input_shape": (31, 32, 3)}, "H and W at least 32 or None, and C known. Received: inp"),
     ({"input_shape": (32, 32)}, "Received: input_shape=(32, 32)"),
     ({"input_shape": (32, 32, None)}, "Received: input_shape=(32, 32, None)"),
+    ({"input_shape": 224}, "C known, (224, 224, 3) for colour images. Received: input_shape=224"),
+    ({"input_shape": (224.0, 224.0, 3)}, "Received: input_shape=(224.0, 224.0, 3)"),
+    ({"input_shape": ("224", "224", 3)}, "Received: input_shape=('224', '224', 3)"),
+    ({"input_shape": (32, 32, -3)}, "Received: input_shape=(32, 32, -3)"),
     ({"pooling": "mean"}, "`pooling` must be None, 'avg' or 'max'. Received: pooling='mean'"),
     ({"classes": 0}, "`classes` must be at least 1. Received: classes=0"),
     ({"weights": "imagenet"}, "Received: weights='imagenet'"),
@@ -200,6 +216,10 @@ BAD = [
     ({"ulsam_after": (12,), "num_splits": 2.0}, "Received: num_splits=2.0"),
     ({"ulsam_after": (12, 3), "num_splits": {12: 4}}, "it lacks [3]. Received: num_splits={12: 4}"),
     ({"ulsam_after": (12,), "num_splits": {12: 4, 5: 4}}, "it names [5] in vain."),
+    (
+        {"ulsam_after": (12, 3), "num_splits": [4, 8]},
+        "a mapping from block to number, {3: 4, 12: 4} for example. Received: num_splits=[4, 8]",
+    ),
     ({"widths": (32,) * 18}, "`widths` must be 19 positive integers: stem, 17 bottlenecks, head."),
     ({"widths": (0,) * 19}, "Received: widths=(0, 0"),
     ({"hidden_widths": (32,) * 18}, "`hidden_widths` must be 17 positive integers"),

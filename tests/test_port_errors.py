@@ -228,6 +228,12 @@ REFUSED = {
         {"prefix": "u"},
         ["1 left-over key: 'u.extra' (3,)"],
     ),
+    "key beside a ULSAM at the root": (
+        lambda: site("") | {"extra": ones(3)},
+        lone,
+        {},
+        ["1 left-over key: 'extra' (3,)", "the model has no layer for 'extra'"],
+    ),
     "transposed kernel": (
         lambda: edited(replace={"fc.weight": ones(8, 5)}),
         model,
@@ -245,6 +251,23 @@ REFUSED = {
         model,
         {},
         ["NaN or infinite", "Received: 'bn.running_var'"],
+    ),
+    "negative variance": (
+        lambda: edited(replace={"bn.running_var": np.array([1, -1e-3, *[1] * 6], "float32")}),
+        model,
+        {"strict": False},
+        ["negative values in 1 running variance", "Received: 'bn.running_var'"],
+    ),
+    "negative variance in a ULSAM": (
+        lambda: edited(
+            replace={
+                f"att.subspaces.1.{part}.running_var": -ones(size)
+                for part, size in (("bn_dws", 4), ("bn_point", 1))
+            }
+        ),
+        model,
+        {},
+        ["negative values in 2 running variances", "'att.subspaces.1.bn_point.running_var'"],
     ),
     "infinity, in half precision, though not strict": (
         lambda: edited(replace={"fc.bias": np.array([1, 2, 3, 4, np.inf], "float16")}),

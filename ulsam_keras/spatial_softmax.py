@@ -3,6 +3,7 @@
 They differ in what 8-bit arithmetic leaves of them. Imports Keras (public names only).
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -71,5 +72,15 @@ def spatial_softmax(s: Any) -> Any:
             return exponential / ops.sum(exponential, axis=(1, 2), keepdims=True)
     _, height, width, groups = ops.shape(s)
     a = ops.transpose(ops.reshape(s, (-1, height * width, groups)), (0, 2, 1))
-    a = ops.softmax(a, axis=-1) if form == "softmax" else ops.exp(ops.log_softmax(a, axis=-1))
+    a = _softmax(a) if form == "softmax" else ops.exp(ops.log_softmax(a, axis=-1))
     return ops.reshape(ops.transpose(a, (0, 2, 1)), (-1, height, width, groups))
+
+
+def _softmax(a: Any) -> Any:
+    """Softmax over the last axis, of whatever size."""
+    if a.shape[-1] != 1:
+        return ops.softmax(a, axis=-1)
+    with warnings.catch_warnings():
+        # Keras takes a softmax over one value for a mistake; of a map with one position it is 1.
+        warnings.filterwarnings("ignore", message="You are using a softmax over axis")
+        return ops.softmax(a, axis=-1)

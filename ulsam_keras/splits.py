@@ -20,8 +20,13 @@ def splits_by_site(
         what: What a site is called in an error.
 
     Raises:
-        ValueError: If the mapping lacks a site or has one that gets no ULSAM.
+        ValueError: If it is a list, or a mapping that lacks a site or has one that gets no ULSAM.
     """
+    if isinstance(num_splits, (list, tuple, set)):
+        raise ValueError(
+            f"`num_splits` must be one number for all ULSAM layers, or a mapping from {what} to "
+            f"number, {dict.fromkeys(sites, 4)} for example. Received: num_splits={num_splits!r}"
+        )
     if not isinstance(num_splits, Mapping):
         return dict.fromkeys(sites, num_splits)
     missing = [site for site in sites if site not in num_splits]

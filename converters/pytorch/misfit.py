@@ -66,6 +66,7 @@ class Misfit:
         wrong: Weights of another shape or dtype.
         unreachable: Weights that no table reaches, with the reason.
         not_finite: Keys with NaN or infinite values.
+        negative: Keys of variances with values below 0.
         overflows: Keys whose values are too large for the dtype of the weight, which is given too.
         explained: Keys that are not left over, but of something in `wrong`, with the reason.
     """
@@ -75,6 +76,7 @@ class Misfit:
     wrong: list[Wrong] = field(default_factory=list)
     unreachable: list[tuple[str, str]] = field(default_factory=list)
     not_finite: list[str] = field(default_factory=list)
+    negative: list[str] = field(default_factory=list)
     overflows: list[tuple[str, str]] = field(default_factory=list)
     explained: dict[str, str] = field(default_factory=dict)
 
@@ -89,6 +91,12 @@ class Misfit:
                 f"The checkpoint has NaN or infinite values in {_count(self.not_finite, 'key')}; "
                 "its training diverged or the file is damaged. No weight was changed. "
                 f"Received: {few(map(repr, self.not_finite))}"
+            )
+        if self.negative:
+            raise ValueError(
+                f"The checkpoint has negative values in {_count(self.negative, 'running variance')}"
+                ", of which the square root is taken; the file is damaged or was edited. No weight "
+                f"was changed. Received: {few(map(repr, self.negative))}"
             )
         if self.overflows:
             raise ValueError(
@@ -157,7 +165,7 @@ class Misfit:
         if self.left_over and not self.missing:
             if all(key.endswith("bias") for key, _ in self.left_over):
                 causes.append("layers built with use_bias=False or center=False")
-            elif heads := list(dict.fromkeys(module_of(key) for key, _ in self.left_over)):
+            elif heads := list(dict.fromkeys(module_of(key) or key for key, _ in self.left_over)):
                 causes.append(
                     f"the model has no layer for {few(map(repr, heads))}; strict=False ports "
                     "without them"

@@ -64,8 +64,8 @@ def port_weights(
         The ledger: what became of every key, and where every weight came from.
 
     Raises:
-        ValueError: If the state dict does not fit (see `strict`), holds NaN or infinite values, or
-            an argument makes no sense. The message is a single line.
+        ValueError: If the state dict does not fit (see `strict`), holds NaN or infinite values or a
+            negative running variance, or an argument makes no sense. The message is a single line.
 
     Example:
     >>> inputs = keras.Input((56, 56, 64))
@@ -322,6 +322,9 @@ def _plan_weight(
     with np.errstate(over="ignore"):
         cast = value.astype(dtype, copy=False)
     plan.misfit.not_finite += infinite
+    if not row.negative:
+        below = [key for key, part in zip(keys, parts, strict=True) if (part < 0).any()]
+        plan.misfit.negative += below
     if not infinite and dtype.itemsize < value.dtype.itemsize and not _finite(cast):
         plan.misfit.overflows.append((keys[0], dtype.name))
     plan.values.append((weight, cast))

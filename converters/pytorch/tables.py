@@ -41,12 +41,14 @@ class Row:
         transform: The change of layout.
         features: Axis of the Keras weight that runs over the layer's input features; None if there
             is none or no other order of them is possible.
+        negative: Whether its values may be below 0.
     """
 
     weight: str
     key: str
     transform: Transform
     features: int | None = None
+    negative: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,13 @@ TABLES: dict[str, Table] = {
             Row("depthwise_norm.gamma", "bn_dws.weight", AS_IS),
             Row("depthwise_norm.beta", "bn_dws.bias", AS_IS),
             Row("depthwise_norm.moving_mean", "bn_dws.running_mean", AS_IS),
-            Row("depthwise_norm.moving_variance", "bn_dws.running_var", AS_IS),
+            Row("depthwise_norm.moving_variance", "bn_dws.running_var", AS_IS, negative=False),
             Row("pointwise_kernel", "conv_point.weight", CONVOLUTION),
             Row("pointwise_bias", "conv_point.bias", AS_IS),
             Row("pointwise_norm.gamma", "bn_point.weight", AS_IS),
             Row("pointwise_norm.beta", "bn_point.bias", AS_IS),
             Row("pointwise_norm.moving_mean", "bn_point.running_mean", AS_IS),
-            Row("pointwise_norm.moving_variance", "bn_point.running_var", AS_IS),
+            Row("pointwise_norm.moving_variance", "bn_point.running_var", AS_IS, negative=False),
         ),
         counters=("bn_dws.num_batches_tracked", "bn_point.num_batches_tracked"),
         per_group=True,
@@ -139,7 +141,7 @@ TABLES: dict[str, Table] = {
         rows=(
             *_SCALE_AND_SHIFT,
             Row("moving_mean", "running_mean", AS_IS, features=0),
-            Row("moving_variance", "running_var", AS_IS, features=0),
+            Row("moving_variance", "running_var", AS_IS, features=0, negative=False),
         ),
         counters=("num_batches_tracked",),
     ),

@@ -2,14 +2,41 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converters.fidelity import AttentionFidelity
 from converters.report.comparison import AttentionComparison, Comparison
 
+if TYPE_CHECKING:
+    from converters.tflite.flatbuffer import Tensor
+
 _VERSIONS = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
+
+
+@dataclass(frozen=True)
+class End:
+    """An input or output of a file.
+
+    Attributes:
+        shape: Its shape, the batch first.
+        dtype: Its dtype, `"float32"` for example.
+        scale: What a step of its integers stands for; `None` for floats and plain integers.
+        zero_point: The integer that stands for 0, likewise.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    @classmethod
+    def of(cls, tensor: "Tensor") -> "End":
+        """Describes a tensor."""
+        if not tensor.scales:
+            return cls(tensor.shape, tensor.dtype.lower())
+        return cls(tensor.shape, tensor.dtype.lower(), tensor.scales[0], tensor.zero_points[0])
 
 
 @dataclass(frozen=True)
@@ -24,6 +51,8 @@ class File:
         operators: Number of LiteRT operators.
         float_operators: Names of the operators that compute in float; all of them in the files
             that are not of integers.
+        inputs: What each input takes, by its name.
+        outputs: What each output gives, by its name.
     """
 
     name: str
@@ -32,6 +61,8 @@ class File:
     sha256: str
     operators: int
     float_operators: tuple[str, ...] = ()
+    inputs: Mapping[str, "End"] = field(default_factory=dict)
+    outputs: Mapping[str, "End"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, precision: str, content: bytes) -> "File":
@@ -43,7 +74,11 @@ class File:
         graphs = read_graphs(content)
         operators = sum(len(graph.operators) for graph in graphs)
         floats = tuple(sorted({name for graph in graphs for name in float_operators(graph)}))
-        return cls(name, precision, len(content), digest, operators, floats)
+        inputs, outputs = (
+            {name: End.of(tensor) for name, tensor in ends.items()}
+            for ends in (graphs[0].named_inputs, graphs[0].named_outputs)
+        )
+        return cls(name, precision, len(content), digest, operators, floats, inputs, outputs)
 
 
 @dataclass(frozen=True)
@@ -63,6 +98,7 @@ class Report:
         fidelity: The attention of each site inside the files of integers, likewise.
         calibration: What the ranges of integer activations were taken from; `None` without.
         gpu: Name of the GPU adapter; `None` if no Vulkan driver was found.
+        not_on_gpu: Why files were not run on it, by precision.
         recorded_correct: How many samples the recorded outputs classify right; `None` without.
         real_inputs: Whether the inputs were a recording's rather than noise.
         seconds: Time of each stage.
@@ -81,6 +117,7 @@ class Report:
     fidelity: list[AttentionFidelity]
     calibration: str | None
     gpu: str | None
+    not_on_gpu: dict[str, str]
     recorded_correct: int | None
     real_inputs: bool
     seconds: dict[str, float]

@@ -24,6 +24,7 @@ from converters.tflite.integer import (
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.rebuild import first_line, float32_model
 from converters.tflite.representative import batches, representative_samples
+from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import convert_trained, is_tf_keras_model
 
@@ -43,7 +44,9 @@ def to_tflite(
     The weights are frozen into the graph, every shape is static, and all operators are LiteRT
     builtins, which compute in float32, or in integers for the precisions `"int8"` and `"int16x8"`,
     whatever the dtype policy of the Keras model. The result is checked with `lint`: what would not
-    run is an error, what some runtimes refuse or compute wrongly is a warning.
+    run is an error, what some runtimes refuse or compute wrongly is a warning, unless it is what
+    was asked for: the GPU delegate takes no log-softmax, the default `attention` in int8, and no
+    16-bit integers.
 
     The signature `serving_default` has the names of the `keras.Input`s as inputs (`"input"`, or
     `"input_1"` and so on, for those without a name), and as outputs the keys of the model's
@@ -109,13 +112,13 @@ def to_tflite(
             precision, inference_type, attention, representative_data, input_shape
         )
         content = _trained(model, inference_type, batch)
-        _report(model, lint(content))
+        _report(model, content)
         return content
     options = checked_options(precision, inference_type, attention, representative_data)
     content = Exporter(model, input_shape=input_shape)._convert(
         options, representative_data, progress
     )
-    _report(model, lint(content))
+    _report(model, content)
     return content
 
 
@@ -188,7 +191,7 @@ class Exporter:
         """
         options = checked_options(precision, inference_type, attention, representative_data)
         content = self._convert(options, representative_data, progress)
-        _report(self.model, lint(content))
+        _report(self.model, content)
         return content
 
     def _convert(self, options: Options, data: Any, progress: Progress | None) -> bytes:
@@ -247,7 +250,7 @@ class Exporter:
         if overwritten:
             raise ValueError(
                 f"OVERWRITTEN: The ranges of model {self.model.name!r} cannot be measured: "
-                f"{overwritten[0].symptom} {overwritten[0].advice} Received: "
+                f"{overwritten[0].meaning} {overwritten[0].advice} Received: "
                 f"{', '.join(finding.where for finding in overwritten[:3])}"
             )
         if options.attention != "float":
@@ -390,19 +393,36 @@ def _refusal(model: Any, error: Exception) -> str:
     )
 
 
-def _report(model: Any, findings: list[Finding]) -> None:
+def _report(model: Any, content: bytes) -> None:
     """Raises for findings of severity error, and warns once per reason code for the others."""
     by_code: dict[str, list[Finding]] = {}
-    for finding in findings:
+    for finding in _unasked(lint(content), content):
         by_code.setdefault(finding.code, []).append(finding)
     # Errors first: where one is raised, no warning about the same file is due.
     for code, found in sorted(by_code.items(), key=lambda item: item[1][0].severity):
         places = ", ".join(finding.where for finding in found[:3])
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         line = (
-            f"{code}: {found[0].symptom} {found[0].advice} "
+            f"{code}: {found[0].symptom} {found[0].meaning} {found[0].advice} "
             f"Received: model {model.name!r} with {places}{more}"
         )
         if found[0].severity == "error":
             raise ValueError(line)
         warnings.warn(line, stacklevel=3)
+
+
+def _unasked(findings: list[Finding], content: bytes) -> list[Finding]:
+    """The findings, without those of what the caller chose: a form of attention, 16-bit integers.
+
+    Who converts for the CPU, for which these are, would be warned each time. `lint` tells of them.
+    """
+    if not {finding.code for finding in findings} & {"LOG_SOFTMAX", "DTYPE"}:
+        return findings
+    graph = read_graphs(content)[0]
+    chosen = {t.name for s in find_sites(graph) for o in s.operators for t in o.outputs}
+    chosen |= {tensor.name for tensor in graph.tensors if tensor.dtype == "INT16" and tensor.scales}
+    return [
+        finding
+        for finding in findings
+        if finding.code not in ("LOG_SOFTMAX", "DTYPE") or not chosen.issuperset(finding.tensors)
+    ]

@@ -1,6 +1,6 @@
 """Full-integer conversion after training: options, and the converter's calls.
 
-Imports TensorFlow inside the function that converts, NumPy for types.
+Imports the flatbuffer reader and NumPy; TensorFlow, flatbuffers and the schema inside functions.
 """
 
 import warnings
@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.sites import find_sites
+
 FLOAT_PRECISIONS = ("float32", "float16", "dynamic_range")
 INTEGER_PRECISIONS = ("int8", "int16x8")
 PRECISIONS = FLOAT_PRECISIONS + INTEGER_PRECISIONS
@@ -17,6 +20,9 @@ PRECISIONS = FLOAT_PRECISIONS + INTEGER_PRECISIONS
 # What inputs and outputs may be, and the attention forms, the default first.
 _INFERENCE_TYPES = {"int8": ("float32", "int8", "uint8"), "int16x8": ("float32", "int16")}
 _FORMS = {"int8": ("log_softmax", "float", "softmax"), "int16x8": ("softmax",)}
+
+# Above the step that the converter gives a tensor of zeros, 2e-6 / 255, and below any other.
+_RANGE_OF_ZEROS = 1e-8
 
 Progress = Callable[[int, int], None]
 
@@ -193,7 +199,33 @@ def convert_integer(
                     denylisted_nodes=list(floats)
                 ),
             )
-            return bytes(debugger.get_nondebug_quantized_model())
+            return _with_a_range_for_scores(bytes(debugger.get_nondebug_quantized_model()))
         converter.inference_input_type = tf.as_dtype(options.inference_type)
         converter.inference_output_type = tf.as_dtype(options.inference_type)
-        return converter.convert()
+        return _with_a_range_for_scores(converter.convert())
+
+
+def _with_a_range_for_scores(content: bytes) -> bytes:
+    """The file with a range from 0 to 1 or more for the scores of a ULSAM that were always 0.
+
+    A ReLU makes the scores, and a flat attention is 0 everywhere before the softmax. The converter
+    takes 1e-6 for the range of zeros, which XNNPACK refuses to compute, and with it the file.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensors = [
+        tensor
+        for site in find_sites(read_graphs(content)[0])
+        for tensor in (site.scores, *(t for o in site.operators for t in o.outputs))
+        if tensor.dtype == "INT8" and tensor.scales[0] < _RANGE_OF_ZEROS
+    ]
+    if not tensors:
+        return content
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for tensor in tensors:
+        quantization = model.subgraphs[0].tensors[tensor.index].quantization
+        quantization.scale = [1 / 128]
+    builder = flatbuffers.Builder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -28,6 +28,7 @@ class Finding:
         where: The operator, as `"operator 3 (MUL)"`, or the tensor.
         tensors: The names of the tensors concerned.
         symptom: What is seen when the model runs.
+        meaning: What it is in the graph that leads to that.
         advice: What to do.
     """
 
@@ -36,10 +37,11 @@ class Finding:
     where: str
     tensors: tuple[str, ...]
     symptom: str
+    meaning: str
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.where}: {self.symptom} {self.advice}"
+        return f"{self.code}: {self.where}: {self.symptom} {self.meaning} {self.advice}"
 
 
 # A place that breaks a rule: where it is, and the tensors concerned.
@@ -48,11 +50,12 @@ _Place = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: its reason code, what breaking it leads to, what to do, and how it is found."""
+    """One rule: its reason code, the texts of its findings, and how they are found."""
 
     code: str
     severity: Severity
     symptom: str
+    meaning: str
     advice: str
     find: Callable[[Graph], Iterator[_Place]]
 
@@ -79,7 +82,7 @@ def lint(tflite: bytes | str | os.PathLike[str]) -> list[Finding]:
     """
     graphs = read_graphs(tflite)
     return [
-        Finding(rule.code, rule.severity, where, tensors, rule.symptom, rule.advice)
+        Finding(rule.code, rule.severity, where, tensors, rule.symptom, rule.meaning, rule.advice)
         for rule in RULES.values()
         for graph in graphs
         for where, tensors in rule.find(graph)
@@ -275,16 +278,16 @@ _RULES = [
     Rule(
         "FLEX_OP",
         "error",
-        "The operator is TensorFlow's own and not in the LiteRT runtime: interpreters without "
-        "the Flex delegate refuse the model.",
+        "Interpreters without the Flex delegate refuse the model.",
+        "The operator is TensorFlow's own and not in the LiteRT runtime.",
         "Write the layer with operations that have a LiteRT builtin.",
         _flex,
     ),
     Rule(
         "CUSTOM_OP",
         "error",
-        "The operator is not in the LiteRT runtime: an interpreter that has not registered it "
-        "refuses the model.",
+        "An interpreter that has not registered the operator refuses the model.",
+        "The operator is not in the LiteRT runtime.",
         "Write the layer with operations that have a LiteRT builtin, or register the operator "
         "in the application.",
         _other_custom,
@@ -292,8 +295,8 @@ _RULES = [
     Rule(
         "DYNAMIC_SHAPE",
         "error",
-        "A dimension is unknown until run time: memory cannot be planned ahead, and delegates "
-        "refuse the model or leave it to the CPU.",
+        "Delegates refuse the model or leave it to the CPU, which cannot plan its memory ahead.",
+        "A dimension is unknown until run time.",
         "Export with a static `input_shape`, and leave out operations whose output shape "
         "depends on the data.",
         _dynamic,
@@ -301,7 +304,8 @@ _RULES = [
     Rule(
         "NON_FINITE",
         "error",
-        "A constant holds NaN or infinity: the outputs are NaN, or the runtime crashes.",
+        "The outputs are NaN, or the runtime crashes.",
+        "A constant holds NaN or infinity.",
         "Train again, or repair the weights; a BatchNormalization with a negative moving "
         "variance folds to NaN.",
         _non_finite,
@@ -309,8 +313,9 @@ _RULES = [
     Rule(
         "FLOAT16_SATURATED",
         "warning",
+        "The outputs differ from the float32 model's.",
         "A float16 constant stands at the type's limit, 65504: the converter clamps what is "
-        "beyond without a word, and the outputs differ from the float32 model's.",
+        "beyond without a word.",
         "Compare the outputs with the float32 file's; if they differ, convert with "
         "precision='float32' or rescale the weights. A mask of large negative numbers is "
         "harmless.",
@@ -319,8 +324,8 @@ _RULES = [
     Rule(
         "OVERWRITTEN",
         "warning",
-        "Without XNNPACK the CPU kernels write the result over a tensor that is read again "
-        "later: wrong numbers, silently.",
+        "Without XNNPACK the CPU kernels compute wrong numbers, silently.",
+        "The operator writes its result over a tensor that is read again later.",
         "Use the tensor itself in place of its reshaped view, or do all that reads the tensor "
         "first.",
         _overwritten,
@@ -328,7 +333,8 @@ _RULES = [
     Rule(
         "RANK",
         "warning",
-        "A tensor has more than four dimensions: the GPU delegate refuses the operator.",
+        "The GPU delegate refuses the operator.",
+        "A tensor has more than four dimensions.",
         "Fold dimensions together, so that at most four remain.",
         _rank,
     ),
@@ -336,37 +342,39 @@ _RULES = [
         "BROADCAST_TO",
         "warning",
         "The GPU delegate refuses the operator.",
+        "The graph writes repeated values out, by an operator that the delegate does not have.",
         "Let the arithmetic broadcast by itself, or spread the values with a 1x1 convolution.",
         _broadcast_to,
     ),
     Rule(
         "GROUPED_CONV",
         "warning",
-        "The kernel has fewer input channels than the image, a grouped convolution: with few "
-        "outputs per group the GPU delegate crashes or computes wrong numbers, silently.",
+        "With few outputs per group the GPU delegate crashes or computes wrong numbers, silently.",
+        "The kernel has fewer input channels than the image: a grouped convolution.",
         "Use one dense convolution with a block-diagonal kernel, or a depthwise convolution.",
         _grouped_conv,
     ),
     Rule(
         "ONE_WAY_SPLIT",
         "warning",
-        "A split with one output: the GPU delegate aborts the process.",
+        "The GPU delegate aborts the process.",
+        "A split has one output, so that it splits nothing.",
         "Leave the split out where there is one part.",
         _one_way_split,
     ),
     Rule(
         "UNSAFE_EXP",
         "warning",
-        "An exponential without the maximum subtracted first: infinity or NaN in float16 "
-        "arithmetic, from about 11 on.",
+        "Infinity or NaN in float16 arithmetic, from about 11 on.",
+        "An exponential is taken without the maximum subtracted first, and float16 ends at 65504.",
         "Use the softmax operator, or subtract the maximum (REDUCE_MAX) first.",
         _unsafe_exp,
     ),
     Rule(
         "REPEATED_INPUT",
         "warning",
-        "One tensor is two inputs of the operator: the GPU delegate refuses it, or aborts the "
-        "process.",
+        "The GPU delegate refuses the operator, or aborts the process.",
+        "One tensor is two inputs of the operator.",
         "Write it with one input (a square instead of a power, say), or compute the two apart.",
         _repeated_input,
     ),
@@ -374,6 +382,7 @@ _RULES = [
         "LOG_SOFTMAX",
         "warning",
         "The GPU delegate refuses the operator.",
+        "The delegate has no log-softmax; the CPU has, and in int8 it keeps the attention alive.",
         "For the GPU, convert with attention='float' (or a float precision), and write other "
         "log-softmaxes as x - max - log(sum(exp(x - max))).",
         _log_softmax,
@@ -381,8 +390,9 @@ _RULES = [
     Rule(
         "DTYPE",
         "warning",
-        "The GPU delegate refuses the type (16- and 64-bit integers, 64-bit floats, complex "
-        "numbers, strings).",
+        "The GPU delegate refuses the operator.",
+        "A tensor has a type that the delegate does not take: 16- and 64-bit integers, 64-bit "
+        "floats, complex numbers, strings.",
         "Compute in float32 or in 32-bit integers.",
         _dtype,
     ),

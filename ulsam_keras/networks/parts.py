@@ -7,6 +7,7 @@ normalizations is 1e-5 and their momentum PyTorch's 0.1, which is Keras's 0.9.
 Imports Keras (public names only) and `ulsam_keras.layer`.
 """
 
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -26,18 +27,26 @@ def image_input(input_shape: Sequence[int | None] | None, input_tensor: Any) -> 
     Raises:
         ValueError: If the shape is not (H, W, C), with H and W unknown or at least 32 and C known.
     """
-    if input_tensor is not None:
-        shape = tuple(input_tensor.shape)[1:]
-    else:
-        shape = (224, 224, 3) if input_shape is None else tuple(input_shape)
+    argument = "input_shape" if input_tensor is None else "input_tensor.shape"
+    given = input_shape if input_tensor is None else tuple(input_tensor.shape)[1:]
+    shape = _sizes((224, 224, 3) if given is None else given)
     sizes_fit = all(size is None or size >= SMALLEST_INPUT for size in shape[:2])
-    if len(shape) != 3 or not sizes_fit or not shape[2]:
-        argument = "input_shape" if input_tensor is None else "input_tensor.shape"
+    if len(shape) != 3 or not sizes_fit or not shape[2] or shape[2] < 1:
+        whole = isinstance(given, int) and not isinstance(given, bool)
+        example = f", ({given}, {given}, 3) for colour images" if whole else ""
         raise ValueError(
             f"The input must be (H, W, C) with H and W at least {SMALLEST_INPUT} or None, and C "
-            f"known. Received: {argument}={shape}"
+            f"known{example}. Received: {argument}={given!r}"
         )
     return keras.Input(shape, name="image") if input_tensor is None else input_tensor
+
+
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    """The shape as a tuple of integers and None; empty if it is none."""
+    try:
+        return tuple(None if size is None else operator.index(size) for size in shape)
+    except TypeError:
+        return ()
 
 
 def model(inputs: Any, input_tensor: Any, outputs: Any, name: str) -> keras.Model:
@@ -120,7 +129,7 @@ def top(
 
 def check_alpha(alpha: float) -> None:
     """Raises a ValueError unless the width multiplier is positive."""
-    if not alpha > 0:
+    if isinstance(alpha, str) or not alpha > 0:
         raise ValueError(f"`alpha` must be greater than 0. Received: alpha={alpha!r}")
 
 

@@ -1,0 +1,49 @@
+"""What several test files of the command use: the command itself, and a checkpoint.
+
+Imports pytest only, as it is loaded for every test file.
+"""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs the command in this process: (exit status, stdout, stderr)."""
+    from converters import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ulsam-keras", *map(str, arguments)])
+        for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
+            monkeypatch.setenv(name, {"KERAS_BACKEND": "tensorflow"}.get(name, "3"))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfd.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def module_checkpoint(tmp_path_factory):
+    """A lone ULSAM inside a DataParallel training checkpoint, and its recording."""
+    import numpy as np
+    import torch
+
+    import torch_reference
+
+    folder = tmp_path_factory.mktemp("module")
+    torch.manual_seed(0)
+    module = torch_reference.ULSAM(32, 4).eval()
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            if value.is_floating_point():
+                value.uniform_(0.5, 1.5)
+            assert key
+    x = torch.randn(6, 32, 14, 14)
+    state = {f"module.{k}": v for k, v in module.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, folder / "ulsam.pth")
+    np.savez(folder / "recorded.npz", inputs=x.numpy(), outputs=module(x).detach().numpy())
+    return folder
