@@ -1,5 +1,7 @@
 """Small networks, their random weights, and int8 models run by LiteRT, for the tests of QAT."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
@@ -99,3 +101,98 @@ def operators(tflite):
 def float_operators(tflite):
     """The operators that compute in float, without those at the ends that change the type."""
     return [name for name, floats in operators(tflite) if floats and "QUANTIZE" not in name]
+
+
+@dataclass(frozen=True)
+class Covered:
+    """What became of one model in int8.
+
+    Attributes:
+        parts: The tf_keras layers it is made of, by class.
+        parity: Largest difference of the tf_keras model from the Keras 3 model, of the largest
+            output.
+        operators: The operators between its inputs and its output in the file.
+        floats: Those of them that compute in float.
+        floating: The Keras 3 model's output.
+        trained: What training sees: the quantised model's output.
+        file: The output of the file.
+        step: The step of the file's output.
+    """
+
+    parts: tuple[str, ...]
+    parity: float
+    operators: tuple[str, ...]
+    floats: tuple[str, ...]
+    floating: np.ndarray
+    trained: np.ndarray
+    file: np.ndarray
+    step: float
+
+
+def covered(models, samples=64):
+    """Quantises, converts and runs many small models at once, side by side in one model.
+
+    Each has inputs of its own, so nothing connects them; a conversion takes seconds however small
+    the model.
+    """
+    import keras
+    from ai_edge_litert.interpreter import Interpreter
+
+    from converters.tflite.flatbuffer import read_graphs
+    from ulsam_keras import quantization
+
+    inputs, outputs = {}, {}
+    for number, model in enumerate(models.values()):
+        own = [keras.Input(x.shape[1:], name=f"x{number}_{n}") for n, x in enumerate(model.inputs)]
+        inputs |= {x.name: x for x in own}
+        case = keras.Model(model.inputs, model.outputs[0], name=f"case{number}")
+        outputs[f"y{number}"] = case(own if len(own) > 1 else own[0])
+    whole = randomise(keras.Model(inputs, outputs))
+    data = {x.name: images(samples, *x.shape[1:], seed=n) for n, x in enumerate(whole.inputs)}
+    bridged = quantization.to_tf_keras(whole)
+    parts = {}
+    for layer in bridged.layers:
+        parts.setdefault(layer.name.split("_")[0], []).append(type(layer).__name__)
+    q = quantization.quantize_model(whole)
+    quantization.calibrate(q, [data])
+    tflite = convert(q, batch_size=samples)
+    [graph] = read_graphs(tflite)
+    file = Interpreter(model_content=tflite).get_signature_runner()(**data)
+    floating, float_twin, trained = whole(data), bridged(data), q(data)
+    found = {}
+    for number, name in enumerate(models):
+        key = f"y{number}"
+        path = between(graph, graph.named_outputs[key])
+        ends = [o for o in path if o.name not in ("QUANTIZE", "DEQUANTIZE")]
+        last = path[-1].inputs[0] if path[-1].name == "DEQUANTIZE" else path[-1].outputs[0]
+        found[name] = Covered(
+            tuple(parts.get(f"case{number}", ())),
+            float(relative_difference(float_twin[key], floating[key])),
+            tuple(o.name for o in ends),
+            tuple(o.name for o in ends if any(t and t.dtype == "FLOAT32" for t in tensors(o))),
+            array(floating[key]),
+            array(trained[key]),
+            file[key],
+            last.scales[0] if last.scales else np.ptp(file[key]) / 255,
+        )
+    return found
+
+
+def tensors(operator):
+    return [*operator.inputs, *operator.outputs]
+
+
+def between(graph, output):
+    """The operators that an output is computed by, in order."""
+    wanted, found = {output}, []
+    for operator in reversed(graph.operators):
+        if not wanted.isdisjoint(operator.outputs):
+            found.append(operator)
+            wanted.update(operator.inputs)
+    return found[::-1]
+
+
+def snr(signal, other):
+    """Signal-to-noise ratio in dB."""
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10((signal**2).sum() / ((other - signal) ** 2).sum())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from quantization_cases import FAMILIES, LAYERS, MAP, OPERATION_CALLS, of
 from quantization_tools import array, images, network, randomise, relative_difference
 from ulsam_keras import ULSAM, SubSpace
 from ulsam_keras.quantization import bridges, to_tf_keras
@@ -22,18 +23,6 @@ from ulsam_keras.quantization.bridge.tables import (
 # Of the largest output: float32 rounding in another order of the same operations.
 PARITY = 1e-5
 
-MAP = (8, 6, 4)
-FAMILIES = {
-    "MobileNet": {"alpha": 0.25},
-    "MobileNetV2": {"alpha": 0.35},
-    "MobileNetV3Small": {"minimalistic": True},
-    "MobileNetV3Large": {},
-    "EfficientNetB0": {},
-    "EfficientNetV2B0": {},
-    "ResNet50": {},
-    "ResNet50V2": {},
-    "DenseNet121": {},
-}
 QUICK = ("MobileNet", "MobileNetV2", "MobileNetV3Small")
 
 
@@ -48,109 +37,6 @@ def check(model, x=None, tolerance=PARITY):
         assert a.shape == b.shape
         assert np.abs(array(b)).max() > 0
         assert relative_difference(a, b) <= tolerance
-
-
-def of(function, *shapes):
-    """A functional model of one call."""
-    inputs = [keras.Input(shape) for shape in (shapes or (MAP,))]
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], function(*inputs))
-
-
-def on_list(layer):
-    return lambda *x: layer(list(x))
-
-
-# The coverage table: every layer class and option that is bridged, and a model with it.
-LAYERS = {
-    "Conv2D": of(layers.Conv2D(5, 3, strides=2, padding="same")),
-    "Conv2D dilated": of(layers.Conv2D(5, 3, dilation_rate=2, use_bias=False)),
-    "Conv2D regularized": of(
-        layers.Conv2D(5, 3, kernel_regularizer="l2", bias_regularizer=keras.regularizers.L1(0.1))
-    ),
-    "Conv2D constrained": of(layers.Conv2D(5, 3, kernel_constraint=keras.constraints.MaxNorm(2))),
-    "Conv2DTranspose": of(layers.Conv2DTranspose(5, 3, strides=2, padding="same")),
-    "DepthwiseConv2D": of(layers.DepthwiseConv2D(3, padding="same")),
-    "DepthwiseConv2D multiplied": of(layers.DepthwiseConv2D(3, depth_multiplier=2)),
-    "SeparableConv2D": of(
-        layers.SeparableConv2D(5, 3, depth_multiplier=2, strides=2, activation="relu")
-    ),
-    "Dense": of(layers.Dense(3, activation="softmax"), (7,)),
-    "Dense on maps": of(layers.Dense(3, use_bias=False)),
-    "BatchNormalization": of(layers.BatchNormalization(epsilon=0.1)),
-    "BatchNormalization bare": of(layers.BatchNormalization(scale=False, center=False)),
-    "BatchNormalization of vectors": of(layers.BatchNormalization(), (7,)),
-    "ReLU": of(layers.ReLU()),
-    "ReLU limited": of(layers.ReLU(0.7, 0.1, 0.2)),
-    "LeakyReLU": of(layers.LeakyReLU(0.17)),
-    "PReLU": of(layers.PReLU(shared_axes=(1, 2))),
-    "ELU": of(layers.ELU(0.5)),
-    "Softmax": of(layers.Softmax()),
-    "MaxPooling2D": of(layers.MaxPooling2D(3, 2, "same")),
-    "AveragePooling2D": of(layers.AveragePooling2D(3, 2, "same")),
-    "GlobalAveragePooling2D": of(layers.GlobalAveragePooling2D(keepdims=True)),
-    "GlobalMaxPooling2D": of(layers.GlobalMaxPooling2D()),
-    "Dropout": of(layers.Dropout(0.5)),
-    "SpatialDropout2D": of(layers.SpatialDropout2D(0.5)),
-    "GaussianNoise": of(layers.GaussianNoise(0.5)),
-    "GaussianDropout": of(layers.GaussianDropout(0.5)),
-    "Flatten": of(layers.Flatten()),
-    "Reshape": of(layers.Reshape((4, -1))),
-    "Permute": of(layers.Permute((3, 1, 2))),
-    "ZeroPadding2D": of(layers.ZeroPadding2D(((0, 1), (2, 0)))),
-    "Cropping2D": of(layers.Cropping2D(((0, 1), (2, 0)))),
-    "UpSampling2D": of(layers.UpSampling2D((2, 3))),
-    "UpSampling2D bilinear": of(layers.UpSampling2D(2, interpolation="bilinear")),
-    "Concatenate": of(on_list(layers.Concatenate()), MAP, MAP),
-    "Concatenate of rows": of(on_list(layers.Concatenate(axis=1)), MAP, MAP),
-    "Activation": of(layers.Activation("relu")),
-    "Identity": of(lambda x: layers.ReLU()(layers.Identity()(x))),
-    "Add": of(on_list(layers.Add()), MAP, MAP, MAP),
-    "Average": of(on_list(layers.Average()), MAP, MAP, MAP),
-    "Maximum": of(on_list(layers.Maximum()), MAP, MAP),
-    "Minimum": of(on_list(layers.Minimum()), MAP, MAP),
-    "Multiply": of(on_list(layers.Multiply()), MAP, (1, 1, 4)),
-    "Subtract": of(on_list(layers.Subtract()), MAP, MAP),
-    "Rescaling": of(layers.Rescaling(0.3)),
-    "Rescaling shifted": of(layers.Rescaling(0.3, -1)),
-    "Rescaling per channel": of(layers.Rescaling([1, 2, 3, 4], [4, 3, 2, 1])),
-    "Rescaling of vectors": of(layers.Rescaling(0.3, -1), (7,)),
-    "Normalization": of(layers.Normalization()),
-    "Normalization of constants": of(
-        layers.Normalization(mean=(1, 2, 3, 4), variance=(4, 3, 2, 1))
-    ),
-    "Normalization inverted": of(layers.Normalization(mean=2.0, variance=3.0, invert=True)),
-}
-OPERATION_CALLS = {
-    "Add": lambda x: x + 3.0,
-    "Add of tensors": lambda x: x + ops.relu(x),
-    "Add per channel": lambda x: x + np.float32([1, 2, 3, 4]),
-    "Subtract": lambda x: x - 3.0,
-    "Subtract turned": lambda x: 3.0 - x,
-    "Multiply": lambda x: x * (1 / 6),
-    "Divide": lambda x: ops.divide(x, 6.0),
-    "TrueDivide": lambda x: x / 6.0,
-    "Maximum": lambda x: ops.maximum(x, ops.tanh(x)),
-    "Minimum": lambda x: ops.minimum(x, ops.tanh(x)),
-    "Negative": lambda x: -x,
-    "Relu": ops.relu,
-    "Relu6": lambda x: ops.relu6(x * 9),
-    "ReLU": lambda x: keras.activations.relu(x, negative_slope=0.1, max_value=0.6),
-    "LeakyRelu": lambda x: ops.leaky_relu(x, 0.15),
-    "Elu": lambda x: ops.elu(x, 0.5),
-    "Sigmoid": ops.sigmoid,
-    "Tanh": ops.tanh,
-    "Silu": ops.silu,
-    "HardSigmoid": lambda x: ops.hard_sigmoid(x * 3),
-    "HardSilu": lambda x: ops.hard_silu(x * 3),
-    "Gelu": lambda x: ops.gelu(x, approximate=False),
-    "Softmax": ops.softmax,
-    "Concatenate": lambda x: ops.concatenate([x, -x], axis=-1),
-    "Reshape": lambda x: ops.reshape(x, (-1, 12, 16)),
-    "Transpose": lambda x: ops.transpose(x, (0, 3, 1, 2)),
-    "Mean": lambda x: ops.mean(x, (1, 2)),
-    "Max": lambda x: ops.max(x, (1, 2), keepdims=True),
-    "Pad": lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0))),
-}
 
 
 @pytest.mark.parametrize("model", LAYERS.values(), ids=LAYERS)
@@ -229,6 +115,12 @@ def test_nested_and_shared_models_and_layers():
     for name in ours:
         assert relative_difference(ours[name], theirs[name]) <= PARITY
     assert len(to_tf_keras(model).weights) == len(model.weights)
+
+
+def test_a_nested_model_of_several_inputs():
+    pair = of(lambda a, b: layers.Subtract()([layers.Conv2D(4, 1)(a), b]), MAP, MAP)
+    model = of(lambda a, b: layers.ReLU()(pair([b, a])), MAP, MAP)
+    check(model, [images(2, *MAP), images(2, *MAP, seed=5)])
 
 
 def test_a_sequential_model_and_one_without_names():

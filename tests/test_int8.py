@@ -289,6 +289,36 @@ def test_ranges_are_those_of_the_float_model():
         assert np.abs(ends - wanted).max() <= step, part
 
 
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+def test_what_is_added_and_multiplied_inside_a_network_has_its_own_range(precision):
+    """The converter gives an operand that a sum or product overwrites the range of the result."""
+    image = keras.Input((12, 12, 3), name="image")
+    x = keras.layers.Conv2D(16, 3, padding="same")(image)
+    branch = keras.layers.Conv2D(16, 3, padding="same")(x)
+    attended = ULSAM(4, name="ulsam")(keras.layers.Add()([x, branch]))
+    model = keras.Model(image, keras.layers.Conv2D(4, 3)(attended))
+    samples = np.random.default_rng(0).normal(size=(100, 12, 12, 3)).astype("float32")
+    tflite = to_tflite(model, precision=precision, representative_data=samples)
+    graph = read_graphs(tflite)[0]
+    (site,) = find_sites(graph)
+    (product,) = [o for o in graph.operators if o.name == "MUL"]
+    (spread,) = [t for t in product.inputs if t is not site.inputs]
+    (total,) = [o for o in graph.operators if o.name == "ADD"]
+    (branched,) = [
+        o.outputs[0]
+        for o in graph.operators
+        if o.outputs[0] in total.inputs and o.inputs[0] in total.inputs
+    ]
+    expected = {
+        spread: 1 + attention_maps(model, samples)["ulsam"],
+        branched: keras.Model(image, branch).predict(samples, verbose=0),
+    }
+    for tensor, values in expected.items():
+        low, high = min(values.min(), 0), max(values.max(), 0)
+        step = (high - low) / 255 if precision == "int8" else max(-low, high) / 32767
+        assert tensor.scales[0] == pytest.approx(step, rel=1e-3)  # sums in another order
+
+
 @pytest.mark.parametrize(
     "accelerator",
     ["cpu", pytest.param("cpu_builtin", marks=SLOW), pytest.param("cpu_reference", marks=SLOW)],

@@ -49,7 +49,7 @@ def train(q, epochs=1, rate=1e-3):
 
 def ranges(q):
     return {
-        f"{layer.name}/{v.name.split('/')[-1]}": float(v.numpy())
+        f"{layer.name.removeprefix('quant_')}/{v.name.split('/')[-1]}": float(v.numpy())
         for layer in q.layers
         for v in layer.weights
         if v.name.split(":")[0][-4:] in ("_min", "_max")
@@ -115,7 +115,7 @@ def test_norms_and_relus_are_folded_into_every_convolution():
 
 def test_nothing_is_rounded_within_an_operator():
     # One range for each tensor that the int8 model holds and that no kernel fixes.
-    named = {name.split("/")[0].removeprefix("quant_") for name in ranges(quantized(network()))}
+    named = {name.split("/")[0] for name in ranges(quantized(network()))}
     assert named == {
         "image_range",
         "conv_relu",
@@ -161,6 +161,49 @@ def test_norms_without_a_convolution_keep_a_constant_each():
     assert not float_operators(tflite)
     step = np.ptp(array(q(x))) / 255
     assert np.abs(run(tflite, x) - array(q(x))).max() <= STEPS * 1.1 * step
+
+
+def joined():
+    """What CONCATENATION and AVERAGE_POOL_2D give one scale, read by others too."""
+    image = keras.Input((8, 8, 4), name="image")
+    a = layers.Conv2D(8, 3, padding="same", activation="relu", name="a")(image)
+    b = layers.Conv2D(8, 1, name="b")(image)
+    both = layers.Concatenate(name="both")([a, b])
+    pooled = [layers.AveragePooling2D(2)(x) for x in (both, a, layers.ReLU(name="relu")(b))]
+    narrow = layers.Conv2D(4, 1, activation="sigmoid", name="narrow")(pooled[0])
+    model = randomise(keras.Model(image, layers.Concatenate(name="all")([*pooled, narrow])))
+    model.get_layer("b").kernel.assign(5 * model.get_layer("b").kernel)
+    return model
+
+
+def test_what_is_joined_has_one_range():
+    q = quantized(joined())
+    assert {name.split("/")[0] for name in ranges(q)} == {
+        "image_range",
+        "narrow_linear",
+        "both_range",
+    }
+    tflite = convert(q)
+    # The input, and the sigmoid, whose own range is fixed.
+    assert [name for name, _ in operators(tflite)].count("QUANTIZE") == 2
+    x = images(8, 8, 8, 4, seed=2)
+    y = array(q(x))
+    span = ranges(q)["both_range/output_max:0"] - ranges(q)["both_range/output_min:0"]
+    assert np.abs(run(tflite, x) - y).max() <= 1.01 * span / 255
+
+
+def test_a_shared_range_follows_all_that_it_is_for():
+    q = quantized(joined())
+    before = {end: ranges(q)[f"both_range/output_{end}:0"] for end in ("min", "max")}
+    kernel = next(w for w in q.get_layer("quant_b").weights if "kernel" in w.name)
+    kernel.assign(3 * kernel)
+    x = images(8, 8, 8, 4, seed=2)
+    values = [array(layer_output(q, f"quant_{n}")(x)) for n in ("a", "b", "relu", "narrow")]
+    q(x, training=True)
+    for end, furthest in ("min", min(v.min() for v in values)), ("max", max(map(np.max, values))):
+        moved = ranges(q)[f"both_range/output_{end}:0"] - before[end]
+        # A thousandth of the way to what this batch shows.
+        assert moved == pytest.approx(0.001 * (furthest - before[end]), rel=0.1)
 
 
 @pytest.mark.filterwarnings("ignore:.*experimental_preserve_all_tensors")
@@ -327,7 +370,7 @@ def test_ranges_are_those_of_the_data():
         found = ranges(q)
         # Weights are rounded on the way, activations are not.
         for end, value in ("min", min(low, 0)), ("max", max(high, 0)):
-            assert abs(found[f"quant_{name}/output_{end}:0"] - value) <= 0.03 * (high - low)
+            assert abs(found[f"{name}/output_{end}:0"] - value) <= 0.03 * (high - low)
     # In inference mode: statistics did not move.
     norm = q.get_layer("quant_conv_norm").layer
     assert np.array_equal(norm.moving_mean, model.get_layer("conv_norm").moving_mean)

@@ -22,6 +22,7 @@ from converters.tflite.integer import (
     convert_integer,
 )
 from converters.tflite.quiet import without_native_logs
+from converters.tflite.ranges import with_measured_ranges
 from converters.tflite.rebuild import first_line, float32_model
 from converters.tflite.representative import batches, representative_samples
 from converters.tflite.sites import find_sites
@@ -195,13 +196,15 @@ class Exporter:
         return content
 
     def _convert(self, options: Options, data: Any, progress: Progress | None) -> bytes:
-        run: list[dict[str, np.ndarray]] = []
-        floats: list[str] = []
         if options.integer:
             samples = representative_samples(data, self.input_shapes, self.input_dtypes)
             run = batches(samples, self.input_shapes)
-            floats = self._check_float_graph(options)
-        content = self._converted(options, run, floats, progress)
+            float_graph = self._float_graph(options)
+            island = _float_island(float_graph) if options.attention == "float" else []
+            content = self._converted(options, run, island, progress)
+            content = with_measured_ranges(content, float_graph, run)
+        else:
+            content = self._converted(options, [], [], progress)
         # For names it cannot use the converter leaves the signature out, without a word.
         graph = read_graphs(content)[0]
         named = (graph.named_inputs.keys(), graph.named_outputs.keys())
@@ -238,24 +241,20 @@ class Exporter:
         except Exception as error:
             raise ValueError(_refusal(self.model, error)) from error
 
-    def _check_float_graph(self, options: Options) -> list[str]:
-        """The names of the tensors that stay float, once the graph is found fit to be calibrated.
+    def _float_graph(self, options: Options) -> bytes:
+        """The file of floats that an integer one is calibrated on, once it is found fit for it.
 
-        Ranges are taken from a run of the float graph on the CPU kernels without XNNPACK.
+        Ranges are taken from a run of it on the CPU kernels without XNNPACK.
         """
-        from ulsam_keras.spatial_softmax import FLOAT_ISLAND
-
         content = self._converted(Options("float32", "float32", options.attention), [], [], None)
         overwritten = [finding for finding in lint(content) if finding.code == "OVERWRITTEN"]
         if overwritten:
             raise ValueError(
                 f"OVERWRITTEN: The ranges of model {self.model.name!r} cannot be measured: "
-                f"{overwritten[0].meaning} {overwritten[0].advice} Received: "
+                f"{overwritten[0].symptom} {overwritten[0].advice} Received: "
                 f"{', '.join(finding.where for finding in overwritten[:3])}"
             )
-        if options.attention != "float":
-            return []
-        return [t.name for t in read_graphs(content)[0].tensors if f"/{FLOAT_ISLAND}" in t.name]
+        return content
 
     def _function(self, form: str) -> Any:
         if form not in self._functions:
@@ -306,6 +305,13 @@ class Exporter:
                 f"`input_shape` that it takes. Received: {self.input_shapes}, "
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
+
+
+def _float_island(content: bytes) -> list[str]:
+    """The names of the tensors of a file that stay float in the form "float"."""
+    from ulsam_keras.spatial_softmax import FLOAT_ISLAND
+
+    return [t.name for t in read_graphs(content)[0].tensors if f"/{FLOAT_ISLAND}" in t.name]
 
 
 def _check_model(model: Any) -> None:

@@ -63,6 +63,8 @@ def inference_function(q: Any, batch_size: int = 1) -> Inference:
     _check_variables(q)
     import tensorflow as tf
 
+    from ulsam_keras.quantization.shared_range import exporting
+
     structure = q.input
     tensors = tf.nest.flatten(structure)
     specs = [
@@ -88,11 +90,13 @@ def inference_function(q: Any, batch_size: int = 1) -> Inference:
         return dict(zip(output_names, tf.nest.flatten(outputs), strict=True))
 
     function = tf.function(forward, input_signature=specs, autograph=False)
+    with exporting():
+        concrete = function.get_concrete_function()
     trackable = tf.Module()
     trackable.function = function
     trackable.model_variables = list(q.variables)
     return Inference(
-        function.get_concrete_function(),
+        concrete,
         trackable,
         {spec.name: tuple(spec.shape) for spec in specs},
         output_names,

@@ -32,6 +32,9 @@ class Recipe:
         activations: Inner tensors and their ranges.
         output: The range of the output; `None` where the operator keeps the range of its input.
         fuses: Which of the layers that may follow become part of the same operator.
+        joins: Whether the operator has one range for all of its inputs and its output.
+        computes: Whether such an operator gives values between those of its input, which are
+            rounded once more.
     """
 
     weights: tuple[tuple[str, int | None], ...] = ()
@@ -39,9 +42,11 @@ class Recipe:
     activations: tuple[tuple[str, Range], ...] = ()
     output: Range | None = "moving"
     fuses: frozenset[str] = frozenset()
+    joins: bool = False
+    computes: bool = False
 
     def arguments(self, *, fused: bool) -> dict[str, Any]:
-        """The arguments of the layer's QuantizeConfig; `fused`: with the next layer."""
+        """The arguments of the layer's QuantizeConfig; `fused`: the output is left as it is."""
         return {
             "weights": self.weights,
             "constants": self.constants,
@@ -53,7 +58,11 @@ class Recipe:
 _NORM_AND_RELU = frozenset({"norm", "relu"})
 _RELU = frozenset({"relu"})
 _CONV = Recipe(weights=(("kernel", 3),), fuses=_NORM_AND_RELU)
-_SAME_RANGE = Recipe(output=None)
+# Values are moved, or the largest of them taken.
+_SAME_RANGE = Recipe(output=None, joins=True)
+_SAME_RANGE_COMPUTED = Recipe(output=None, joins=True, computes=True)
+# The operators take inputs of one range only, which is that of their output.
+_JOINED = Recipe(joins=True)
 
 RECIPES: Mapping[str, Recipe] = {
     "Conv2D": _CONV,
@@ -69,13 +78,17 @@ RECIPES: Mapping[str, Recipe] = {
     "Add": Recipe(fuses=_RELU),
     "Subtract": Recipe(fuses=_RELU),
     "Multiply": Recipe(fuses=_RELU),
+    "Rescaling": Recipe(fuses=_RELU),
     "Softmax": Recipe(output=PROBABILITY),
+    "Concatenate": _JOINED,
+    "Maximum": _JOINED,
+    "Minimum": _JOINED,
+    "AveragePooling2D": _SAME_RANGE_COMPUTED,
     **{
         name: _SAME_RANGE
         for name in (
             "MaxPooling2D",
             "GlobalMaxPooling2D",
-            "AveragePooling2D",
             "ZeroPadding2D",
             "Cropping2D",
             "UpSampling2D",
@@ -114,6 +127,8 @@ def recipe_for(layer: Any) -> Recipe:
             activations=_ATTENTION[layer.form],
             output=None,
         )
+    if name == "UpSampling2D" and layer.interpolation != "nearest":
+        return _SAME_RANGE_COMPUTED
     return RECIPES.get(name, _DEFAULT)
 
 
@@ -134,22 +149,27 @@ class Decision:
     Attributes:
         fused: Whether the layer after it becomes part of its operator.
         alone: Whether it is a norm with no convolution before it to be folded into.
+        quantize: Whether anything in it is rounded.
     """
 
     fused: bool
     alone: bool
+    quantize: bool
 
 
-def decide(steps: Sequence[Any], outputs: Iterable[Any]) -> list[Decision]:
+def decide(
+    steps: Sequence[Any], outputs: Iterable[Any], chosen: Mapping[str, bool]
+) -> list[Decision]:
     """What becomes of each call of a layer of the model.
 
     Args:
-        steps: The calls, in order; each with `layer`, `inputs`, `output` and `kwargs`.
+        steps: The calls, in order; each with `layer`, `inputs`, `output`, `source` and `quantize`.
         outputs: The output tensors of the model.
+        chosen: By name of a Keras 3 layer, whether to quantise it, whatever its steps say.
     """
     readers: dict[int, list[Any]] = {}
     for step in steps:
-        for tensor in _list(step.inputs):
+        for tensor in as_list(step.inputs):
             readers.setdefault(id(tensor), []).append(step)
     kept = {id(tensor) for tensor in outputs}
 
@@ -176,19 +196,30 @@ def decide(steps: Sequence[Any], outputs: Iterable[Any]) -> list[Decision]:
         fused[id(step.layer)] = fused.get(id(step.layer), True) and follows(step)
     folded = {id(step.output) for step in steps if fused[id(step.layer)]}
 
-    def decision(step: Any) -> Decision:
+    # The outputs of layers in float that the next layer is fused into: that one is in float too.
+    open_ends: set[int] = set()
+    decisions = []
+    for step in steps:
+        inputs = as_list(step.inputs)
         rank = len(step.output.shape)
         alone = (
             role(step.layer) == "norm"
             and rank in (2, 4)
             and rank - 1 in step.layer.axis
-            and id(_list(step.inputs)[0]) not in folded
+            and id(inputs[0]) not in folded
         )
         # That of vectors is a convolution between two reshapes, which a ReLU is not part of.
-        return Decision(fused[id(step.layer)] and not (alone and rank == 2), alone)
+        joined = fused[id(step.layer)] and not (alone and rank == 2)
+        quantize = chosen.get(step.source, step.quantize)
+        # What moves values does as its inputs do.
+        quantize = quantize or recipe_for(step.layer).joins
+        quantize = quantize and open_ends.isdisjoint(map(id, inputs))
+        if joined and not quantize:
+            open_ends.add(id(step.output))
+        decisions.append(Decision(joined, alone, quantize))
+    return decisions
 
-    return [decision(step) for step in steps]
 
-
-def _list(inputs: Any) -> list[Any]:
+def as_list(inputs: Any) -> list[Any]:
+    """The tensors that a layer is called on."""
     return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]

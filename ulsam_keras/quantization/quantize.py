@@ -13,6 +13,7 @@ from ulsam_keras.quantization.bridge.build import Bridged, bridge, copy_weights
 from ulsam_keras.quantization.bridge.emitter import variables
 from ulsam_keras.quantization.extra import tf_keras, tfmot
 from ulsam_keras.quantization.plan import decide, recipe_for
+from ulsam_keras.quantization.ranges import Group, Place, places
 
 # The prefix of a quantised layer's name, tfmot's own.
 PREFIX = "quant_"
@@ -47,7 +48,10 @@ def quantize_model(
         quantize: For names of layers of `model`, whether to quantise them; a name of a layer in a
             nested model begins with the nested model's name and `_`. With `False` nothing is
             rounded in a layer, nor in the norm and ReLU that belong to it, and an int8 model
-            computes these and the layers that read them on float tensors. Defaults to `None`:
+            computes these and the layers that read them on float tensors. Layers that only move
+            values, pools among them, do as their inputs do. A convolution whose output is
+            concatenated with quantised ones becomes int8 in the file all the same, its weights
+            rounded by the converter. Defaults to `None`:
             all layers are quantised, but for those that `bridges` says are not.
 
     Returns:
@@ -65,14 +69,9 @@ def quantize_model(
     >>> q.compile("adam", "sparse_categorical_crossentropy")
     >>> q.fit(images, labels)
     """
-    keras_quantization = tfmot()
+    tfmot()
     bridged = bridge(model, attention=attention)
-    chosen = _chosen(bridged, quantize)
-    with scope():
-        annotated = _annotated(bridged, chosen)
-        q = keras_quantization.quantize_apply(
-            annotated, _scheme(keras_quantization), quantized_layer_name_prefix=PREFIX
-        )
+    q = _wrapped(bridged, _chosen(bridged, quantize))
     copy_weights(bridged.weights, layers_by_name(q))
     return q
 
@@ -96,9 +95,11 @@ def scope() -> Any:
     keras_quantization = tfmot()
     from ulsam_keras.quantization.configs import CONFIGS
     from ulsam_keras.quantization.quantizers import QUANTIZERS
+    from ulsam_keras.quantization.shared_range import SharedRange
     from ulsam_keras.quantization.tf_layers import LAYERS
 
-    return keras_quantization.quantize_scope({**LAYERS, **CONFIGS, **QUANTIZERS})
+    own = {"SharedRange": SharedRange}
+    return keras_quantization.quantize_scope({**LAYERS, **CONFIGS, **QUANTIZERS, **own})
 
 
 def layers_by_name(q: Any) -> dict[str, Any]:
@@ -148,69 +149,61 @@ def _chosen(bridged: Bridged, quantize: Mapping[str, bool] | None) -> Mapping[st
     return chosen
 
 
-def _annotated(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
-    """The bridged model built once more, each layer with its QuantizeConfig."""
+def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
+    """The bridged model built once more, each layer in a wrapper with its QuantizeConfig.
+
+    What tfmot's `quantize_apply` does too, after it has cloned the model three times.
+    """
     keras2 = tf_keras()
     from ulsam_keras.quantization.configs import LayerQuantizeConfig
+    from ulsam_keras.quantization.shared_range import SharedRange
     from ulsam_keras.quantization.tf_layers import ConvBatchNormalization
 
-    annotate = tfmot().quantize_annotate_layer
+    wrapper = tfmot().QuantizeWrapperV2
     nest = keras.tree
+    inputs, outputs = nest.flatten(bridged.model.input), nest.flatten(bridged.model.output)
+    decisions = decide(bridged.steps, outputs, chosen)
+    at_inputs, at_steps = places(inputs, bridged.steps, decisions)
     made: dict[str, Any] = {}
     values: dict[int, Any] = {}
+    setting: dict[Group, list[Any]] = {}
 
-    def layer_of(layer: Any, config: dict[str, Any]) -> Any:
-        if layer.name not in made:
-            copy = type(layer).from_config(layer.get_config())
-            made[layer.name] = annotate(copy, LayerQuantizeConfig(**config))
-        return made[layer.name]
+    def range_layer(name: str) -> Any:
+        if name not in made:
+            made[name] = SharedRange(name=PREFIX + name)
+        return made[name]
+
+    def rounded(x: Any, place: Place) -> Any:
+        if place.group is None:
+            return x
+        layer = range_layer(place.group.name)
+        if not place.sets:
+            return layer(x, training=False, **({"averaged": True} if place.averaged else {}))
+        set_by = setting.setdefault(place.group, [])
+        set_by.append(x)
+        # The last one moves the range, by all that have set it.
+        if len(set_by) < place.group.size:
+            return layer(x, training=False)
+        return layer([x, *set_by[:-1]] if len(set_by) > 1 else x)
 
     flat_inputs = []
-    for old, name in zip(nest.flatten(bridged.model.input), bridged.model.input_names, strict=True):
+    for old, name, place in zip(inputs, bridged.model.input_names, at_inputs, strict=True):
         x = keras2.Input(old.shape[1:], batch_size=old.shape[0], dtype=old.dtype, name=name)
         flat_inputs.append(x)
-        if old.dtype.is_floating:
-            layer = keras2.layers.Activation("linear", name=f"{name}_range")
-            x = layer_of(layer, {"output": "moving"})(x)
-        values[id(old)] = x
-    inputs = nest.pack_sequence_as(bridged.model.input, flat_inputs)
-    decisions = decide(bridged.steps, nest.flatten(bridged.model.output))
-    # The outputs of layers in float that the next layer is fused into: that one is in float too.
-    open_ends: set[int] = set()
-    for step, decision in zip(bridged.steps, decisions, strict=True):
+        x = range_layer(f"{name}_range")(x) if place.output else x
+        values[id(old)] = rounded(x, place)
+    for step, decision, place in zip(bridged.steps, decisions, at_steps, strict=True):
         x = nest.map_structure(lambda tensor: values[id(tensor)], step.inputs)
-        layer = step.layer
-        quantize = chosen.get(step.source, step.quantize)
-        quantize = quantize and not open_ends & {id(t) for t in nest.flatten(step.inputs)}
-        if not quantize and decision.fused:
-            open_ends.add(id(step.output))
-        if decision.alone:
-            layer = ConvBatchNormalization(**layer.get_config())
-        config = recipe_for(layer).arguments(fused=decision.fused) if quantize else {}
-        values[id(step.output)] = layer_of(layer, config)(x, **step.kwargs)
-    outputs = nest.map_structure(lambda tensor: values[id(tensor)], bridged.model.output)
-    return keras2.Model(inputs, outputs, name=bridged.model.name)
-
-
-def _scheme(keras_quantization: Any) -> Any:
-    """A scheme without layout transforms: the plan has said what they would find out."""
-
-    class Layout(keras_quantization.QuantizeLayoutTransform):
-        def apply(self, model: Any, layer_quantize_map: Any) -> tuple[Any, Any]:
-            return model, layer_quantize_map
-
-    class Registry(keras_quantization.QuantizeRegistry):
-        def supports(self, layer: Any) -> bool:
-            return False
-
-        def get_quantize_config(self, layer: Any) -> Any:
-            return None
-
-    class Scheme(keras_quantization.QuantizeScheme):
-        def get_layout_transformer(self) -> Any:
-            return Layout()
-
-        def get_quantize_registry(self) -> Any:
-            return Registry()
-
-    return Scheme()
+        if step.layer.name not in made:
+            layer = type(step.layer).from_config(step.layer.get_config())
+            if decision.alone:
+                layer = ConvBatchNormalization(**step.layer.get_config())
+            config = recipe_for(step.layer).arguments(fused=True) if decision.quantize else {}
+            config = LayerQuantizeConfig(**{**config, "output": place.output})
+            made[step.layer.name] = wrapper(layer, config, name_prefix=PREFIX)
+        values[id(step.output)] = rounded(made[step.layer.name](x, **step.kwargs), place)
+    return keras2.Model(
+        nest.pack_sequence_as(bridged.model.input, flat_inputs),
+        nest.map_structure(lambda tensor: values[id(tensor)], bridged.model.output),
+        name=bridged.model.name,
+    )

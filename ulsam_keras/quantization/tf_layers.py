@@ -9,12 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from ulsam_keras.quantization.extra import tf_keras
+from ulsam_keras.spatial_softmax import checked_form
 
 keras2: Any = tf_keras()
 _Layer: Any = keras2.layers.Layer
 _BatchNormalization: Any = keras2.layers.BatchNormalization
-
-ATTENTION_FORMS = ("log_softmax", "softmax", "float")
 
 
 class BlockDiagonalConv2D(_Layer):
@@ -111,7 +110,7 @@ class SubspaceAttention(_Layer):
     def __init__(self, channels: int, form: str = "log_softmax", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.channels = channels
-        self.form = check_form(form)
+        self.form = checked_form(form)
         # Quantisation hooks in at these: the log-softmax, the attention before and after it is
         # spread (the same values, so the same range), and the 0/1 kernel.
         self.log_activation = keras2.activations.linear
@@ -260,17 +259,3 @@ LAYERS = {
         HardSilu,
     )
 }
-
-
-def check_form(form: Any) -> str:
-    """The form, once it is known to be one.
-
-    Raises:
-        ValueError: If it is none of `ATTENTION_FORMS`.
-    """
-    if form not in ATTENTION_FORMS:
-        raise ValueError(
-            f"`attention` must be one of {', '.join(map(repr, ATTENTION_FORMS))}. "
-            f"Received: attention={form!r}"
-        )
-    return form

@@ -16,6 +16,7 @@ from ulsam_keras.quantization.bridge.operations import bridge_operation
 from ulsam_keras.quantization.bridge.registry import handler_for
 from ulsam_keras.quantization.bridge.stock import bridge_stock, is_stock
 from ulsam_keras.quantization.extra import tf_keras
+from ulsam_keras.spatial_softmax import checked_form
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,7 @@ def to_tf_keras(model: keras.Model, *, attention: str = "log_softmax") -> Any:
 def bridge(model: keras.Model, *, attention: str = "log_softmax") -> Bridged:
     """As `to_tf_keras`, with the way the model was made; the weights are not copied yet."""
     keras2 = tf_keras()
-    from ulsam_keras.quantization.tf_layers import check_form
-
-    check_form(attention)
+    checked_form(attention)
     _check(model)
     walk = _Walk(Emitter(attention))
     functional = as_functional(model)
@@ -153,7 +152,12 @@ class _Walk:
         self.emit.enter(operation, prefix, training, handler.quantize if handler else True)
         if not isinstance(operation, keras.layers.Layer):
             return bridge_operation(operation, args, kwargs, self.emit)
-        extra = {key for key, value in kwargs.items() if value not in (None, False)}
+        # A model of several inputs is called with a mask for each, None if there is none.
+        extra = {
+            key
+            for key, value in kwargs.items()
+            if any(v is not None and v is not False for v in keras.tree.flatten(value))
+        }
         if len(args) != 1 or extra:
             raise self.emit.refusal(f"it is called with {sorted(extra) or f'{len(args)} inputs'}")
         if handler is not None:

@@ -1,6 +1,6 @@
 """What collects the tf_keras layers of a bridged model, call by call.
 
-Imports NumPy, and tf_keras inside functions only.
+Imports Keras and NumPy, and tf_keras inside functions only.
 """
 
 import inspect
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
 from ulsam_keras.quantization.bridge.tables import ACTIVATIONS
@@ -178,9 +179,11 @@ class Emitter:
         """The error for what cannot be bridged."""
         operation = self._operation
         kind = type(operation).__name__
+        # A function is registered for a layer class; a bare operation is put into one first.
+        layer = kind if isinstance(operation, keras.layers.Layer) else "YourLayer"
         return ValueError(
             f"{self._prefix + operation.name!r} ({kind}) cannot be bridged to tf_keras: {reason}. "
             "Write it with layers that can, or as a layer class of your own with a function "
-            f"registered by @ulsam_keras.quantization.bridges({kind}). "
+            f"registered by @ulsam_keras.quantization.bridges({layer}). "
             f"Received: {type(operation).__module__}.{kind}"
         )

@@ -47,7 +47,7 @@ def _activation(layer: Any, emit: Emitter) -> Any:
         raise emit.refusal("its activation is a layer; call that on its output instead")
     name = getattr(activation, "__name__", None)
     if not hasattr(keras.activations, str(name)) or keras.activations.get(name) is not activation:
-        raise emit.refusal(f"its activation is {activation!r}, which is not one of Keras's own")
+        raise emit.refusal(f"its activation {name or activation!r} is not one of Keras's own")
     return name
 
 

@@ -1,0 +1,127 @@
+"""Ranges of the tensors that the converter's calibration finds overwritten.
+
+The converter takes ranges from a run on the CPU kernels without XNNPACK, whose sums and products
+write their result over an input that nobody else reads, and looks at inputs too late: it gives such
+an input the range of the result. Inside of a network that is ULSAM's `1 + a`, whose 8 bits would
+have the steps of the block's output, a tenth and more, and hardly any attention would come through;
+and it is the convolution before every residual sum.
+
+Imports the flatbuffer reader and NumPy; LiteRT, flatbuffers and the schema inside functions.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from converters.tflite.flatbuffer import Graph, Tensor, read_graphs
+from converters.tflite.tap import with_outputs
+
+# The operators that overwrite an input, and whose kernels take inputs of any range.
+_READERS = frozenset({"ADD", "MUL", "SUB"})
+# Operators whose kernels give a result of any range, with nothing else in the file depending on it.
+_PRODUCERS = _READERS | {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+_INTEGERS: Mapping[str, Any] = {"INT8": np.iinfo("int8"), "INT16": np.iinfo("int16")}
+
+Range = tuple[float, float]
+
+
+def with_measured_ranges(
+    content: bytes, floats: bytes, batches: Sequence[Mapping[str, np.ndarray]]
+) -> bytes:
+    """The file with the true ranges of the tensors that calibration found overwritten.
+
+    Args:
+        content: The content of a `.tflite` file of integers.
+        floats: That of the same graph in float, with a signature.
+        batches: What the ranges are taken from: inputs by signature name, one batch per run.
+
+    Returns:
+        The content of the new file: the same operators and constants.
+    """
+    tensors = _overwritten(read_graphs(content)[0])
+    measured = _measured(floats, [tensor.name for tensor in tensors], batches)
+    ranges = {t.index: measured[t.name] for t in tensors if t.name in measured}
+    return _with_ranges(content, ranges) if ranges else content
+
+
+def _overwritten(graph: Graph) -> list[Tensor]:
+    """The tensors of integers whose range is not to be trusted, and can be changed alone."""
+    ends = set(graph.outputs)
+    readers: dict[Tensor, set[str]] = {}
+    for operator in graph.operators:
+        for tensor in operator.inputs:
+            if tensor is not None:
+                readers.setdefault(tensor, set()).add(operator.name)
+    return [
+        tensor
+        for operator in graph.operators
+        if operator.name in _PRODUCERS
+        for tensor in operator.outputs
+        if tensor.dtype in _INTEGERS
+        and tensor not in ends
+        and tensor in readers
+        and readers[tensor] <= _READERS
+    ]
+
+
+def _measured(
+    content: bytes, names: Sequence[str], batches: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, Range]:
+    """The smallest and largest value of inner tensors over data.
+
+    Args:
+        content: A `.tflite` file of floats with a signature.
+        names: Names of tensors; those that the file does not have are left out.
+        batches: Inputs by signature name, one batch per run.
+
+    Returns:
+        `{name: (smallest, largest)}`.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    tensors = {t.name: t for t in read_graphs(content)[0].tensors if t.name in set(names)}
+    if not tensors:
+        return {}
+    keys = {f"range{number}": name for number, name in enumerate(tensors)}
+    # As outputs they are nobody's to overwrite.
+    tapped = with_outputs(content, {key: tensors[name] for key, name in keys.items()})
+    interpreter = Interpreter(model_content=tapped)
+    runner = interpreter.get_signature_runner()
+    found: dict[str, Range] = {}
+    for batch in batches:
+        outputs = runner(**batch)
+        for key, name in keys.items():
+            low, high = found.get(name, (np.inf, -np.inf))
+            value = outputs[key]
+            found[name] = (min(low, float(value.min())), max(high, float(value.max())))
+    return found
+
+
+def _with_ranges(content: bytes, ranges: Mapping[int, Range]) -> bytes:
+    """The file with other ranges for some of its tensors of integers.
+
+    Args:
+        content: The content of a `.tflite` file.
+        ranges: The smallest and largest value, by the index of the tensor in the first graph; 0 is
+            taken into the range.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    dtypes = {tensor.index: tensor.dtype for tensor in read_graphs(content)[0].tensors}
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for index, (low, high) in ranges.items():
+        low, high = min(low, 0.0), max(high, 0.0)
+        limits = _INTEGERS[dtypes[index]]
+        if dtypes[index] == "INT16":  # whose kernels take symmetric ranges only
+            scale, zero = max(-low, high) / limits.max, 0
+        else:
+            scale = (high - low) / (limits.max - limits.min)
+            zero = round(limits.min - low / scale) if scale else 0
+        if scale:
+            quantization = model.subgraphs[0].tensors[index].quantization
+            quantization.scale, quantization.zeroPoint = [scale], [zero]
+    builder = flatbuffers.Builder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
