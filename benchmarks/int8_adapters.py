@@ -2,10 +2,15 @@
 
     python benchmarks/int8_adapters.py [--results FILE] [--weights FILE.weights.h5]
 
-Prints one Markdown row per model and form, and in it what each accelerator made of the file: the
-SNR of the attention against the float model, of the worst site, in dB; the largest difference of
-the output from XNNPACK's, of the largest value; or the outcome, if it did not run. On the GPU
-everything must run there: what did not is said.
+Prints two Markdown tables. The first has one row per model and form, and in it what each
+accelerator made of the file: the SNR of the attention against the float model, of the worst site,
+in dB; the largest difference of the output from XNNPACK's, of the largest value; or the outcome, if
+it did not run. On the GPU everything must run there: what did not is said.
+
+The second says what is left of the networks, on XNNPACK, over held-out digits: their answers, their
+output, the attention of each site and its effect. There the forms stand beside TFLite's own
+conversion, whose softmax is that of "int8 softmax", but whose ranges are not: see
+converters/tflite/ranges.py.
 
 The blocks have flat scores (a range of 1.5, see int8_attention.py). The digits network is that of
 examples/digits; MobileNetV2 (alpha 0.35, 96x96, ULSAM in place of four blocks) is trained here on
@@ -16,10 +21,13 @@ again.
 """
 
 import argparse
+import functools
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import adapters
 import int8_attention
@@ -33,6 +41,7 @@ ACCELERATORS = {
     "reference": {"accelerator": "cpu_reference"},
 }
 CALIBRATION = 100
+TFLITE = "TFLite's own"
 TIMEOUT = 300.0
 
 
@@ -94,15 +103,35 @@ def mobilenet(weights: Path | None):
     return model
 
 
-def models(weights: Path | None) -> Iterator[tuple]:
-    """(name, function that gives the Keras model and its samples, those of the ranges first)."""
+@dataclass(frozen=True)
+class Subject:
+    """A Keras model and its samples.
+
+    Attributes:
+        model: The model.
+        calibration: Samples for the ranges.
+        checked: Further ones.
+        labels: Classes of these, for a network.
+        on_adapters: How many of these the accelerators are given.
+    """
+
+    model: Any
+    calibration: np.ndarray
+    checked: np.ndarray
+    labels: np.ndarray | None = None
+    on_adapters: int = 2
+
+
+def subjects(weights: Path | None) -> Iterator[tuple[str, bool, Callable[[], Subject]]]:
+    """(name, whether it is a network, function that gives the subject)."""
     for size in SIZES:
 
         def block(size=size):
             data = int8_attention.features(size, CHANNELS)
-            return int8_attention.block(size, CHANNELS, FLAT, data), data[: CALIBRATION + 2]
+            model = int8_attention.block(size, CHANNELS, FLAT, data)
+            return Subject(model, data[:CALIBRATION], data[CALIBRATION:])
 
-        yield f"block {size}x{size}x{CHANNELS}", block
+        yield f"block {size}x{size}x{CHANNELS}", False, block
 
     def digits():
         from converters import load_checkpoint, port_weights
@@ -113,29 +142,30 @@ def models(weights: Path | None) -> Iterator[tuple]:
 
         network = model.build()
         port_weights(load_checkpoint(folder / "digits_ulsam.pth"), network)
-        images = np.load(folder / "reference.npz")["inputs"]
-        return network, images[: CALIBRATION + 8].transpose(0, 2, 3, 1)
+        recorded = np.load(folder / "reference.npz")
+        images = recorded["inputs"].transpose(0, 2, 3, 1)
+        labels = recorded["labels"][CALIBRATION:]
+        return Subject(network, images[:CALIBRATION], images[CALIBRATION:], labels, 8)
 
-    yield "digits network", digits
+    yield "digits network", True, digits
 
     def network():
-        return mobilenet(weights), np.concatenate(
-            [digits_images(96)[0][:CALIBRATION], digits_images(96)[2][:4]]
-        )
+        images, _, held_out, labels = digits_images(96)
+        return Subject(mobilenet(weights), images[:CALIBRATION], held_out, labels, 4)
 
-    yield "MobileNetV2 0.35 96x96", network
+    yield "MobileNetV2 0.35 96x96", True, network
 
 
-def measured(model, data: np.ndarray, form: str, columns: dict[str, dict]) -> Iterator[dict]:
+def measured(subject: Subject, form: str, columns: dict[str, dict]) -> Iterator[dict]:
     """What every accelerator makes of the file with this form."""
     from converters import attention_fidelity, to_tflite
     from converters.fidelity import run_float
     from converters.runtime import compare
     from converters.tflite.flatbuffer import read_graphs
 
-    calibration, checked = data[:CALIBRATION], data[CALIBRATION:]
+    model, checked = subject.model, subject.checked[: subject.on_adapters]
     options = int8_attention.FORMS[form]
-    tflite = to_tflite(model, representative_data=calibration, **options)
+    tflite = to_tflite(model, representative_data=subject.calibration, **options)
     [name] = read_graphs(tflite)[0].named_inputs
     first = None
     for column, where in columns.items():
@@ -155,6 +185,42 @@ def measured(model, data: np.ndarray, form: str, columns: dict[str, dict]) -> It
         else:
             row["signal"] = result.signal
         yield row
+
+
+def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
+    """What an integer file keeps of a network on XNNPACK."""
+    from converters import attention_fidelity, to_tflite
+    from converters.fidelity import decibels, run_float
+    from converters.tflite.flatbuffer import read_graphs
+
+    if form == TFLITE:
+        sys.path.insert(0, str(adapters.ROOT / "examples" / "quantization"))
+        import int8_models
+
+        tflite = int8_models.tflite_default(subject.model, subject.calibration)
+    else:
+        options = int8_attention.FORMS[form]
+        tflite = to_tflite(subject.model, representative_data=subject.calibration, **options)
+    expected = subject.model.predict(subject.checked, verbose=0)
+    [name] = read_graphs(tflite)[0].named_inputs
+    result = run_float(tflite, {name: subject.checked}, repeats=0, timeout=TIMEOUT)
+    if result.outputs is None:
+        raise SystemExit(f"{form} did not run: {result.message}")
+    [outputs] = result.outputs.values()
+    sites = attention_fidelity(tflite, subject.model, subject.checked)
+    answers = outputs.argmax(1)
+    yield {
+        "images": len(answers),
+        "float": float((expected.argmax(1) == subject.labels).mean()),
+        "accuracy": float((answers == subject.labels).mean()),
+        "agreement": float((answers == expected.argmax(1)).mean()),
+        "output": decibels(expected, outputs - expected),
+        "largest": float(np.abs(outputs - expected).max() / np.abs(expected).max()),
+        "snr": [site.snr for site in sites],
+        "form_snr": [site.form_snr for site in sites],
+        "effect": [site.effect_correlation for site in sites],
+        "without": [site.without_snr for site in sites],
+    }
 
 
 def cell(row: dict) -> str:
@@ -177,22 +243,40 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="of MobileNetV2; written if missing")
     arguments = parser.parse_args()
     results, columns = int8_attention.Results(arguments.results), accelerators()
-    rows = []
-    for name, build in models(arguments.weights):
-        built = []
-        for form in int8_attention.FORMS:
+    rows, networks = [], []
+    for name, is_network, build in subjects(arguments.weights):
+        subject = functools.cache(build)
 
-            def measure(build=build, built=built, form=form):
-                built[:] = built or build()
+        def once(what: str, form: str, measure: Callable, name=name, subject=subject):
+            def measure_quietly():
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # what the GPU will refuse
-                    return list(measured(*built, form, columns))
+                    return list(measure(subject(), form))
 
-            key = {"what": "adapters", "model": name, "form": form}
-            by_column = {row["column"]: row for row in results.measured(key, measure)}
+            key = {"what": what, "model": name, "form": form}
+            return results.measured(key, measure_quietly)
+
+        for form in int8_attention.FORMS:
+            found = once("adapters", form, lambda *of: measured(*of, columns))
+            by_column = {row["column"]: row for row in found}
             cells = [cell(by_column[c]) if c in by_column else "not run" for c in columns]
             rows.append([name, f"`{form}`", *cells])
+        for form in (TFLITE, *int8_attention.FORMS) if is_network else ():
+            [row] = once("network", form, left_of_network)
+            networks.append([name, form if form == TFLITE else f"`{form}`", *left(row)])
     int8_attention.table(["model", "form", *columns], rows)
+    head = ["network", "form", "right (float)", "as float", "output", "attention", "effect"]
+    int8_attention.table(head, networks)
+
+
+def left(row: dict) -> list[str]:
+    return [
+        f"{100 * row['accuracy']:.1f} % ({100 * row['float']:.1f} %)",
+        f"{100 * row['agreement']:.1f} %",
+        f"{row['output']:.1f}",
+        ", ".join(f"{snr:.1f}" for snr in row["snr"]),
+        ", ".join("hidden" if e is None else f"{e:.2f}" for e in row["effect"]),
+    ]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 RANGES = (1.5, 5.0, 10.0, 20.0)
-# The first is TFLite's default, the second this project's.
+# The first has the softmax of TFLite's own conversion, the second is this project's default.
 FORMS = {
     "int8 softmax": {"precision": "int8", "attention": "softmax"},
     "int8 log_softmax": {"precision": "int8", "attention": "log_softmax"},
