@@ -92,4 +92,4 @@ def test_the_pictures_of_the_narrow_network(example):
     contrast = np.ptp(images, axis=(1, 2, 3))
     assert contrast.min() < 0.06 and contrast.max() > 0.9
     assert set(labels) == set(range(10))
-    assert narrow.build().count_params() < 7000
+    assert narrow.build().count_params() < 4000

@@ -25,6 +25,8 @@ DEFAULT = "int8, TFLite's defaults"
 OURS = "int8, this project"
 RESTORED = "float32 after QAT"
 QAT = "int8 after QAT"
+LONGER = "float32, trained on"
+LONGER_INT8 = "int8 of that"
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,29 @@ def make(
     return Models(settings, network, default, ours, q, restored, qat)
 
 
-def rows(models: Models, held_out: measure.HeldOut) -> list[measure.Row]:
-    """What each model has left, on the held-out images."""
+def rows(
+    models: Models, held_out: measure.HeldOut, longer: tuple[keras.Model, bytes] | None = None
+) -> list[measure.Row]:
+    """What each model has left, on the held-out images.
+
+    Args:
+        models: The network and its files.
+        held_out: The images.
+        longer: The network trained on in float, and its int8 file, to tell training for int8 from
+            training longer. Defaults to `None`.
+    """
     before, after = (FLOAT, models.network), (RESTORED, models.restored)
-    return [
+    table = [
         held_out.float_row(*before),
         held_out.file_row(DEFAULT, models.default, before),
         held_out.file_row(OURS, models.ours, before),
         held_out.float_row(*after, before),
         held_out.file_row(QAT, models.qat, after),
     ]
+    if longer is not None:
+        table.append(held_out.float_row(LONGER, longer[0], before))
+        table.append(held_out.file_row(LONGER_INT8, longer[1], (LONGER, longer[0])))
+    return table
 
 
 def agreement(q: Any, content: bytes, images: np.ndarray) -> tuple[float, int]:
@@ -159,10 +174,17 @@ def picture(models: Models, image: np.ndarray, path: Path) -> None:
     )
 
 
-def write(folder: Path, models: Models, held_out: measure.HeldOut, *, seed: int) -> None:
-    """Measures the models, and writes and prints what came out."""
+def write(
+    folder: Path,
+    models: Models,
+    held_out: measure.HeldOut,
+    *,
+    seed: int,
+    longer: tuple[keras.Model, bytes] | None = None,
+) -> None:
+    """Measures the models, and writes and prints what came out; `longer` as in `rows`."""
     step(f"measuring on {len(held_out.labels)} held-out images")
-    table = rows(models, held_out)
+    table = rows(models, held_out, longer)
     difference, changed = agreement(models.q, models.qat, held_out.images)
     folder.mkdir(parents=True, exist_ok=True)
     picture(models, held_out.images[0], folder / "attention.png")
@@ -180,6 +202,11 @@ def write(folder: Path, models: Models, held_out: measure.HeldOut, *, seed: int)
     )
     step(f"written to {folder}\n")
     print(measure.markdown(table))
+    for name in (DEFAULT, OURS):
+        lost, error = held_out.lost(FLOAT, name)
+        print(f"{name}: {lost:.2f} points of accuracy lost (standard error {error:.2f}).")
+    won, error = held_out.lost(QAT, OURS)
+    print(f"{QAT}: {won:.2f} points above {OURS} (standard error {error:.2f}).")
     print(
         f"The file after QAT and the model in training: logits differ by at most {difference:.2%} "
         f"of the largest, {changed} of {len(held_out.labels)} answers differ."

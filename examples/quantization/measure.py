@@ -69,7 +69,7 @@ class HeldOut:
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images = images
         self.labels = labels
-        self._logits: dict[int, np.ndarray] = {}
+        self._right: dict[str, np.ndarray] = {}
 
     def logits(self, model: keras.Model) -> np.ndarray:
         """The model's logits, `(N, classes)`."""
@@ -87,13 +87,13 @@ class HeldOut:
         """
         logits = self.logits(model)
         if against is None:
-            return Row(name, self._correct(logits), len(self.labels))
+            return Row(name, self._correct(name, logits), len(self.labels))
         shown = self.images[:ATTENTION_IMAGES]
         wanted = attention_maps(against[1], shown)
         found = attention_maps(model, shown)
         return Row(
             name,
-            self._correct(logits),
+            self._correct(name, logits),
             len(self.labels),
             against[0],
             *_differences(logits, self.logits(against[1])),
@@ -118,7 +118,7 @@ class HeldOut:
         sites = attention_fidelity(content, against[1], self.images[:ATTENTION_IMAGES])
         return Row(
             name,
-            self._correct(logits),
+            self._correct(name, logits),
             len(self.labels),
             against[0],
             *_differences(logits, self.logits(against[1])),
@@ -131,8 +131,22 @@ class HeldOut:
             },
         )
 
-    def _correct(self, logits: np.ndarray) -> int:
-        return int((logits.argmax(axis=1) == self.labels).sum())
+    def lost(self, name: str, other: str) -> tuple[float, float]:
+        """How far a model with a row is above another one, and the standard error of that.
+
+        Args:
+            name: Name of the one.
+            other: Name of the other.
+
+        Returns:
+            Both in points of accuracy; the error is that of paired answers.
+        """
+        gain = self._right[name].astype("float64") - self._right[other]
+        return 100 * float(gain.mean()), 100 * float(gain.std() / len(gain) ** 0.5)
+
+    def _correct(self, name: str, logits: np.ndarray) -> int:
+        self._right[name] = logits.argmax(axis=1) == self.labels
+        return int(self._right[name].sum())
 
 
 def _differences(logits: np.ndarray, wanted: np.ndarray) -> tuple[int, float, float]:
