@@ -64,11 +64,16 @@ class HeldOut:
     Args:
         images: `(N, H, W, C)`, as the models take them.
         labels: Their classes, `(N,)`.
+        sources: What each was made of, `(N,)`; images of one source are not independent. Defaults
+            to `None`, a source for each image.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, sources: np.ndarray | None = None
+    ) -> None:
         self.images = images
         self.labels = labels
+        self.sources = np.arange(len(images)) if sources is None else sources
         self._right: dict[str, np.ndarray] = {}
 
     def logits(self, model: keras.Model) -> np.ndarray:
@@ -139,10 +144,11 @@ class HeldOut:
             other: Name of the other.
 
         Returns:
-            Both in points of accuracy; the error is that of paired answers.
+            Both in points of accuracy; the error is that of paired answers, summed by source.
         """
         gain = self._right[name].astype("float64") - self._right[other]
-        return 100 * float(gain.mean()), 100 * float(gain.std() / len(gain) ** 0.5)
+        by_source = np.bincount(self.sources, gain - gain.mean())
+        return 100 * float(gain.mean()), 100 * float((by_source @ by_source) ** 0.5 / len(gain))
 
     def _correct(self, name: str, logits: np.ndarray) -> int:
         self._right[name] = logits.argmax(axis=1) == self.labels

@@ -35,12 +35,12 @@ NOISE = 0.004
 WIDTH, EXPANSION, SPLITS = 2, 6, 2
 BATCH = 128
 EPOCHS, RATE = 12, 1e-2
-SETTINGS = comparison.Settings(calibration_images=500, epochs=4, learning_rate=1e-3)
+SETTINGS = comparison.Settings(calibration_images=500, epochs=8, learning_rate=3e-3)
 
 
 def draw(
     drawings: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures of digits at any place, size, angle, contrast and brightness.
 
     Args:
@@ -50,7 +50,8 @@ def draw(
         rng: Where chance comes from.
 
     Returns:
-        Float32 images `(count, 32, 32, 1)` in steps of 1/255, and their labels.
+        Float32 images `(count, 32, 32, 1)` in steps of 1/255, their labels, and the number of the
+        drawing in each.
     """
 
     def between(low: float, high: float) -> np.ndarray:
@@ -70,7 +71,7 @@ def draw(
     images = between(0, 1) * (1 - contrast) + contrast * strokes
     images += NOISE * rng.normal(size=images.shape)
     images = np.round(np.clip(images, 0, 1) * 255) / np.float32(255)
-    return images[..., None].astype("float32"), labels[number]
+    return images[..., None].astype("float32"), labels[number], number
 
 
 def load_images(seed: int = 0) -> tuple[np.ndarray, np.ndarray, measure.HeldOut]:
@@ -84,7 +85,7 @@ def load_images(seed: int = 0) -> tuple[np.ndarray, np.ndarray, measure.HeldOut]
     fit, other = train_test_split(
         np.arange(len(drawings)), test_size=0.2, stratify=digits.target, random_state=0
     )
-    images, labels = draw(
+    images, labels, _ = draw(
         drawings[fit], digits.target[fit], TRAINING_IMAGES, np.random.default_rng(seed)
     )
     held_out = draw(
