@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+# The choices of `converters.tflite` and `ulsam_keras`, which are too heavy to import for --help.
 PRECISIONS = ("float32", "float16", "dynamic_range", "int8", "int16x8")
 ATTENTION_FORMS = ("log_softmax", "softmax", "float")
 INFERENCE_TYPES = ("float32", "int8", "uint8")

@@ -306,18 +306,14 @@ def _check_calibration(request: Request) -> None:
 def _calibration(request: Request, exporter: "Exporter") -> Calibration:
     """The representative data in the layout of the model."""
     from converters.tflite import load_images, representative_samples
+    from converters.tflite.representative import image_shape
 
     path = str(request.calibration)
     shapes = exporter.input_shapes
     data: Any = path
     how = "as recorded"
     if os.path.isdir(path):
-        shape = next(iter(shapes.values()))
-        if len(shapes) > 1 or len(shape) != 4:
-            raise ValueError(
-                "A folder of images is for models with one input of images; give an .npz file "
-                f"with an array for each input. Received: inputs {dict(shapes)}"
-            )
+        shape = image_shape(shapes)
         with without_native_logs():
             data = load_images(
                 path,

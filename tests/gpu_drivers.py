@@ -31,3 +31,12 @@ def environment(driver):
         "GALLIVM_PERF": "nopt",
         "LP_NATIVE_VECTOR_WIDTH": "128",
     }
+
+
+def hide(monkeypatch):
+    """Has a test, and what it starts, find no driver."""
+    for name, value in NONE.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)

@@ -149,18 +149,17 @@ def test_attention_as_further_outputs(command, module_checkpoint, tmp_path):
 def test_limits_shown_are_the_limits_used():
     from dataclasses import asdict
 
+    from converters.tflite.integer import PRECISIONS
     from converters.verification import Tolerances
+    from ulsam_keras.spatial_softmax import ATTENTION_FORMS
 
     assert {name: float(value) for name, value in cli.LIMITS.items()} == asdict(Tolerances())
+    assert (cli.PRECISIONS, cli.ATTENTION_FORMS) == (PRECISIONS, ATTENTION_FORMS)
 
 
 @pytest.fixture
 def no_driver(monkeypatch):
-    for name, value in gpu_drivers.NONE.items():
-        if value is None:
-            monkeypatch.delenv(name, raising=False)
-        else:
-            monkeypatch.setenv(name, value)
+    gpu_drivers.hide(monkeypatch)
 
 
 def test_without_a_gpu(command, no_driver, module_checkpoint, tmp_path):

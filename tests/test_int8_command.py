@@ -1,7 +1,6 @@
 """`ulsam-keras convert --precision int8`: files, reports, and every way to ask for it wrongly."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import torch
 
 import gpu_drivers
 import parity
-from converters import cli
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.sites import float_operators
 from test_command import CHECKPOINT, DIGITS, MODEL, RECORDING
@@ -38,30 +36,9 @@ def training_images(tmp_path_factory):
     return path, images[train[:120]]
 
 
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs the command in this process: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ulsam-keras", *map(str, arguments)])
-        monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-        monkeypatch.setenv("COLUMNS", "140")
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
-
-
-def without_gpu(monkeypatch):
-    for name, value in gpu_drivers.NONE.items():
-        if value is None:
-            monkeypatch.delenv(name, raising=False)
-        else:
-            monkeypatch.setenv(name, value)
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
 
 
 def digits(command, out, *more):
@@ -70,7 +47,7 @@ def digits(command, out, *more):
 
 
 def test_digits_in_int8(command, training_images, tmp_path, monkeypatch):
-    without_gpu(monkeypatch)
+    gpu_drivers.hide(monkeypatch)
     out = tmp_path / "out"
     data, _ = training_images
     status, text, err = digits(command, out, "--precision", "int8", "--calibration", data)
@@ -106,7 +83,7 @@ def test_digits_with_a_folder_of_images_a_float_island_and_16_bits(
 ):
     import tensorflow as tf
 
-    without_gpu(monkeypatch)
+    gpu_drivers.hide(monkeypatch)
     _, images = training_images
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -141,7 +118,7 @@ def flat_block(tmp_path_factory):
 
 
 def test_dead_attention_fails(command, flat_block, tmp_path, monkeypatch):
-    without_gpu(monkeypatch)
+    gpu_drivers.hide(monkeypatch)
     arguments = (
         "convert", flat_block / "flat.pth", "--input-size", 56, "--precision", "int8",
         "--calibration", flat_block / "features.npz", "--output-dir",
@@ -212,7 +189,7 @@ USAGE = {
 def test_bad_input_writes_nothing(command, tmp_path, monkeypatch, name):
     import re
 
-    without_gpu(monkeypatch)
+    gpu_drivers.hide(monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "FOLDER").mkdir()
@@ -230,7 +207,7 @@ def test_bad_input_writes_nothing(command, tmp_path, monkeypatch, name):
 
 
 def test_data_of_another_shape(command, tmp_path, monkeypatch):
-    without_gpu(monkeypatch)
+    gpu_drivers.hide(monkeypatch)
     np.savez(tmp_path / "small.npz", inputs=np.zeros((5, 3, 16, 16), "float32"))
     options = ("--precision", "int8", "--calibration", tmp_path / "small.npz")
     status, _, err = digits(command, tmp_path / "out", *options)
@@ -239,7 +216,7 @@ def test_data_of_another_shape(command, tmp_path, monkeypatch):
 
 
 def test_integer_inputs_and_verify(command, training_images, tmp_path, monkeypatch):
-    without_gpu(monkeypatch)
+    gpu_drivers.hide(monkeypatch)
     out = tmp_path / "out"
     data, images = training_images
     options = ("--precision", "int8", "--calibration", data, "--inference-type", "uint8")
@@ -274,7 +251,7 @@ def test_verify_finds_a_dead_attention(command, flat_block, tmp_path, monkeypatc
     from converters import load_checkpoint, port_weights, to_tflite
     from ulsam_keras import ULSAM
 
-    without_gpu(monkeypatch)
+    gpu_drivers.hide(monkeypatch)
     inputs = keras.Input((56, 56, 16))
     layer = ULSAM(2)
     model = keras.Model(inputs, layer(inputs))

@@ -1,32 +1,13 @@
 """`ulsam-keras convert` and `inspect` on the checkpoints of whole networks, without options."""
 
 import json
-import sys
 
 import keras
 import numpy as np
 import pytest
 import torch
 
-from converters import cli
 from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs the command in this process: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ulsam-keras", *map(str, arguments)])
-        monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
 
 
 def record(network, folder, size, count=4):

@@ -19,6 +19,7 @@ _LOG_LINE = re.compile(
     rb"|WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|To enable the following instructions: "
     rb"|fully_quantize: \d, inference_type: "
+    rb"|INFO: Created TensorFlow Lite XNNPACK delegate "
 )
 # One redirection at a time: two that overlap would put back each other's descriptor.
 _LOCK = threading.Lock()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import Graph, Tensor, read_graphs
+from converters.tflite.quiet import without_native_logs
 from converters.tflite.tap import with_outputs
 
 # The operators that overwrite an input, and whose kernels take inputs of any range.
@@ -86,15 +87,15 @@ def _measured(
     keys = {f"range{number}": name for number, name in enumerate(tensors)}
     # As outputs they are nobody's to overwrite.
     tapped = with_outputs(content, {key: tensors[name] for key, name in keys.items()})
-    interpreter = Interpreter(model_content=tapped)
-    runner = interpreter.get_signature_runner()
     found: dict[str, Range] = {}
-    for batch in batches:
-        outputs = runner(**batch)
-        for key, name in keys.items():
-            low, high = found.get(name, (np.inf, -np.inf))
-            value = outputs[key]
-            found[name] = (min(low, float(value.min())), max(high, float(value.max())))
+    with without_native_logs():  # that it has made a delegate
+        runner = Interpreter(model_content=tapped).get_signature_runner()
+        for batch in batches:
+            outputs = runner(**batch)
+            for key, name in keys.items():
+                low, high = found.get(name, (np.inf, -np.inf))
+                value = outputs[key]
+                found[name] = (min(low, float(value.min())), max(high, float(value.max())))
     return found
 
 

@@ -145,14 +145,24 @@ def batches(samples: Sample, shapes: Mapping[str, Shape]) -> list[Sample]:
     ]
 
 
+def image_shape(shapes: Mapping[str, Shape]) -> Shape:
+    """The shape of the one input that takes images.
+
+    Raises:
+        ValueError: If there are several inputs, or it takes something else.
+    """
+    shape = next(iter(shapes.values()))
+    if len(shapes) > 1 or len(shape) != 4:
+        raise ValueError(
+            "A folder of images is for models with one input of images; give an .npz file "
+            f"with an array for each input. Received: inputs {dict(shapes)}"
+        )
+    return shape
+
+
 def _from_path(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> dict[str, list[Any]]:
     if os.path.isdir(path):
-        shape = next(iter(shapes.values()))
-        if len(shapes) > 1 or len(shape) != 4:
-            raise ValueError(
-                "A folder of images is for models with one input of images; give an .npz file "
-                f"with an array for each input. Received: inputs {dict(shapes)}"
-            )
+        shape = image_shape(shapes)
         images = load_images(path, (shape[1], shape[2]), channels=shape[3])
         return {next(iter(shapes)): [images]}
     if not os.fspath(path).lower().endswith(".npz"):
