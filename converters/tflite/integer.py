@@ -1,6 +1,6 @@
 """Full-integer conversion after training: options, and the converter's calls.
 
-Imports the flatbuffer reader and NumPy; TensorFlow, flatbuffers and the schema inside functions.
+Imports the flatbuffer reader and NumPy; TensorFlow inside functions.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.flatbuffer import TfliteFile, packed
 from converters.tflite.sites import find_sites
 
 FLOAT_PRECISIONS = ("float32", "float16", "dynamic_range")
@@ -157,7 +157,7 @@ def convert_integer(
     batches: Sequence[dict[str, np.ndarray]],
     floats: Sequence[str],
     progress: Progress | None,
-) -> bytes:
+) -> TfliteFile:
     """Converts with ranges from data: weights per channel, activations per tensor.
 
     Args:
@@ -169,7 +169,7 @@ def convert_integer(
             over them.
 
     Returns:
-        The content of the file.
+        The file.
     """
     import tensorflow as tf
 
@@ -205,27 +205,22 @@ def convert_integer(
         return _with_a_range_for_scores(converter.convert())
 
 
-def _with_a_range_for_scores(content: bytes) -> bytes:
+def _with_a_range_for_scores(content: bytes) -> TfliteFile:
     """The file with a range from 0 to 1 or more for the scores of a ULSAM that were always 0.
 
     A ReLU makes the scores, and a flat attention is 0 everywhere before the softmax. The converter
     takes 1e-6 for the range of zeros, which XNNPACK refuses to compute, and with it the file.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
+    file = TfliteFile(content)
     tensors = [
         tensor
-        for site in find_sites(read_graphs(content)[0])
+        for site in find_sites(file.graph)
         for tensor in (site.scores, *(t for o in site.operators for t in o.outputs))
         if tensor.dtype == "INT8" and tensor.scales[0] < _RANGE_OF_ZEROS
     ]
     if not tensors:
-        return content
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+        return file
+    model = file.changeable()
     for tensor in tensors:
-        quantization = model.subgraphs[0].tensors[tensor.index].quantization
-        quantization.scale = [1 / 128]
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+        model.subgraphs[0].tensors[tensor.index].quantization.scale = [1 / 128]
+    return packed(model)
