@@ -107,6 +107,17 @@ def resolve(
     return Architecture(model, model, found.description, found.prefix, found.name_map)
 
 
+def stored(source: str) -> Architecture:
+    """The model of a `.keras` file, with its weights.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds no model.
+    """
+    model = load_model(source)
+    return Architecture(model, model, f"the Keras model of {os.path.basename(source)}", "")
+
+
 def _recognised_for(
     model: "keras.Model", state: Mapping[str, np.ndarray], prefix: str
 ) -> Recognised | None:

@@ -105,10 +105,12 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with files.open_binary(path) as file:
         try:
             tree = npz_file.read_tree(Archive(file))
-            unsupported = next((t for t in tree.values() if isinstance(t, UnsupportedTensor)), None)
-            if unsupported is not None:
-                raise ContentError(f"{unsupported.kind}; {unsupported.advice}")
-            return {name: tensor.read() for name, tensor in tree.items()}
+            arrays = {}
+            for name, tensor in tree.items():
+                if isinstance(tensor, UnsupportedTensor):
+                    raise ContentError(f"{tensor.kind}; {tensor.advice}")
+                arrays[name] = tensor.read()
+            return arrays
         except ContentError as error:
             raise ValueError(
                 f"The file must be an .npz file of arrays of numbers, written with numpy.savez. "

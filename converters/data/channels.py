@@ -38,9 +38,11 @@ def describe(arrays: Mapping[str, np.ndarray]) -> tuple[Channel, ...]:
     rows = []
     for name, array in arrays.items():
         many = array.ndim < 3 or array.shape[-1] > _MOST_CHANNELS
-        parts = {name: array} if many else {
-            f"{name}:{index}": array[..., index] for index in range(array.shape[-1])
-        }
+        parts = (
+            {name: array}
+            if many
+            else {f"{name}:{index}": array[..., index] for index in range(array.shape[-1])}
+        )
         for label, values in parts.items():
             # In float64: the mean of many float32 pixels drifts.
             moments = (values.min(), values.max(), values.mean(dtype="f8"), values.std(dtype="f8"))

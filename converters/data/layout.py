@@ -65,7 +65,7 @@ def as_dtype(array: np.ndarray, dtype: str, source: str) -> np.ndarray:
             f"them as the model takes them. Received: {source!r} with numbers from "
             f"{array.min():g} to {array.max():g}, {'whole' if whole else 'not whole'}"
         )
-    return array.astype(dtype)
+    return array.astype(dtype, copy=False)
 
 
 def finite_numbers(array: np.ndarray, key: str, source: str) -> np.ndarray:

@@ -18,7 +18,21 @@ Sample = dict[str, np.ndarray]
 
 
 def representative_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Sequence[str]) -> Sample:
-    """Representative data as arrays, once it is found fit.
+    """`as_samples`, with a warning where they are too few to show the ranges of a network."""
+    samples = as_samples(data, shapes, dtypes)
+    count = len(next(iter(samples.values())))
+    if count < FEW_SAMPLES:
+        warnings.warn(
+            f"The ranges of the activations are taken from {count} samples; give at least "
+            f"{FEW_SAMPLES}, of the kind that the model will meet, or values beyond these ranges "
+            "are clipped.",
+            stacklevel=4,
+        )
+    return samples
+
+
+def as_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Sequence[str]) -> Sample:
+    """Data as arrays, once it is found fit.
 
     Args:
         data: As `representative_data` of `to_tflite`.
@@ -57,14 +71,6 @@ def representative_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Seque
     if len(set(counts.values())) != 1:
         raise ValueError(
             f"`representative_data` must hold as many samples for every input. Received: {counts}"
-        )
-    count = next(iter(counts.values()))
-    if count < FEW_SAMPLES:
-        warnings.warn(
-            f"The ranges of the activations are taken from {count} samples; give at least "
-            f"{FEW_SAMPLES}, of the kind that the model will meet, or values beyond these ranges "
-            "are clipped.",
-            stacklevel=4,
         )
     return samples
 
@@ -153,5 +159,3 @@ def _checked(name: str, parts: Sequence[Any], shape: Shape, dtype: str) -> np.nd
             f"{FEW_SAMPLES}. Received: none for input {name!r}"
         )
     return samples
-
-

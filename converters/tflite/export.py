@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from converters.data.samples import batches, representative_samples
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
-from converters.tflite.integer import (
+from converters.tflite.integer import Progress, convert_integer
+from converters.tflite.options import (
     INTEGER_PRECISIONS,
     Options,
-    Progress,
     checked_options,
     checked_trained_options,
-    convert_integer,
 )
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.ranges import with_measured_ranges
 from converters.tflite.rebuild import first_line, float32_model
-from converters.tflite.representative import batches, representative_samples
 from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import convert_trained, is_tf_keras_model
