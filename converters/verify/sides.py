@@ -122,9 +122,15 @@ class ReferenceSide(Side):
 
 @dataclass(frozen=True)
 class KerasSide(Side):
-    """A Keras model; it is run once for the same samples."""
+    """A Keras model; it is run once for the same samples.
+
+    Attributes:
+        model: The model.
+        order: The names of its inputs, in its own order.
+    """
 
     model: Any = field(kw_only=True)
+    order: tuple[str, ...] = field(kw_only=True)
     _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 
     def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
@@ -171,7 +177,8 @@ class KerasSide(Side):
         kept = self._kept.get(what)
         if kept is None or kept[0] != key or kept[1] < count:
             batch = self.model.inputs[0].shape[0] if getattr(self.model, "inputs", None) else None
-            arrays = list(whole_batches(inputs, batch or 1).values())
+            whole = whole_batches(inputs, batch or 1)
+            arrays = [whole[name] for name in self.order]
             one = len(arrays) == 1
             try:
                 packed = arrays[0] if one else keras.tree.pack_sequence_as(self.model.input, arrays)
@@ -287,6 +294,7 @@ def keras_side(model: Any, name: str, attention: tuple[str, ...] = ()) -> KerasS
         {n: tuple(t.shape) for n, t in outputs if n not in attention},
         coarser(*computed),
         model=model,
+        order=tuple(names),
     )
 
 
