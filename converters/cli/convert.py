@@ -5,7 +5,8 @@ import os
 
 import click
 
-from converters.cli.guard import CONTEXT, progress_bar, quiet_tensorflow, reader_may_leave
+from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.printing import progress_bar
 from converters.cli.types import (
     ATTENTION_FORMS,
     INFERENCE_TYPES,
@@ -170,11 +171,10 @@ def convert(
 
     from converters.report.terminal import print_report
 
-    with reader_may_leave():
-        console = Console(emoji=False)
-        print_report(report, console)
-        written = f"Written to {output_dir}: model.keras, report.json and the files above."
-        console.print(written, markup=False, highlight=False)
+    console = Console(emoji=False)
+    print_report(report, console)
+    written = f"Written to {output_dir}: model.keras, report.json and the files above."
+    console.print(written, markup=False, highlight=False)
     return 0 if report.holds else 1
 
 

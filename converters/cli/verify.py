@@ -2,7 +2,7 @@
 
 import click
 
-from converters.cli.guard import CONTEXT, quiet_tensorflow, reader_may_leave, warnings_as_lines
+from converters.cli.guard import CONTEXT, quiet_tensorflow, warnings_as_lines
 from converters.cli.types import LIMITS, PRECISIONS, Size
 
 
@@ -95,7 +95,6 @@ def verify(
             gpu=bool(adapter),
             require_gpu=require_gpu,
         )
-    with reader_may_leave():
-        files = any(path.lower().endswith(".tflite") for path in (a, b))
-        print_verification(found, Console(emoji=False), adapter, files)
+    files = any(path.lower().endswith(".tflite") for path in (a, b))
+    print_verification(found, Console(emoji=False), adapter, files)
     return 0 if found.holds else 1
