@@ -12,6 +12,7 @@ _RENAMED = {
     "input_shape": "--input-size",
     "num_threads": "--threads",
     "attention_form": "--attention",
+    "import_file": "--import",
 }
 _ALIKE = (
     *("attention", "calibration", "entry", "ignore_keys", "inference_type", "input_size", "inputs"),
