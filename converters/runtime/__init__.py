@@ -13,7 +13,7 @@ from converters.runtime.difference import (
 )
 from converters.runtime.probe import half_precision, vulkan_adapter
 from converters.runtime.result import RunResult
-from converters.runtime.runner import run
+from converters.runtime.runner import cores, run
 
 __all__ = [
     "AttentionDifference",
@@ -21,6 +21,7 @@ __all__ = [
     "RunResult",
     "compare",
     "compare_attention",
+    "cores",
     "half_precision",
     "run",
     "vulkan_adapter",
