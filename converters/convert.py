@@ -17,6 +17,7 @@ import numpy as np
 
 from converters.checkpoint import load_checkpoint
 from converters.data.calibration import Calibration, Source, describe_answers, load_calibration
+from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
 from converters.start import start_tensorflow
@@ -58,6 +59,8 @@ class Request:
         entry: Which state dict of a training checkpoint.
         name_map: Names of Keras layers to paths of PyTorch modules; `None` for a path leaves the
             layer as it is.
+        ignore_keys: Shell patterns of keys that are left out on purpose.
+        import_files: Python files or modules run first, such as register custom layers.
         name: Stem of the `.tflite` files; `None` takes the source's.
         with_attention: Whether the files give the attention of every ULSAM as further outputs.
         calibration: A folder of images or an `.npz` file that the ranges of integer activations
@@ -87,6 +90,8 @@ class Request:
     prefix: str = ""
     entry: str | None = None
     name_map: Mapping[str, str | None] | None = None
+    ignore_keys: Sequence[str] = ()
+    import_files: Sequence[str] = ()
     name: str | None = None
     with_attention: bool = False
     calibration: str | None = None
@@ -132,6 +137,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             targets = find_targets(request.gpu, request.require_gpu)
         with stages("load TensorFlow"):
             start_tensorflow()
+            import_sources(request.import_files)
         with stages("make the model"):
             size = request.input_size or (recorded.image_size if recorded else None)
             architecture, port_report = _made(state, request, size)
@@ -227,13 +233,13 @@ def _check(request: Request) -> None:
     received = f"Received: precision {', '.join(request.precision)}"
     if integers and not request.calibration:
         raise ValueError(
-            "Integer activations need data for their ranges; give --calibration with a folder of "
+            "Integer activations need data for their ranges; give `calibration` with a folder of "
             f"images or an .npz file with the array inputs. {received}"
         )
     given = {
-        "--calibration": (request.calibration is not None, INTEGER_PRECISIONS),
-        "--attention": (request.attention is not None, ("int8",)),
-        "--inference-type": (request.inference_type != "float32", INTEGER_PRECISIONS),
+        "`calibration`": (request.calibration is not None, INTEGER_PRECISIONS),
+        "`attention`": (request.attention is not None, ("int8",)),
+        "`inference_type`": (request.inference_type != "float32", INTEGER_PRECISIONS),
     }
     for option, (there, needed) in given.items():
         if there and not set(needed) & set(integers):
@@ -244,28 +250,29 @@ def _check(request: Request) -> None:
     scaling = request.image_mean is not None or request.image_std is not None
     if scaling and request.calibration is None:
         raise ValueError(
-            "--image-mean and --image-std scale the images of --calibration; leave them out, or "
+            "`image_mean` and `image_std` scale the images of `calibration`; leave them out, or "
             f"give such a folder. {received}"
         )
     refused = [p for p in integers if not _runs_on_gpu(p, request)]
     if request.require_gpu and (refused or not request.gpu):
         raise ValueError(
-            "The GPU takes no 16-bit integers and no log-softmax; with --require-gpu give "
-            f"--attention float, not int16x8, and not --no-gpu. {received}"
+            "The GPU takes no 16-bit integers and no log-softmax; with `require_gpu` give "
+            f"`attention` float, and leave int16x8 and no `gpu` out. {received}"
         )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
-            "--attention float is converted with float inputs and outputs only; leave "
-            "--inference-type out, or give --attention log_softmax. "
-            f"Received: --inference-type {request.inference_type}"
+            "`attention` float is converted with float inputs and outputs only; leave "
+            "`inference_type` out, or give `attention` log_softmax. "
+            f"Received: `inference_type` {request.inference_type}"
         )
     if _is_keras(request.source):
         ported = {
-            "--model": request.model,
-            "--sites": request.sites,
-            "--prefix": request.prefix,
-            "--entry": request.entry,
-            "--name-map": request.name_map,
+            "`model`": request.model,
+            "`sites`": request.sites,
+            "`prefix`": request.prefix,
+            "`entry`": request.entry,
+            "`name_map`": request.name_map,
+            "`ignore_keys`": request.ignore_keys,
         }
         for option, value in ported.items():
             if value:
@@ -289,11 +296,11 @@ def _made(
     state: Mapping[str, np.ndarray] | None, request: Request, size: tuple[int, int] | None
 ) -> "tuple[Architecture, PortReport | None]":
     """The Keras model with the checkpoint's weights in it, and where every key went."""
-    from converters.architecture import resolve, stored
+    from converters.architecture import of_keras_file, resolve
     from converters.pytorch import port_weights
 
     if state is None:
-        return stored(request.source), None
+        return of_keras_file(request.source), None
     architecture = resolve(
         state, source=request.model, input_size=size, prefix=request.prefix, sites=request.sites
     )
@@ -302,6 +309,7 @@ def _made(
         architecture.target,
         prefix=architecture.prefix,
         name_map=request.name_map or architecture.name_map,
+        ignore_keys=request.ignore_keys,
     )
     return architecture, port_report
 
@@ -351,7 +359,7 @@ def _input_shapes(
         ):
             raise ValueError(
                 f"The model's input has a fixed size of {declared[1:3]}; leave "
-                f"--input-size out, or give that. Received: {size[0]}x{size[1]}"
+                f"`input_size` out, or give that. Received: {size[0]}x{size[1]}"
             )
         if None in declared[1:3]:
             shapes[-1] = (declared[1] or size[0], declared[2] or size[1], declared[3])

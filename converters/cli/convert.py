@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from converters.cli.guard import CONTEXT, progress_bar, quiet_tensorflow, reader_may_leave
+from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.printing import progress_bar
 from converters.cli.types import (
     ATTENTION_FORMS,
     INFERENCE_TYPES,
@@ -61,7 +62,15 @@ from converters.cli.verification import verification_options
 @click.option(
     "--name-map",
     metavar="JSON",
-    help="File with an object of Keras layer names to PyTorch module paths.",
+    help="File with an object of Keras layer names to PyTorch module paths; null for a path leaves "
+    "the layer as it is.",
+)
+@click.option(
+    "--ignore-keys",
+    metavar="PATTERN,…",
+    default=(),
+    callback=lambda ctx, param, text: tuple(text.split(",")) if text else (),
+    help="Shell patterns of keys to leave out, separated by commas: 'aux.*,*.total_ops'.",
 )
 @click.option("--name", help="Stem of the .tflite files. Default: the source's.")
 @click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
@@ -134,14 +143,13 @@ def convert(
 
     from converters.report.terminal import print_report
 
-    with reader_may_leave():
-        if as_json:
-            click.echo(json.dumps(report.to_dict(), indent=1))
-            return 0 if report.passed else 1
-        console = Console(emoji=False)
-        print_report(report, console)
-        written = f"Written to {request.output_dir}: model.keras, report.json and the files above."
-        console.print(written, markup=False, highlight=False)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+        return 0 if report.passed else 1
+    console = Console(emoji=False)
+    print_report(report, console)
+    written = f"Written to {request.output_dir}: model.keras, report.json and the files above."
+    console.print(written, markup=False, highlight=False)
     return 0 if report.passed else 1
 
 

@@ -6,6 +6,7 @@ import math
 import click
 
 from converters.cli.guard import CONTEXT, warnings_as_lines
+from converters.cli.words import in_options
 
 
 @click.command(context_settings=CONTEXT, epilog="Example: ulsam-keras inspect model.pth")
@@ -26,7 +27,7 @@ def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
         network = found.description if found else None
     except ValueError as error:
         # What does not fit is what the reader of the list wants to know.
-        network = " ".join(str(error).split())
+        network = in_options(" ".join(str(error).split()))
     total = sum(math.prod(t.shape) for t in tensors)
     if as_json:
         document = {

@@ -50,6 +50,14 @@ _OPTIONS = (
         "top1_int8, least share of equal top-1 classes, which fails where a binomial test rejects "
         f"it at {SIGNIFICANCE:.0%}. Defaults: {', '.join(map('='.join, LIMITS.items()))}.",
     ),
+    click.option(
+        "--import",
+        "import_files",
+        multiple=True,
+        metavar="FILE",
+        help="A Python file, or a module, to be run first: custom layers of a .keras file, "
+        "registered with keras.saving.register_keras_serializable. Repeatable.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, not tables."),
 )
 

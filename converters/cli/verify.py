@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from converters.cli.guard import CONTEXT, quiet_tensorflow, reader_may_leave, warnings_as_lines
+from converters.cli.guard import CONTEXT, quiet_tensorflow, warnings_as_lines
 from converters.cli.types import Size
 from converters.cli.verification import verification_options
 
@@ -37,6 +37,7 @@ def verify(
     require_gpu: bool,
     timeout: float,
     threads: int,
+    import_files: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Compare A with B: two models, or a model and a reference.
@@ -50,6 +51,7 @@ def verify(
     quiet_tensorflow()
     from rich.console import Console
 
+    from converters.model_source import import_sources
     from converters.report.document import comparison_document
     from converters.report.terminal import print_comparison
     from converters.verify.compare import Judge
@@ -59,6 +61,7 @@ def verify(
 
     given: dict[str, Any] = dict(limits)
     with warnings_as_lines():
+        import_sources(import_files)
         found = compare(
             a,
             b,
@@ -69,9 +72,8 @@ def verify(
             runner=Runner(timeout, threads),
             require_gpu=require_gpu,
         )
-    with reader_may_leave():
-        if as_json:
-            click.echo(json.dumps(comparison_document(found), indent=1))
-        else:
-            print_comparison(found, Console(emoji=False))
+    if as_json:
+        click.echo(json.dumps(comparison_document(found), indent=1))
+    else:
+        print_comparison(found, Console(emoji=False))
     return 0 if found.passed else 1

@@ -190,7 +190,7 @@ class KerasSide(Side):
                 told = ", ".join(f"{name} of {value.dtype}" for name, value in inputs.items())
                 raise ValueError(
                     "The Keras model cannot run on these inputs; give some that it takes, with "
-                    f"--inputs or --reference. Received: {told}, {type(error).__name__}: "
+                    f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
                     f"{_reason(error)}"
                 ) from error
             # The arrays are kept, so that no other gets their place in memory.
