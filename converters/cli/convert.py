@@ -68,7 +68,6 @@ from converters.cli.verification import verification_options
 @click.option(
     "--ignore-keys",
     metavar="PATTERN,…",
-    default=(),
     callback=lambda ctx, param, text: tuple(text.split(",")) if text else (),
     help="Shell patterns of keys to leave out, separated by commas: 'aux.*,*.total_ops'.",
 )
@@ -153,7 +152,7 @@ def convert(
     return 0 if report.passed else 1
 
 
-def _name_map(path: str) -> dict[str, str]:
+def _name_map(path: str) -> dict[str, str | None]:
     with open(path, encoding="utf-8") as file:
         try:
             names = json.load(file)
@@ -161,9 +160,11 @@ def _name_map(path: str) -> dict[str, str]:
             raise ValueError(
                 f"--name-map must be a JSON object. Received: {path!r}, {error}"
             ) from error
-    if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
+    if not isinstance(names, dict) or not all(
+        value is None or isinstance(value, str) for value in names.values()
+    ):
         raise ValueError(
-            "--name-map must be a JSON object of Keras layer names to PyTorch module paths. "
+            "--name-map must be a JSON object of Keras layer names to PyTorch module paths, or null. "
             f"Received: {path!r}"
         )
     return names
