@@ -1,0 +1,15 @@
+"""A `torch.export` archive (`.pt2`) as data: graph, weights, example inputs. No PyTorch needed.
+
+Imports NumPy, ml_dtypes and the standard library.
+"""
+
+from converters.program.program import Argument as Argument
+from converters.program.program import Dimension as Dimension
+from converters.program.program import Dtype as Dtype
+from converters.program.program import End as End
+from converters.program.program import Meta as Meta
+from converters.program.program import Module as Module
+from converters.program.program import Node as Node
+from converters.program.program import Program as Program
+from converters.program.program import Ref as Ref
+from converters.program.program import Weight as Weight
