@@ -98,6 +98,29 @@ def _tensor(
     dtype: np.dtype | None = None,
 ) -> LazyTensor | UnsupportedTensor:
     """torch._utils._rebuild_tensor, _rebuild_tensor_v2; offset and strides in elements."""
+    if isinstance(metadata, dict) and any(metadata.get(flag) for flag in ("conj", "neg")):
+        return UnsupportedTensor(
+            "a lazily conjugated or negated tensor",
+            "call resolve_conj().resolve_neg() before saving",
+        )
+    return strided(storage, offset, shape, strides, dtype)
+
+
+def strided(
+    storage: Any, offset: Any, shape: Any, strides: Any, dtype: np.dtype | None = None
+) -> LazyTensor:
+    """A tensor that lies in a storage; nothing that it is given is trusted.
+
+    Args:
+        storage: The storage.
+        offset: Its first element there.
+        shape: Its shape, a tuple.
+        strides: Its strides in elements, a tuple.
+        dtype: Its dtype; that of the storage by default.
+
+    Raises:
+        ContentError: No such tensor lies in that storage.
+    """
     if not (
         isinstance(storage, Storage)
         and _is_count(offset)
@@ -109,11 +132,6 @@ def _tensor(
         raise ContentError(
             "a tensor without a proper storage, shape or strides; the file is damaged or "
             f"malicious. Received: shape {shown(shape)}, strides {shown(strides)}"
-        )
-    if isinstance(metadata, dict) and any(metadata.get(flag) for flag in ("conj", "neg")):
-        return UnsupportedTensor(
-            "a lazily conjugated or negated tensor",
-            "call resolve_conj().resolve_neg() before saving",
         )
     dtype = dtype or storage.dtype
     count = math.prod(shape)
@@ -131,7 +149,8 @@ def _tensor(
             f"a tensor expanded to {count * dtype.itemsize} bytes is refused; save it contiguous. "
             f"Received: shape {shown(shape)}, strides {shown(strides)}"
         )
-    return LazyTensor(shape, dtype, partial(_read, storage, first, shape, strides, dtype))
+    place = (storage.key, first, shape, strides, dtype)
+    return LazyTensor(shape, dtype, partial(_read, storage, *place[1:]), place)
 
 
 def _read(
