@@ -46,12 +46,15 @@ def read_argument(argument: Any, find: Find) -> Argument:
 
 
 def union(value: Any) -> tuple[str, Any]:
-    """Split a union of the schema, `{kind: value}`."""
-    match value:
-        case dict() if len(value) == 1:
+    """Split a union of the schema, `{kind: value}`; PyTorch 2.2 writes all kinds, null but one."""
+    if isinstance(value, dict):
+        if len(value) == 1:
             return next(iter(value.items()))
-        case {"$type": str() as kind, "$value": inner}:
-            return kind, inner
+        kinds = [item for item in value.items() if item[1] is not None]
+        if len(kinds) == 1:
+            return kinds[0]
+        if not kinds and "as_none" in value:
+            return "as_none", None
     raise ContentError(f"expected one value with its kind in the program. Received: {shown(value)}")
 
 

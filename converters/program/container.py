@@ -133,12 +133,16 @@ def _new(archive: Archive, folder: str, name: str) -> Content:
 
 
 def _old(archive: Archive) -> Content:
+    # PyTorch 2.2 calls what torch.save wrote `.json`.
+    tensors = {
+        key: tensor
+        for name in ("serialized_state_dict", "serialized_constants")
+        for ending in (".pt", ".json")
+        for key, tensor in _saved_tensors(archive, name + ending).items()
+    }
     return Content(
         _json(archive, _OLD_PROGRAM),
-        {
-            **_saved_tensors(archive, "serialized_state_dict.pt"),
-            **_saved_tensors(archive, "serialized_constants.pt"),
-        },
+        tensors,
         partial(_saved, archive, "serialized_example_inputs.pt"),
         dict(_recorded(archive, f"extra_files/{REFERENCE}")),
     )

@@ -23,6 +23,7 @@ _KINDS: dict[str, Literal["parameter", "buffer", "constant"]] = {
     "buffer": "buffer",
     "tensor_constant": "constant",
 }
+_DYNAMO_NAME = re.compile(r"^l_(\w+?)_$")  # PyTorch 2.2 calls the argument x `l_x_`
 _IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b(?!\()")
 Held = TypeVar("Held")
 
@@ -100,7 +101,7 @@ def _program(content: Content, source: str) -> Program:
     names = ends.input_names(paths, called.get("forward_arg_names"))
     if names is None or len(names) != len(given):
         paths = [] if len(paths) != len(given) else paths
-        names = [name or "" for name in given]
+        names = [_DYNAMO_NAME.sub(r"\1", name or "") for name in given]
     graph.read(module["graph"])
     answered, mutated = _outputs(signature["output_specs"], graph)
     out_paths = ends.leaves(called.get("out_spec"), fields)
