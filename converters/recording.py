@@ -73,27 +73,22 @@ def recorded_arrays(
 
             seen.clear()
             answer = module(*mapped(positional, part), **mapped(keywords, part))
-            for target, found in (
-                (answers, dict(_named_tensors(answer))),
-                (layered, seen),
-            ):
-                for name, array in found.items():
-                    whole = samples <= batch_size or array.shape[:1] == (stop - start,)
-                    if whole:
-                        target.setdefault(name, []).append(_array(array))
-                    elif target is answers:
-                        raise ValueError(
-                            "expected the samples as first axis of every output; give at most "
-                            f"{batch_size} samples. Received: {name!r} of shape {array.shape}"
-                        )
-    return {
-        **_keyed("inputs", {name: _array(tensor) for name, tensor in given}),
-        **_keyed("outputs", {name: np.concatenate(parts) if parts[0].ndim else parts[0]
-                             for name, parts in answers.items()}),
-        **({} if labels is None else {"labels": np.asarray(labels)}),
-        **{f"layers.{name}": np.concatenate(parts) if parts[0].ndim else parts[0]
-           for name, parts in layered.items()},
-    }  # fmt: skip
+            for name, tensor in _named_tensors(answer):
+                if samples > batch_size and tensor.shape[:1] != (stop - start,):
+                    raise ValueError(
+                        "expected the samples as first axis of every output; give at most "
+                        f"{batch_size} samples. Received: {name!r} of shape {tuple(tensor.shape)}"
+                    )
+                answers.setdefault(name, []).append(_array(tensor))
+            for path, tensor in seen.items():
+                if samples <= batch_size or tensor.shape[:1] == (stop - start,):
+                    layered.setdefault(path, []).append(_array(tensor))
+    arrays = _keyed("inputs", {name: _array(tensor) for name, tensor in given})
+    arrays.update(_keyed("outputs", _joined(answers)))
+    if labels is not None:
+        arrays["labels"] = np.asarray(labels)
+    arrays.update({f"layers.{path}": array for path, array in _joined(layered).items()})
+    return arrays
 
 
 @contextmanager
@@ -128,16 +123,9 @@ def named_inputs(
     module: "torch.nn.Module", positional: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> Iterator[tuple[str, "torch.Tensor"]]:
     """Name the tensors among a module's arguments, as the program will."""
-    names = list(inspect.signature(module.forward).bind(*positional, **keywords).arguments)
-    many = next(
-        (
-            parameter.name
-            for parameter in inspect.signature(module.forward).parameters.values()
-            if parameter.kind is parameter.VAR_POSITIONAL
-        ),
-        "",
-    )
-    names = names[: len(positional)] if many not in names else names[: names.index(many)]
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    many = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
     names += [f"{many}_{i}" for i in range(len(positional) - len(names))]
     found = list(_leaves((positional, dict(keywords))))
     for name, (_, leaf) in zip(
@@ -150,8 +138,9 @@ def named_inputs(
 def _named_tensors(answer: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
     found = list(_leaves(answer))
     names = ends.output_names([path for path, _ in found])
-    yield from ((name, leaf) for name, (_, leaf) in zip(names, found, strict=True)
-                if _is_array(leaf))  # fmt: skip
+    for name, (_, leaf) in zip(names, found, strict=True):
+        if _is_array(leaf):
+            yield name, leaf
 
 
 def _leaves(tree: Any, path: ends.Path = ()) -> Iterator[tuple[ends.Path, Any]]:
@@ -201,6 +190,10 @@ def _samples(tensors: list["torch.Tensor"]) -> int:
             f"{[tuple(tensor.shape) for tensor in tensors]}"
         )
     return lengths.pop()
+
+
+def _joined(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: p[0] if len(p) == 1 else np.concatenate(p) for name, p in parts.items()}
 
 
 def _keyed(side: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

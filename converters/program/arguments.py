@@ -125,6 +125,13 @@ def _complex(value: Any, find: Find) -> Argument:
     )
 
 
+def _script_object(value: Any, find: Find) -> Argument:
+    raise ContentError(
+        "a script object as argument, which only code can use; export the network without. "
+        f"Received: {shown(str(value))}"
+    )
+
+
 _int, _bool, _string = _plain(int), _plain(bool), _plain(str)
 _READERS: Mapping[str, Callable[[Any, Find], Argument]] = {
     "as_none": lambda value, find: None,
@@ -155,6 +162,7 @@ _READERS: Mapping[str, Callable[[Any, Find], Argument]] = {
     "as_layout": _one_of(_LAYOUTS),
     "as_device": _device,
     "as_complex": _complex,
+    "as_custom_obj": _script_object,
 }
 
 

@@ -224,7 +224,10 @@ def _saved(archive: Archive, name: str) -> Any:
     """Read a member that torch.save wrote; None for one that is not there or is empty."""
     if not archive.sizes.get(name):
         return None
-    return torch_zip.read_tree(Archive(archive.part(name)))
+    try:
+        return torch_zip.read_tree(Archive(archive.part(name)))
+    except ContentError as error:
+        raise ContentError(f"{shown(name)} in the archive: {error}") from None
 
 
 def _saved_tensors(archive: Archive, name: str) -> dict[str, LazyTensor]:

@@ -104,6 +104,10 @@ def _program(content: Content, source: str) -> Program:
         names = [_DYNAMO_NAME.sub(r"\1", name or "") for name in given]
     graph.read(module["graph"])
     answered, mutated = _outputs(signature["output_specs"], graph)
+    for name, weight in weights.items():
+        value = graph.find(name)
+        if isinstance(value, Ref) and value.name != name:
+            mutated[weight.key] = value.name
     out_paths = ends.leaves(called.get("out_spec"), fields)
     if len(out_paths) != len(answered):
         out_paths = [(i,) for i in range(len(answered))]
