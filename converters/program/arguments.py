@@ -94,8 +94,13 @@ def _list_of(
     return read_list
 
 
+def _name(value: Any) -> Any:
+    """Name a tensor; in lists with gaps PyTorch 2.2 writes the name alone."""
+    return value if isinstance(value, str) else value["name"]
+
+
 def _tensor(value: Any, find: Find) -> Argument:
-    return find(value["name"])
+    return find(_name(value))
 
 
 def _computed(value: Any, find: Find) -> Argument:
@@ -171,9 +176,9 @@ def named_values(output: Any) -> list[str | None]:
     kind, value = union(output)
     match kind:
         case "as_tensor":
-            return [value["name"]]
+            return [_name(value)]
         case "as_tensors":
-            return [item["name"] for item in value]
+            return [_name(item) for item in value]
         case "as_sym_int" | "as_sym_float" | "as_sym_bool":
             return [value.get("as_name")]
         case "as_optional_tensor":

@@ -16,7 +16,7 @@ from converters.program.container import Content, open_content
 from converters.program.graph import Graph
 from converters.program.program import Dimension, Dtype, End, Meta, Program, Ref, Weight
 
-_LEAST_SCHEMA, _LATEST_SCHEMA = 1, 8
+_LEAST_SCHEMA, _LATEST_SCHEMA = 2, 8
 _UNBOUNDED = 1 << 62
 _KINDS: dict[str, Literal["parameter", "buffer", "constant"]] = {
     "parameter": "parameter",
