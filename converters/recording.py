@@ -32,7 +32,7 @@ def recorded_arrays(
     Its mode, and that of every module in it, is as before afterwards.
 
     Args:
-        module: The module, on any device.
+        module: The module, on any device; the one inside of DataParallel.
         inputs: Tensors or arrays with the samples as first axis, one for each argument: a single
             one, a tuple, or a dictionary by the arguments' names.
         labels: The class of every sample.
@@ -50,6 +50,7 @@ def recorded_arrays(
     """
     import torch
 
+    module = unwrapped(module)
     positional, keywords = arguments_of(inputs)
     given = list(named_inputs(module, positional, keywords))
     samples = _samples([tensor for _, tensor in given])
@@ -89,6 +90,16 @@ def recorded_arrays(
         arrays["labels"] = np.asarray(labels)
     arrays.update({f"layers.{path}": array for path, array in _joined(layered).items()})
     return arrays
+
+
+def unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
+    """Give the module inside of DataParallel and DistributedDataParallel."""
+    import torch
+
+    parallel = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
+    while isinstance(module, parallel):
+        module = module.module
+    return module
 
 
 @contextmanager

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.program.container import REFERENCE
-from converters.recording import BATCH, arguments_of, inference, mapped, recorded_arrays
+from converters.recording import (
+    BATCH,
+    arguments_of,
+    inference,
+    mapped,
+    recorded_arrays,
+    unwrapped,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +43,7 @@ def export_program(
     a warning.
 
     Args:
-        module: The module, on any device.
+        module: The module, on any device; the one inside of DataParallel.
         example_inputs: What it is called with: a tensor, a tuple of arguments, or a dictionary of
             them by name. One sample is enough.
         path: The file to write, a `.pt2`.
@@ -56,6 +63,7 @@ def export_program(
 
     if not os.fspath(path).endswith(".pt2"):
         raise ValueError(f"expected a path that ends in .pt2. Received: {os.fspath(path)!r}")
+    module = unwrapped(module)
     positional, keywords = arguments_of(example_inputs)
     positional, keywords = mapped((positional, keywords), torch.as_tensor)
     with inference(module), torch.no_grad():
@@ -108,7 +116,7 @@ def _dynamic(
     except Exception as error:  # whatever the module does with a size that is no number
         reason = f"{type(error).__name__} {str(error).strip().splitlines()[:1]}"
     else:
-        if program.range_constraints:
+        if _is_free(program):
             return program
         reason = "its program holds for this number of samples only"
     warnings.warn(
@@ -117,6 +125,16 @@ def _dynamic(
         stacklevel=3,
     )
     return None
+
+
+def _is_free(program: "torch.export.ExportedProgram") -> bool:
+    import torch
+
+    given = program.graph_signature.user_inputs
+    inputs = (node.meta["val"] for node in program.graph.nodes if node.name in given)
+    return any(
+        isinstance(size, torch.SymInt) for v in inputs for size in getattr(v, "shape", ())[:1]
+    )
 
 
 def _shapes(
