@@ -128,13 +128,10 @@ def _dynamic(
 
 
 def _is_free(program: "torch.export.ExportedProgram") -> bool:
-    import torch
-
     given = program.graph_signature.user_inputs
-    inputs = (node.meta["val"] for node in program.graph.nodes if node.name in given)
-    return any(
-        isinstance(size, torch.SymInt) for v in inputs for size in getattr(v, "shape", ())[:1]
-    )
+    values = [node.meta["val"] for node in program.graph.nodes if node.name in given]
+    # A SymInt that turned out to be a number is still a SymInt, and prints as the number.
+    return any(not str(n).isdecimal() for value in values for n in getattr(value, "shape", ())[:1])
 
 
 def _shapes(
