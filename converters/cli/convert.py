@@ -164,7 +164,7 @@ def _name_map(path: str) -> dict[str, str | None]:
         value is None or isinstance(value, str) for value in names.values()
     ):
         raise ValueError(
-            "--name-map must be a JSON object of Keras layer names to PyTorch module paths, or null. "
+            "--name-map must be a JSON object of Keras layer names to PyTorch paths, or null. "
             f"Received: {path!r}"
         )
     return names
