@@ -144,8 +144,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             model = architecture.model
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
-            exporter, attention = _exporter(model, request, size)
-            ours = keras_side(exporter.model, "keras", tuple(attention))
+            exporter, plain, attention = _exporter(model, request, size)
+            ours = keras_side(plain, "keras")
         with stages("run Keras"):
             theirs, samples = _samples(recorded, ours, exporter)
             found = Verification()
@@ -323,22 +323,25 @@ def _modules(port_report: "PortReport | None") -> dict[str, str]:
 
 def _exporter(
     model: "keras.Model", request: Request, size: tuple[int, int] | None
-) -> "tuple[Exporter, dict[str, str]]":
-    """What makes the files, and the layer of each output of theirs that is attention."""
+) -> "tuple[Exporter, keras.Model, dict[str, str]]":
+    """What makes the files, the float32 model, and the layer of each output that is attention."""
     from converters.tflite import Exporter
     from converters.tflite.inputs import signature_names
+    from converters.tflite.rebuild import float32_model
     from ulsam_keras import with_attention
 
     shapes = _input_shapes(model, size or DEFAULT_SIZE, request.input_size is not None)
     if not request.with_attention:
-        return Exporter(model, input_shape=shapes), {}
-    further = with_attention(model)
+        exporter = Exporter(model, input_shape=shapes)
+        return exporter, exporter.model, {}
+    plain = float32_model(model, shapes)
+    further = with_attention(plain)
     exporter = Exporter(further, input_shape=shapes)
     keys = list(further.output)
     # In the signature the keys of a dictionary come in the order in which it is flattened.
     names = dict(zip(sorted(keys), signature_names(sorted(keys), "output"), strict=True))
-    own = len(keys) - sum(key.endswith("_attention") for key in keys)
-    return exporter, {names[key]: key.removesuffix("_attention") for key in keys[own:]}
+    added = keys[len(model.outputs) :]
+    return exporter, plain, {names[key]: key.removesuffix("_attention") for key in added}
 
 
 def _input_shapes(
