@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 # The choices of `converters.tflite` and `ulsam_keras`, which are too heavy to import for --help.
 PRECISIONS = ("float32", "float16", "dynamic_range", "int8", "int16x8")
@@ -59,6 +60,17 @@ class Precisions(click.ParamType):
             known = ", ".join(PRECISIONS)
             self.fail(f"give one or more of {known}. Received: {', '.join(unknown)}", param, ctx)
         return tuple(dict.fromkeys(names))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The precisions that are not in the list yet, after its last comma."""
+        before, comma, last = incomplete.rpartition(",")
+        return [
+            CompletionItem(f"{before}{comma}{name}")
+            for name in PRECISIONS
+            if name.startswith(last) and name not in before.split(",")
+        ]
 
 
 class Numbers(click.ParamType):
