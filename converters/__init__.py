@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from converters.checkpoint import TensorInfo as TensorInfo
     from converters.checkpoint import list_tensors as list_tensors
     from converters.checkpoint import load_checkpoint as load_checkpoint
-    from converters.fidelity import AttentionFidelity as AttentionFidelity
-    from converters.fidelity import attention_fidelity as attention_fidelity
+    from converters.data.images import load_images as load_images
     from converters.pytorch import PortReport as PortReport
     from converters.pytorch import port_weights as port_weights
     from converters.tflite import lint as lint
-    from converters.tflite import load_images as load_images
     from converters.tflite import to_tflite as to_tflite
+    from converters.verify import AttentionSNR as AttentionSNR
+    from converters.verify import attention_snr as attention_snr
 
 _HOME = {
     "load_checkpoint": "converters.checkpoint",
@@ -27,16 +27,16 @@ _HOME = {
     "PortReport": "converters.pytorch",
     "to_tflite": "converters.tflite",
     "lint": "converters.tflite",
-    "load_images": "converters.tflite",
-    "attention_fidelity": "converters.fidelity",
-    "AttentionFidelity": "converters.fidelity",
+    "load_images": "converters.data.images",
+    "attention_snr": "converters.verify",
+    "AttentionSNR": "converters.verify",
 }
 
 __all__ = [
-    "AttentionFidelity",
+    "AttentionSNR",
     "PortReport",
     "TensorInfo",
-    "attention_fidelity",
+    "attention_snr",
     "lint",
     "list_tensors",
     "load_checkpoint",

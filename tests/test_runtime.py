@@ -56,7 +56,7 @@ def test_block_on_the_cpu_equals_pytorch(accelerator, shape):
     assert result.outcome == "ok"
     for difference in runtime.compare(result, reference).values():
         assert difference.largest < FLOAT32
-    assert runtime.compare_attention(result.outputs["a"], reference["a"]).correlation > 0.999999
+    assert compare_attention(result.outputs["a"], reference["a"]).correlation > 0.999999
     assert result.milliseconds > 0
     assert result.gpu_precision == "float32"
     assert result.signal is None and result.message == ""

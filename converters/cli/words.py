@@ -15,9 +15,10 @@ _RENAMED = {
     "import_file": "--import",
 }
 _ALIKE = (
-    *("attention", "calibration", "entry", "ignore_keys", "inference_type", "input_size", "inputs"),
-    *("model", "name_map", "output_dir", "precision", "prefix", "reference"),
-    *("require_gpu", "sites", "timeout", "tolerance"),
+    *("attention", "calibration", "classifier", "confirm_calibration", "entry", "gpu"),
+    *("ignore_keys", "image_mean", "image_std", "inference_type", "input_size", "inputs", "model"),
+    *("name_map", "output_dir", "precision", "prefix", "reference", "require_gpu", "sites"),
+    *("threads", "timeout", "tolerance", "with_attention"),
 )
 OPTIONS = {**{name: f"--{name.replace('_', '-')}" for name in _ALIKE}, **_RENAMED}
 

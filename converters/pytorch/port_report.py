@@ -127,6 +127,19 @@ class PortReport:
         return self.table()
 
 
+def modules_of(report: PortReport) -> dict[str, str]:
+    """PyTorch's path of each layer that was filled, by the layer's name; of nested ones not."""
+    paths: dict[str, str] = {}
+    for record in report.weights:
+        if record.keys:
+            layer = record.weight.partition("/")[0]
+            # Of a ULSAM the weights are further down, in its subspaces.
+            path = re.sub(r"(^|\.)subspaces\.\d+\..*$", "", record.keys[0])
+            whole = path == record.keys[0]
+            paths.setdefault(layer, record.keys[0].rpartition(".")[0] if whole else path)
+    return paths
+
+
 def _json(record: dict[str, Any]) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in record.items()}
 
