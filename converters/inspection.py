@@ -129,29 +129,26 @@ def _checkpoint(path: str | os.PathLike[str], entry: str | None) -> Inspection:
 
 
 def _tflite(path: str) -> Inspection:
-    from converters.tflite.flatbuffer import read_graphs, read_metadata_names
+    from converters.tflite.flatbuffer import TfliteFile
     from converters.tflite.sites import find_sites
 
-    with open(path, "rb") as file:
-        content = file.read()
-    graph, *others = read_graphs(content)
+    file = TfliteFile(path)
 
     def ends(named: Mapping[str, Any], plain: Iterable[Any]) -> list[Tensor]:
         items = named.items() if named else [(tensor.name, tensor) for tensor in plain]
         return [Tensor(name, tensor.shape, tensor.dtype.lower()) for name, tensor in items]
 
-    operators = Counter(o.name for g in (graph, *others) for o in g.operators)
     return Inspection(
         "tflite",
-        len(content),
+        len(file.content),
         ulsam=[
             Site(site.outputs.name, site.inputs.shape[-1], site.attention.shape[-1])
-            for site in find_sites(graph)
+            for site in find_sites(file.graph)
         ],
-        inputs=ends(graph.named_inputs, graph.inputs),
-        outputs=ends(graph.named_outputs, graph.outputs),
-        operators=dict(operators.most_common()),
-        metadata=read_metadata_names(content),
+        inputs=ends(file.graph.named_inputs, file.graph.inputs),
+        outputs=ends(file.graph.named_outputs, file.graph.outputs),
+        operators=dict(Counter(o.name for g in file.graphs for o in g.operators).most_common()),
+        metadata=list(file.metadata),
     )
 
 

@@ -13,11 +13,19 @@ def completed(line):
     return [(item.type, item.value) for item in shell.get_completions(words, incomplete)]
 
 
+PATHS = ("reference", "model", "name-map", "calibration", "import")
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("inspect mo", [("file", "mo")]),
         ("lint mo", [("file", "mo")]),
+        ("convert mo", [("file", "mo")]),
+        ("convert x -o o", [("dir", "o")]),
+        *((f"convert x --{name} p", [("file", "p")]) for name in PATHS),
+        ("verify a ", [("file", "")]),
+        ("verify a b --inputs in", [("file", "in")]),
         ("lint x --fail-on ", [("plain", "error"), ("plain", "warning")]),
         ("convert x --precision fl", [("plain", "float32"), ("plain", "float16")]),
         (

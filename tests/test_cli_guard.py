@@ -178,8 +178,7 @@ def test_arguments_are_told_as_options(message):
 
 def test_the_options_told_are_options():
     known = {name for c in cli.commands.values() for p in c.params for name in p.opts}
-    coming = {"--ignore-keys", "--threads", "--timeout"}
-    assert set(words.OPTIONS.values()) <= known | coming
+    assert set(words.OPTIONS.values()) <= known
 
 
 def test_progress_is_a_line_each_where_there_is_no_terminal(capsys):

@@ -132,6 +132,7 @@ def compiled(tmp_path_factory):
         ("inspect", "FILE"),
         ("lint", "FILE"),
         ("convert", "FILE", "-o", "OUT"),
+        ("verify", "FILE", "OUT"),
     ],
 )
 def test_compiled_programs_say_what_to_export(command, compiled, tmp_path, name, arguments):

@@ -1,7 +1,6 @@
 """`ulsam-keras lint` and `doctor`: findings grouped, and what their exit statuses mean."""
 
 import importlib.metadata
-import importlib.util
 import json
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import litert_models
-from converters import doctor
+from converters import versions
 from converters.tflite import to_tflite
 from ulsam_keras import ULSAM
 
@@ -80,33 +79,33 @@ def test_doctor_without_what_every_use_needs(command, monkeypatch, package):
 
 def without(monkeypatch, *packages):
     """Makes packages look as if they were not installed."""
-    version, find_spec = importlib.metadata.version, importlib.util.find_spec
+    version, find_spec = versions.version, versions.find_spec
 
     def no_version(name):
         if name in packages:
             raise importlib.metadata.PackageNotFoundError(name)
         return version(name)
 
-    def no_spec(name, *rest):
-        return None if name.replace("_", "-") in packages else find_spec(name, *rest)
+    def no_spec(name):
+        return None if name.replace("_", "-") in packages else find_spec(name)
 
-    monkeypatch.setattr(importlib.metadata, "version", no_version)
-    monkeypatch.setattr(importlib.util, "find_spec", no_spec)
+    monkeypatch.setattr(versions, "version", no_version)
+    monkeypatch.setattr(versions, "find_spec", no_spec)
 
 
-def test_a_module_that_another_package_provides(monkeypatch):
+def test_a_module_that_another_package_brings(monkeypatch):
     """As `tensorflow` where only tensorflow-cpu is installed."""
-    version = importlib.metadata.version
+    version = versions.version
 
     def only_cpu(name):
         if name == "tensorflow":
             raise importlib.metadata.PackageNotFoundError(name)
         return "2.21.0" if name == "tensorflow-cpu" else version(name)
 
-    monkeypatch.setattr(importlib.metadata, "version", only_cpu)
-    provided = {"tensorflow": ["tensorflow-cpu"]}
-    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: provided)
-    assert doctor.installed_version("tensorflow") == "2.21.0 (tensorflow-cpu)"
-    provided.clear()
-    assert doctor.installed_version("tensorflow") == "of unknown version"
-    assert doctor.installed_version("no-such", "no_such_module") == ""
+    monkeypatch.setattr(versions, "version", only_cpu)
+    brought = {"tensorflow": ["tensorflow-cpu"]}
+    monkeypatch.setattr(versions, "packages_distributions", lambda: brought)
+    assert versions.installed("tensorflow") == "2.21.0 (tensorflow-cpu)"
+    brought.clear()
+    assert versions.installed("tensorflow") == "of unknown version"
+    assert versions.installed("no-such") is None

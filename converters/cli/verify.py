@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from converters.cli.guard import CONTEXT, quiet_tensorflow, warnings_as_lines
+from converters.cli.paths import AnyPath, ModelFile
 from converters.cli.types import Size
 from converters.cli.verification import verification_options
 
@@ -14,13 +15,14 @@ from converters.cli.verification import verification_options
     context_settings=CONTEXT,
     epilog="Example: ulsam-keras verify out/model_float32.tflite out/model.keras",
 )
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=ModelFile())
+@click.argument("b", metavar="B", type=ModelFile())
 @click.option(
     "--input-size", type=Size(), help="Image size where neither model fixes it. Default: 224."
 )
 @click.option(
     "--inputs",
+    type=AnyPath(),
     metavar="NPZ",
     help="What two models are given: the array inputs, or inputs.NAME for each input. Default: "
     "random numbers in the range of the inputs.",

@@ -239,15 +239,6 @@ def packed(model: Any) -> TfliteFile:
     return TfliteFile(bytes(convert_object_to_bytearray(model)))
 
 
-def read_metadata_names(tflite: bytes | str | os.PathLike[str]) -> list[str]:
-    """The names of a LiteRT model's metadata, in their order; the file is known to be sound."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(_content(tflite)[0], 0)
-    entries = (model.Metadata(i) for i in range(model.MetadataLength()))
-    return [_text(entry.Name()) for entry in entries if entry is not None]
-
-
 def _content(tflite: Any) -> tuple[bytes, str]:
     if isinstance(tflite, (bytes, bytearray, memoryview)):
         return bytes(tflite), "The given content"
