@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,18 @@ def test_any_error_is_one_line_and_a_status_of_its_own(command, monkeypatch, nam
     line = err.lstrip("\n")  # click's, after ^C
     assert line.startswith("ulsam-keras: error: ") and line.count("\n") == 1
     assert text in line
+
+
+def test_warnings_are_lines_of_their_own_though_the_command_fails(command, monkeypatch):
+    def warn(*_, **__):
+        warnings.warn("took `entry`\n'model'", stacklevel=2)
+        warnings.warn("no matter of the model", DeprecationWarning, stacklevel=2)
+        raise ValueError("bad content")
+
+    monkeypatch.setattr("converters.checkpoint.list_tensors", warn)
+    status, _, err = command("inspect", "x.pth")
+    told = ["warning: took --entry 'model'", "ulsam-keras: error: bad content"]
+    assert (status, err.splitlines()) == (2, told)
 
 
 @pytest.mark.parametrize("arguments", [("--debug", "inspect", "x"), ("inspect", "x", "--debug")])

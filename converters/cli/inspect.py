@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converters.cli.guard import CONTEXT, warnings_as_lines
+from converters.cli.guard import CONTEXT
 from converters.cli.paths import ModelFile
 from converters.cli.words import in_options
 
@@ -29,8 +29,7 @@ def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
     """
     from converters.inspection import inspect as look
 
-    with warnings_as_lines():
-        found = look(file, entry=entry)
+    found = look(file, entry=entry)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
         return 0
