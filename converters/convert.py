@@ -297,12 +297,17 @@ def _made(
 ) -> "tuple[Architecture, PortReport | None]":
     """The Keras model with the checkpoint's weights in it, and where every key went."""
     from converters.architecture import of_keras_file, resolve
-    from converters.pytorch import port_weights
+    from converters.pytorch import ignored_keys, port_weights
 
     if state is None:
         return of_keras_file(request.source), None
+    ignored = ignored_keys(state, request.ignore_keys)
     architecture = resolve(
-        state, source=request.model, input_size=size, prefix=request.prefix, sites=request.sites
+        {key: value for key, value in state.items() if key not in ignored},
+        source=request.model,
+        input_size=size,
+        prefix=request.prefix,
+        sites=request.sites,
     )
     port_report = port_weights(
         state,

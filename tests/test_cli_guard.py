@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,18 @@ def test_any_error_is_one_line_and_a_status_of_its_own(command, monkeypatch, nam
     assert text in line
 
 
+def test_warnings_are_lines_of_their_own_though_the_command_fails(command, monkeypatch):
+    def warn(*_, **__):
+        warnings.warn("took `entry`\n'model'", stacklevel=2)
+        warnings.warn("no matter of the model", DeprecationWarning, stacklevel=2)
+        raise ValueError("bad content")
+
+    monkeypatch.setattr("converters.checkpoint.list_tensors", warn)
+    status, _, err = command("inspect", "x.pth")
+    told = ["warning: took --entry 'model'", "ulsam-keras: error: bad content"]
+    assert (status, err.splitlines()) == (2, told)
+
+
 @pytest.mark.parametrize("arguments", [("--debug", "inspect", "x"), ("inspect", "x", "--debug")])
 def test_debug_prints_the_traceback(command, monkeypatch, arguments):
     monkeypatch.setattr("converters.checkpoint.list_tensors", recursion)
@@ -178,8 +191,7 @@ def test_arguments_are_told_as_options(message):
 
 def test_the_options_told_are_options():
     known = {name for c in cli.commands.values() for p in c.params for name in p.opts}
-    coming = {"--ignore-keys", "--threads", "--timeout"}
-    assert set(words.OPTIONS.values()) <= known | coming
+    assert set(words.OPTIONS.values()) <= known
 
 
 def test_progress_is_a_line_each_where_there_is_no_terminal(capsys):

@@ -241,7 +241,7 @@ def test_lint(command, module_checkpoint, tmp_path):
     good = command("lint", tmp_path / "ulsam_float32.tflite")
     assert good[:2] == (0, "nothing found\n")
     (tmp_path / "bad.tflite").write_bytes(litert_models.broadcast_to())
-    status, text, _ = command("lint", tmp_path / "bad.tflite")
+    status, text, _ = command("lint", tmp_path / "bad.tflite", "--fail-on", "warning")
     assert status == 1
     assert "BROADCAST_TO" in text
     findings = json.loads(command("lint", "--json", tmp_path / "bad.tflite")[1])

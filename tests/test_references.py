@@ -206,9 +206,7 @@ class Small(torch.nn.Module):
 def keras_small(epsilon=1e-5):
     inputs = keras.Input((12, 12, 3), name="x")
     x = L.BatchNormalization(epsilon=epsilon, name="bn")(L.Conv2D(6, 3, name="conv")(inputs))
-    return keras.Model(
-        inputs, L.Dense(4, name="head")(L.GlobalAveragePooling2D()(L.ReLU()(x)))
-    )
+    return keras.Model(inputs, L.Dense(4, name="head")(L.GlobalAveragePooling2D()(L.ReLU()(x))))
 
 
 @pytest.fixture

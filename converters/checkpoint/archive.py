@@ -148,11 +148,6 @@ def open_archive(file: BinaryIO) -> Iterator[dict[str, Any]]:
     tops = {name.split("/")[-1] if name.count("/") == 1 else name for name in names}
     if names and all(name.endswith(".npy") for name in names):
         yield npz_file.read_tree(archive)
-    elif "constants.pkl" in tops or any(name.split("/")[1:2] == ["code"] for name in names):
-        raise ContentError(
-            "a TorchScript archive (constants.pkl, code/) is a program; load it with "
-            "torch.jit.load and save its state_dict() with torch.save. Received: TorchScript"
-        )
     elif "data.pkl" in tops:
         yield torch_zip.read_tree(archive)
     elif {"config.json", "model.weights.h5"} <= tops:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.paths import AnyPath, Folder, ModelFile
 from converters.cli.printing import progress_bar
 from converters.cli.types import (
     ATTENTION_FORMS,
@@ -23,8 +24,14 @@ from converters.cli.verification import verification_options
     context_settings=CONTEXT,
     epilog="Example: ulsam-keras convert digits.pth --model model.py:build --output-dir out",
 )
-@click.argument("source")
-@click.option("--output-dir", "-o", required=True, help="Folder for the files; made if missing.")
+@click.argument("source", type=ModelFile())
+@click.option(
+    "--output-dir",
+    "-o",
+    type=Folder(),
+    required=True,
+    help="Folder for the files; made if missing.",
+)
 @click.option(
     "--precision",
     type=Precisions(),
@@ -41,12 +48,14 @@ from converters.cli.verification import verification_options
 )
 @click.option(
     "--reference",
+    type=AnyPath(),
     metavar="NPZ",
     help="What PyTorch answers, as converters.record writes it: the arrays inputs and outputs, or "
     "inputs.NAME and outputs.NAME, and, if known, labels.",
 )
 @click.option(
     "--model",
+    type=AnyPath(),
     metavar="FILE.keras|MODULE:FUNCTION",
     help="The architecture, where the keys do not tell it. The function may be in a file, "
     "model.py:build; it takes no arguments and returns a keras.Model.",
@@ -61,6 +70,7 @@ from converters.cli.verification import verification_options
 @click.option("--prefix", default="", help="Module within the checkpoint, d0_ulsam for example.")
 @click.option(
     "--name-map",
+    type=AnyPath(),
     metavar="JSON",
     help="File with an object of Keras layer names to PyTorch module paths; null for a path leaves "
     "the layer as it is.",
@@ -75,6 +85,7 @@ from converters.cli.verification import verification_options
 @click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
 @click.option(
     "--calibration",
+    type=AnyPath(),
     metavar="FOLDER|NPZ",
     help="What the ranges of int8 and int16x8 activations are taken from: a folder of images, or "
     "an .npz file with the array inputs; 100 samples or more.",

@@ -45,7 +45,7 @@ class Settings:
 
 def run_command(cli: click.Command) -> None:
     """Runs the command and ends the process, with the exit status that `converters.cli` names."""
-    with careful_streams(), _signals_end_the_run():
+    with careful_streams(), _signals_end_the_run(), _warnings_as_lines():
         status = _status(cli)
     sys.exit(status)
 
@@ -121,7 +121,7 @@ def quiet_tensorflow() -> None:
 
 
 @contextmanager
-def warnings_as_lines() -> Iterator[None]:
+def _warnings_as_lines() -> Iterator[None]:
     """Prints what the user is warned of as lines on stderr, not what frameworks deprecate."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from converters.cli.paths import AnyPath
 from converters.cli.types import LIMITS, Limit
 from converters.verify.limits import SIGNIFICANCE
 
@@ -53,6 +54,7 @@ _OPTIONS = (
     click.option(
         "--import",
         "import_files",
+        type=AnyPath(),
         multiple=True,
         metavar="FILE",
         help="A Python file, or a module, to be run first: custom layers of a .keras file, "
