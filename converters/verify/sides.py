@@ -336,7 +336,7 @@ def load_side(source: str, runner: Runner) -> Side:
         return reference_side(load_reference(path))
     if suffix == ".tflite":
         return file_side(TfliteFile(path), path.name, runner)
-    from converters.architecture import load_model
+    from converters.model_source import load_model
     from converters.start import start_tensorflow
 
     start_tensorflow()
