@@ -16,7 +16,7 @@ from converters.verify.references import Reference
 from converters.versions import installed
 
 # Raised whenever a field changes its name or its meaning.
-SCHEMA = 2
+SCHEMA = 1
 TOOL = "ulsam-keras"
 
 
