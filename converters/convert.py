@@ -162,6 +162,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                     samples = _checked_on(calibration, ours)
                 calibration = _answered(calibration, ours, judge)
         files = []
+        attends = _attends(plain)
         stem = request.name or stem_of(request.source)
         for precision in request.precision:
             with stages(f"export {precision}"):
@@ -177,7 +178,10 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                     inputs={name: side.inputs[name] for name in ours.inputs},
                     dtypes={name: side.dtypes[name] for name in ours.inputs},
                 )
-                found += judge.compare(side, ours, samples, targets.all, names=(precision, "keras"))
+                names = (precision, "keras")
+                found += judge.compare(
+                    side, ours, samples, targets.all, names=names, attention=attends
+                )
                 if theirs is not None:
                     found += judge.compare(
                         side,
@@ -404,6 +408,14 @@ def _calibration(
             else {n: theirs.reference.inputs[n] for n in exporter.input_shapes},
             _scales_itself(exporter.model),
         )
+
+
+def _attends(model: "keras.Model") -> bool:
+    """Whether there is attention to compare."""
+    from converters.tflite.rebuild import layers_of
+    from ulsam_keras import ULSAM
+
+    return any(isinstance(layer, ULSAM) for layer in layers_of(model))
 
 
 def _scales_itself(model: "keras.Model") -> bool:

@@ -25,9 +25,9 @@ HEAD = f"""# report.json, field by field
 `ulsam-keras verify --json` prints a report of the kind `comparison`. `schema` is {SCHEMA}: it is
 raised whenever a field changes its name or its meaning. Fields may be added without that.
 
-Numbers that are not finite are words, `"inf"`, `"-inf"` and `"nan"`, as JSON has none of them. Where
-nothing was measured a field is `null`. This page is written by `scripts/report_fields.py` from the
-docstrings of the code.
+Numbers that are not finite are words, `"inf"`, `"-inf"` and `"nan"`, as JSON has none of them.
+Where nothing was measured a field is `null`. This page is written by `scripts/report_fields.py`
+from the docstrings of the code.
 """
 COMMON = {
     "tool": f'`"{TOOL}"`: by it a folder is known to hold a conversion, which a new one replaces.',
@@ -70,16 +70,16 @@ def attributes(kind: type, *derived: str, leave: tuple[str, ...] = ()) -> dict[s
 def tables() -> dict[str, dict[str, str]]:
     """The fields of each part of a report, by its heading."""
     conversion = attributes(Report, leave=("verification",))
+    compared = attributes(SidesCompared)
     calibration = attributes(Calibration, leave=("samples", "channels", "reference_channels"))
     return {
         "Every report": COMMON,
         "A conversion": conversion,
-        "A comparison": attributes(
-            SidesCompared, leave=("verification", "adapter", "files", "kind")
-        )
-        | {
-            "samples": attributes(SidesCompared)["kind"],
-            "gpu": attributes(SidesCompared)["adapter"],
+        "A comparison": {
+            "names": compared["names"],
+            "precision": compared["precision"],
+            "samples": compared["kind"],
+            "gpu": compared["adapter"],
         },
         "`files`": attributes(File),
         "`files`: `inputs` and `outputs`": attributes(End),
