@@ -1,0 +1,1 @@
+"""A PyTorch program into a Keras model."""
