@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from converters.fidelity import attention_fidelity as attention_fidelity
     from converters.pytorch import Ledger as Ledger
     from converters.pytorch import port_weights as port_weights
+    from converters.pytorch.graph import ProgramReport as ProgramReport
+    from converters.pytorch.graph import converts as converts
+    from converters.pytorch.graph import to_keras as to_keras
     from converters.tflite import lint as lint
     from converters.tflite import load_images as load_images
     from converters.tflite import to_tflite as to_tflite
@@ -25,6 +28,9 @@ _HOME = {
     "TensorInfo": "converters.checkpoint",
     "port_weights": "converters.pytorch",
     "Ledger": "converters.pytorch",
+    "to_keras": "converters.pytorch.graph",
+    "converts": "converters.pytorch.graph",
+    "ProgramReport": "converters.pytorch.graph",
     "to_tflite": "converters.tflite",
     "lint": "converters.tflite",
     "load_images": "converters.tflite",
@@ -35,13 +41,16 @@ _HOME = {
 __all__ = [
     "AttentionFidelity",
     "Ledger",
+    "ProgramReport",
     "TensorInfo",
     "attention_fidelity",
+    "converts",
     "lint",
     "list_tensors",
     "load_checkpoint",
     "load_images",
     "port_weights",
+    "to_keras",
     "to_tflite",
 ]
 

@@ -282,6 +282,12 @@ class Call:
         users = self._emitter.users.get(self.node.outputs[0] or "", ())
         return bool(users) and all(base_name(u.target) in targets for u in users)
 
+    def used(self, index: int) -> bool:
+        """Whether something uses one of its values."""
+        outputs = self.node.outputs
+        name = outputs[index] if index < len(outputs) else None
+        return name is not None and name in self._emitter.wanted
+
     def note(self, text: str) -> None:
         """Something that the report is to say of this node."""
         self._emitter.notes.setdefault(self.node.name, []).append(text)

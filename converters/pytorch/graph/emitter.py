@@ -60,7 +60,14 @@ class Emitter:
         self._current: Node | None = None
         self._made: list[str] = []
         self._names: Counter[str] = Counter()
-        self._layers: dict[Any, Any] = {}
+        self.made: dict[Any, Any] = {}
+        self.ulsam: list[str] = []
+        self.needed = live(program)
+        # The names of values that are read.
+        self.wanted = {
+            *(name for name, nodes in self.users.items() if any(n.name in self.needed for n in nodes)),
+            *(end.value for end in program.outputs),
+        }
         self._sole = _sole_emitters(program)
         self._aliases = aliasing.Aliases(program)
 
@@ -71,13 +78,12 @@ class Emitter:
             skip: By name of a node, what is done in its place.
         """
         self._read_weights()
-        needed = live(self.program)
         for position, node in enumerate(self.program.nodes):
             self._current, self._made, self.ops.used = node, [], []
             if skip is not None and node.name in skip:
                 skip[node.name](self)
                 continue
-            if node.name not in needed:
+            if node.name not in self.needed:
                 self._record(node, "unused", "no output needs it")
                 continue
             try:
@@ -153,9 +159,8 @@ class Emitter:
         for name, weight in self.program.weights.items():
             if name in self.users or any(end.value == name for end in self.program.outputs):
                 array = self.program.tensors[weight.key]
-                self.values[name] = replace(
-                    _as_declared(constant(array, (weight.key,)), array.dtype.name),
-                )
+                key = self.program.aliases.get(weight.key, weight.key)
+                self.values[name] = _as_declared(constant(array, (key,)), array.dtype.name)
 
     def input(self, end: End, order: Sequence[int] | None) -> Any:
         """Makes a Keras input; its value is in the axes that `order` gives."""
@@ -195,14 +200,14 @@ class Emitter:
         keys = tuple((name, held.keys, held.how) for name, held in weights.items())
         shared = (kind, part, repr(sorted(config.items())), keys)
         share = symbolic and bool(weights) and all(held.keys for held in weights.values())
-        made = self._layers.get(shared) if share else None
+        made = self.made.get(shared) if share else None
         if made is None:
             name = self.named(self._path(node, weights, part)) if symbolic else None
             made = kind(name=name, **config)
             made.build(inputs.shape) if weights and not made.built else None
             self._fill(made, weights)
             if share:
-                self._layers[shared] = made
+                self.made[shared] = made
             if symbolic:
                 self._made.append(f"{made.name} ({type(made).__name__})")
         elif symbolic:

@@ -90,7 +90,7 @@ def max_pool(call: Call) -> list[Value]:
     """The largest of each window."""
     count = _spatial(call)
     x = call.value("self")
-    if len(call.node.outputs) > 1 and call.node.outputs[1] is not None:
+    if call.used(1):
         call.refuse("the positions of the largest are asked for")
     window = _Window(call, x, count)
     order = CHANNELS_LAST[count + 2]
@@ -225,7 +225,7 @@ def adaptive_pool(call: Call) -> list[Value]:
     largest = "max" in call.node.target
     name = "MaxPooling" if largest else "AveragePooling"
     x = call.value("self")
-    if len(call.node.outputs) > 1 and call.node.outputs[1] is not None:
+    if call.used(1):
         call.refuse("the positions of the largest are asked for")
     order = CHANNELS_LAST[count + 2]
     goal = call.meta.hint[2:]

@@ -151,7 +151,7 @@ def extreme(call: Call) -> list[Value]:
     dims = _dims(call, x)
     value = call.reduced(x, dims, lambda t, a: getattr(call.ops, name)(t, axis=a, keepdims=True))
     results = [_finished(call, replace(value, nonnegative=x.nonnegative), dims)]
-    if len(call.node.outputs) > 1 and call.node.outputs[1] is not None:
+    if call.used(1):
         results.append(_position(call, x, dims[0], f"arg{name}"))
     return results
 
