@@ -18,6 +18,7 @@ from converters.pytorch.graph.layout import (
     extent,
     flat,
     is_free,
+    renewed,
     with_atom_split,
 )
 
@@ -106,6 +107,12 @@ class Arranger:
         within = tuple(n for n, g in enumerate(value.axes) if g and g[0] in chosen)
         return value, within
 
+    def filled(self, value: Value, dim: int) -> Value:
+        """The value with the atoms of a dimension in its axes, repeated if they were broadcast."""
+        held = set(flat(value.axes))
+        missing = tuple(a for a in value.dims[dim] if a not in held)
+        return self.arranged(value, (*value.axes, *((a,) for a in missing)))
+
     def fused(self, value: Value, dim: int) -> Value:
         """A dimension as one atom."""
         group = value.dims[dim]
@@ -130,6 +137,8 @@ class Arranger:
         rank = max(value.rank for value in values)
         done: list[Value] = []
         for value in values:
+            # Of one tensor twice, x and its transpose, the atoms are to be told apart.
+            value = renewed(value) if done else value
             value = replace(value, dims=((),) * (rank - value.rank) + value.dims)
             for dim in range(rank):
                 for other in range(len(done)):
@@ -291,6 +300,14 @@ class Arranger:
                 order = CHANNELS_LAST[4]
             axes = tuple(groups[n] for n in order)
         members = [set(flat(v.axes)) for v in moving]
+        # A constant is repeated within an axis, but not for every sample.
+        members += [
+            own
+            for v in values
+            if v.constant
+            for own in [set(flat(v.axes))]
+            if any(any(a in own for a in g) and any(a.free and a not in own for a in g) for g in axes)
+        ]
         cut = _cut_by(axes, lambda atom: tuple(atom in held for held in members))
         return _merged(cut, lambda group: tuple(group[0] in held for held in members))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.elementwise import added
-from converters.pytorch.graph.layout import Value, constant, flat, permuted, squeezed, unsqueezed
+from converters.pytorch.graph.layout import Group, Value, constant, flat, permuted, squeezed, unsqueezed
 from converters.pytorch.graph.registry import converts
 
 _LEAST = float(np.finfo(np.float32).min)
@@ -201,23 +201,32 @@ def _product(
             for v, own in ((a, in_a), (b, in_b))
         )
         return call.elementwise(call.ops.multiply, x, y), "".join(letters)
+    order = [*both, *summed, *only_a, *only_b]
     (x, y), _ = call.arranger.unified(
         [
-            replace(v, dims=tuple(v.dims[own.index(c)] if c in own else () for c in both + summed))
+            replace(v, dims=tuple(v.dims[own.index(c)] if c in own else () for c in order))
             for v, own in ((a, in_a), (b, in_b))
         ]
     )
 
-    def whole(v: Value, shared: Value, own: str, alone: Sequence[str], first: bool) -> Value:
-        dims = {c: g for c, g in zip(both + summed, shared.dims, strict=True)}
-        rest = tuple(x for c in alone for x in v.dims[own.index(c)])
-        k = tuple(x for c in summed for x in dims[c])
-        pair = (rest, k) if first else (k, rest)
-        return replace(shared, dims=(*(dims[c] for c in both), *pair))
+    def matrix(v: Value, *sides: Sequence[str]) -> Value:
+        dims = dict(zip(order, v.dims, strict=True))
+        joined = tuple(tuple(x for c in side for x in dims[c]) for side in sides)
+        return replace(v, dims=(*(dims[c] for c in both), *joined))
 
-    # Splitting replaces atoms of shared letters only: those of the others are the same.
-    left, right = whole(a, x, in_a, only_a, True), whole(b, y, in_b, only_b, False)
+    left, right = matrix(x, only_a, summed), matrix(y, summed, only_b)
     product = multiplied(call, left, right)
+    rows, columns = product.dims[-2:]
     dims = [*product.dims[: len(both)]]
-    dims += [a.dims[in_a.index(c)] for c in only_a] + [b.dims[in_b.index(c)] for c in only_b]
+    dims += _apart(rows, [x.dims[order.index(c)] for c in only_a])
+    dims += _apart(columns, [y.dims[order.index(c)] for c in only_b])
     return replace(product, dims=tuple(dims)), "".join([*both, *only_a, *only_b])
+
+
+def _apart(group: Group, like: Sequence[Group]) -> list[Group]:
+    """A joined dimension taken apart again, into as many atoms each as before."""
+    parts, start = [], 0
+    for part in like:
+        parts.append(group[start : start + len(part)])
+        start += len(part)
+    return parts

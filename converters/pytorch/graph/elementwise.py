@@ -131,6 +131,9 @@ for _target, _name in {
     "aten.logical_xor": "logical_xor",
     "aten.bitwise_and": "logical_and",
     "aten.bitwise_or": "logical_or",
+    "aten.__and__": "logical_and",
+    "aten.__or__": "logical_or",
+    "aten.logaddexp": "logaddexp",
     "aten.atan2": "arctan2",
 }.items():
     _binary(_target, _name)
@@ -237,9 +240,23 @@ def _chosen(call: Call, condition: Value, a: Value, b: Value) -> Value:
 @converts("aten.lerp")
 def lerp(call: Call) -> Value:
     """`self + weight * (end - self)`."""
-    return call.elementwise(
-        lambda a, b, w: a + w * (b - a), call.value("self"), call.value("end"), call.value("weight")
-    )
+    ops = call.ops
+
+    def compute(a: Any, b: Any, w: Any) -> Any:
+        return ops.add(a, ops.multiply(w, ops.subtract(b, a)))
+
+    return call.elementwise(compute, call.value("self"), call.value("end"), call.value("weight"))
+
+
+@converts("aten.fmod")
+def fmod(call: Call) -> Value:
+    """What is left of a division rounded towards 0."""
+    ops = call.ops
+
+    def compute(a: Any, b: Any) -> Any:
+        return ops.subtract(a, ops.multiply(ops.trunc(ops.divide(a, b)), b))
+
+    return call.elementwise(compute, *_alike(call.value("self"), call.value("other")))
 
 
 @converts("aten.addcmul", "aten.addcdiv")
@@ -251,7 +268,7 @@ def addcmul(call: Call) -> Value:
 
     def compute(s: Any, a: Any, b: Any) -> Any:
         product = inner(a, b)
-        return s + (product if factor == 1 else product * factor)
+        return ops.add(s, product if factor == 1 else ops.multiply(product, factor))
 
     return call.elementwise(compute, call.value("self"), call.value("tensor1"), call.value("tensor2"))
 

@@ -204,8 +204,9 @@ class Emitter:
         if made is None:
             name = self.named(self._path(node, weights, part)) if symbolic else None
             made = kind(name=name, **config)
-            made.build(inputs.shape) if weights and not made.built else None
-            self._fill(made, weights)
+            if weights:
+                _built_with_zeros(made, inputs.shape)
+                self._fill(made, weights)
             if share:
                 self.made[shared] = made
             if symbolic:
@@ -272,6 +273,19 @@ class Emitter:
 
     def _tile(self, tensor: Any, times: tuple[int, ...]) -> Any:
         return self.ops.tile(tensor, times)
+
+
+def _built_with_zeros(layer: Any, shape: Any) -> None:
+    """Makes a layer's weights, which are filled anyway, without drawing random numbers."""
+    import keras
+
+    names = ("kernel_initializer", "depthwise_initializer", "embeddings_initializer")
+    kept = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+    for name in kept:
+        setattr(layer, name, keras.initializers.Zeros())
+    layer.build(shape)
+    for name, initializer in kept.items():
+        setattr(layer, name, initializer)
 
 
 def users(nodes: Iterable[Node]) -> dict[str, list[Node]]:

@@ -125,6 +125,16 @@ def with_atom_split(value: Value, atom: Atom, parts: Group) -> Value:
     return replace(value, axes=split(value.axes), dims=split(value.dims))
 
 
+def renewed(value: Value) -> Value:
+    """The value with atoms of its own."""
+    new = {a: Atom(a.size, a.free) for a in (*flat(value.axes), *flat(value.dims))}
+
+    def of(groups: Groups) -> Groups:
+        return tuple(tuple(new[a] for a in group) for group in groups)
+
+    return replace(value, axes=of(value.axes), dims=of(value.dims))
+
+
 def reshaped(
     value: Value, sizes: Sequence[int], free: Sequence[bool | None], batch: int
 ) -> Value | None:
@@ -154,8 +164,17 @@ def reshaped(
             if not left:
                 return None
             atom = left.pop(0)
-            if atom.size == 1 and not group and number:
-                raise BatchError(f"either {sizes[number - 1]} or {sizes[number]} holds the batch")
+            if atom.size == 1 and not group and number and left:
+                # (L, N, C) as (L, N * heads, d) counts heads after samples; as (L * N, C) it gives
+                # rows, whose features are not those of several samples. Else both may be meant.
+                heads = left[0].size % size == 0 and left[0].size > size
+                rows = number == len(sizes) - 1
+                if not heads and not rows:
+                    last, this = sizes[number - 1], sizes[number]
+                    raise BatchError(f"either its size {last} or its size {this} has the batch")
+                if rows and not heads:
+                    dims[-1] += (atom,)
+                    continue
             if size % atom.size:
                 if atom.size % size:
                     return None

@@ -23,6 +23,7 @@ from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
     Atom,
     BatchError,
+    Group,
     Value,
     constant,
     extent,
@@ -289,20 +290,22 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
     open_ = [is_free(v.dims[dim]) for v in values]
     keys = tuple(dict.fromkeys(k for v in values for k in v.keys))
     nonnegative = all(v.nonnegative for v in values)
-    # The dimensions but the one must have the same atoms.
-    groups = [v.dims[dim] for v in values]
-    bare = [replace(v, dims=(*v.dims[:dim], (), *v.dims[dim + 1 :])) for v in values]
     lead = next((n for n, v in enumerate(values) if not v.constant), 0)
-    marks = []
-    for number, v in enumerate(bare):
-        group = groups[number]
+    rank, count = values[0].rank, len(values)
+    # All share the other dimensions; of this one each has its own, put after them.
+    apart = []
+    for number, v in enumerate(values):
+        group = v.dims[dim]
         if len(group) > 1 or (group and group[0] not in flat(v.axes)):
-            v = replace(v, dims=values[number].dims)
-            v = call.arranger.fused(call.ordered(v) if group[0] not in flat(v.axes) else v, dim)
+            v = call.arranger.fused(call.arranger.filled(v, dim), dim)
             group = v.dims[dim]
-            bare[number] = replace(v, dims=(*v.dims[:dim], (), *v.dims[dim + 1 :]))
-        marks.append(group)
-    bare, dims = call.arranger.unified(bare)
+        own: list[Group] = [()] * count
+        own[number] = group
+        apart.append(replace(v, dims=(*v.dims[:dim], (), *v.dims[dim + 1 :], *own)))
+    apart, dims = call.arranger.unified(apart)
+    marks = [v.dims[rank + number] for number, v in enumerate(apart)]
+    bare = [replace(v, dims=v.dims[:rank]) for v in apart]
+    dims = dims[:rank]
     axes = _joint_axes(bare[lead], marks[lead], dims, dim)
     where = next(n for n, g in enumerate(axes) if g == (_JOINT,))
     tensors = []
