@@ -114,7 +114,7 @@ SAME = {
         "no_ops": lambda t: F.dropout(t.contiguous().clone(), 0.0, True),
         "dropout": lambda t: F.dropout(t, 0.2, False),
         "cast": lambda t: t.to(torch.float32).float(),
-        "double": lambda t: t.double().float(),
+        "float64": lambda t: t.double().float(),
     },
     "pool": {
         "module": lambda t, x: nn.MaxPool2d(kernel_size=3, stride=1, padding=1)(t),
@@ -185,12 +185,12 @@ OTHER = {
     "first_relu": {
         "missing": (lambda t: t, "the ReLU before the pool is missing"),
         "gelu": (F.gelu, "the ReLU before the pool is replaced by gelu"),
-        "relu6": (F.relu6, None),
+        "relu6": (F.relu6, "the ReLU before the pool is replaced by relu6"),
     },
     "between": {
         "scaled": (lambda t: t * 2, "there is multiply before the max-pool"),
         "detached": (lambda t: t.detach(), "there is detach before the max-pool"),
-        "half": (
+        "float16": (
             lambda t: t.half().float(),
             "there is cast before the max-pool; part of it is computed in float16",
         ),
@@ -243,8 +243,12 @@ OTHER = {
             lambda x, a: torch.add(x, x * a, alpha=2),
             "the input is not added to the product",
         ),
-        "one_and_a_half": (lambda x, a: x * (1.5 + a), None),
-        "twice": (lambda x, a: x * a + a, None),
+        "one_and_a_half": (
+            lambda x, a: x * (1.5 + a),
+            "there is add after the softmax; the input is not added to the product",
+        ),
+        "attention_added": (
+lambda x, a: x * a + a, "the input is not added to the product"),
         "other_value": (_of_another, "it weighs another value than it reads"),
     },
     "join": {

@@ -121,9 +121,9 @@ def dataflow(program: Program) -> Dataflow:
         earlier = seen.setdefault((node.target, tuple(arguments.items())), node)
         if kind == "same" or (kind in _VIEWS and earlier is not node):
             given = inputs if kind == "same" else earlier.outputs
-            for output, value in zip(node.outputs, given, strict=False):
-                if output and value:
-                    now.root[output] = value
+            for alias, value in zip(node.outputs, given, strict=False):
+                if alias and value:
+                    now.root[alias] = value
                     flow.passing.setdefault(value, []).append(node)
             continue
         op = Op(kind, node, arguments, inputs, reads)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.program import Dimension, Program
+from converters.program import Dimension, Node, Program
 from converters.pytorch.graph.dataflow import Dataflow, Op, axis, dataflow
 from converters.pytorch.tables import TABLES
 from converters.pytorch.targets import Leaf
@@ -475,11 +475,12 @@ def _sites(flow: Dataflow, groups: list[_Group]) -> list[_Site]:
             if site := _joined(flow, join, members):
                 sites.append(site)
                 rest = [group for group in rest if group not in members]
-    by_source: dict[str, list[_Group]] = {}
+    by_source: dict[tuple[str, ...], list[_Group]] = {}
     for group in rest:
         source = _origins(flow, group.source)[-1][0]
-        by_source.setdefault(source, []).append(group)
-    for source, found in by_source.items():
+        module = _stack([op.node for op in group.ops])[:-1][-1:]
+        by_source.setdefault((source, *module), []).append(group)
+    for (source, *_), found in by_source.items():
         parts = [group for group in found if group.source != source]
         for group in found:
             if group not in parts or len(parts) == 1:
@@ -674,12 +675,14 @@ def _covered(flow: Dataflow, site: _Site) -> frozenset[str]:
     return frozenset(node.name for node in nodes)
 
 
+def _stack(nodes: Iterable[Node]) -> list[str]:
+    """The paths of the modules that all nodes are called in, the innermost last."""
+    paths = [tuple(module.path for module in node.modules) for node in nodes]
+    return [level[0] for level in zip(*paths, strict=False) if len(set(level)) == 1]
+
+
 def _module(flow: Dataflow, names: frozenset[str]) -> str:
-    """The path of the innermost module that all nodes are called in."""
-    stacks = [node.modules for node in flow.program.nodes if node.name in names]
-    paths = [tuple(module.path for module in stack) for stack in stacks]
-    common = [level[0] for level in zip(*paths, strict=False) if len(set(level)) == 1]
-    return common[-1] if common else ""
+    return (_stack(n for n in flow.program.nodes if n.name in names) or [""])[-1]
 
 
 def _call(flow: Dataflow, site: _Site) -> UlsamCall:
