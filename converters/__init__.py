@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from converters.checkpoint import load_checkpoint as load_checkpoint
     from converters.fidelity import AttentionFidelity as AttentionFidelity
     from converters.fidelity import attention_fidelity as attention_fidelity
+    from converters.program import Program as Program
+    from converters.program import read_program as read_program
+    from converters.program.exporting import export_program as export_program
     from converters.pytorch import Ledger as Ledger
     from converters.pytorch import port_weights as port_weights
     from converters.pytorch.graph import ProgramReport as ProgramReport
@@ -26,6 +29,9 @@ _HOME = {
     "load_checkpoint": "converters.checkpoint",
     "list_tensors": "converters.checkpoint",
     "TensorInfo": "converters.checkpoint",
+    "read_program": "converters.program",
+    "Program": "converters.program",
+    "export_program": "converters.program.exporting",
     "port_weights": "converters.pytorch",
     "Ledger": "converters.pytorch",
     "to_keras": "converters.pytorch.graph",
@@ -41,15 +47,18 @@ _HOME = {
 __all__ = [
     "AttentionFidelity",
     "Ledger",
+    "Program",
     "ProgramReport",
     "TensorInfo",
     "attention_fidelity",
     "converts",
+    "export_program",
     "lint",
     "list_tensors",
     "load_checkpoint",
     "load_images",
     "port_weights",
+    "read_program",
     "to_keras",
     "to_tflite",
 ]

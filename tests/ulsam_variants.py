@@ -87,8 +87,9 @@ def _add_in_place_apart(x, a):
     return y
 
 
-def _sum_at_the_end(parts, x):
-    return torch.cat(parts, 1) + x
+def _of_another(x, a):
+    r = x.relu()
+    return r * a + r
 
 
 # Computes ULSAM: step: other spellings of it.
@@ -113,7 +114,7 @@ SAME = {
         "no_ops": lambda t: F.dropout(t.contiguous().clone(), 0.0, True),
         "dropout": lambda t: F.dropout(t, 0.2, False),
         "cast": lambda t: t.to(torch.float32).float(),
-        "double": lambda t: t.double().float(),
+        "float64": lambda t: t.double().float(),
     },
     "pool": {
         "module": lambda t, x: nn.MaxPool2d(kernel_size=3, stride=1, padding=1)(t),
@@ -133,6 +134,7 @@ SAME = {
         "broadcast": lambda a, x: a,
         "expand_as": lambda a, x: a.expand_as(x),
         "repeat": lambda a, x: a.repeat(1, x.shape[1], 1, 1),
+        "repeat_interleave": lambda a, x: a.repeat_interleave(x.shape[1], 1),
         "broadcast_to": lambda a, x: torch.broadcast_to(a, x.shape),
         "flat": lambda a, x: a.flatten(2).expand(-1, x.shape[1], -1).reshape(x.shape),
     },
@@ -154,7 +156,6 @@ SAME = {
 # Computes something else: step: name: (how, what the report says).
 OTHER = {
     "cut": {
-        "interleaved": (lambda x, g: [x[:, k::g] for k in range(g)], None),
         "overlapping": (
             lambda x, g: [x[:, k : k + C // g] for k in range(g)],
             "its groups of (2, 2, 2, 2) channels start at (0, 1, 2, 3)",
@@ -184,12 +185,15 @@ OTHER = {
     "first_relu": {
         "missing": (lambda t: t, "the ReLU before the pool is missing"),
         "gelu": (F.gelu, "the ReLU before the pool is replaced by gelu"),
-        "relu6": (F.relu6, None),
+        "relu6": (F.relu6, "the ReLU before the pool is replaced by relu6"),
     },
     "between": {
         "scaled": (lambda t: t * 2, "there is multiply before the max-pool"),
         "detached": (lambda t: t.detach(), "there is detach before the max-pool"),
-        "half": (lambda t: t.half().float(), "part of it is computed in float16"),
+        "float16": (
+            lambda t: t.half().float(),
+            "there is cast before the max-pool; part of it is computed in float16",
+        ),
     },
     "pool": {
         "reads_input": (lambda t, x: F.max_pool2d(x, 3, 1, 1), "the pool reads the input"),
@@ -235,21 +239,77 @@ OTHER = {
         "no_residual": (lambda x, a: x * a, "the input is not added to the product"),
         "subtracted": (lambda x, a: x - x * a, "the input is not added to the product"),
         "other_residual": (lambda x, a: x * a + x.relu(), "the input is not added to the product"),
-        "alpha": (lambda x, a: torch.add(x, x * a, alpha=2), "the input is not added to the product"),
-        "one_and_a_half": (lambda x, a: x * (1.5 + a), None),
-        "twice": (lambda x, a: x * a + a, None),
-        "other_value": (lambda x, a: x.relu() * a + x.relu(), "it weighs another value than it reads"),
+        "alpha": (
+            lambda x, a: torch.add(x, x * a, alpha=2),
+            "the input is not added to the product",
+        ),
+        "one_and_a_half": (
+            lambda x, a: x * (1.5 + a),
+            "there is add after the softmax; the input is not added to the product",
+        ),
+        "attention_added": (
+lambda x, a: x * a + a, "the input is not added to the product"),
+        "other_value": (_of_another, "it weighs another value than it reads"),
     },
     "join": {
         "permuted": (
-            lambda parts, x: torch.cat([parts[i] for i in (1, 0, 2, 3)], 1),
+            lambda parts, x: torch.cat([parts[1], parts[0], *parts[2:]], 1),
             "its groups are joined in the order 1, 0, 2, 3",
         ),
-        "one_less": (lambda parts, x: torch.cat(parts[:3], 1), "its groups cover 6 of 8 channels"),
+        "one_less": (lambda parts, x: torch.cat(parts[:-1], 1), "its groups cover 6 of 8 channels"),
         "added": (lambda parts, x: sum(parts), "its groups are not joined again"),
         "rows": (lambda parts, x: torch.cat(parts, 2), "its groups are not joined again"),
     },
 }  # fmt: skip
+
+
+class Together(nn.Module):
+    """All groups computed at once."""
+
+    def __init__(self, weigh, groups=2):
+        super().__init__()
+        self.first, self.second = (
+            nn.BatchNorm2d(C, momentum=0.9),
+            nn.BatchNorm2d(groups, momentum=0.9),
+        )
+        self.depthwise = nn.Conv2d(C, C, 1, groups=C)
+        self.pointwise = nn.Conv2d(C, groups, 1, groups=groups)
+        self.parts, self.weigh = range(groups), weigh
+
+    def forward(self, x):
+        t = F.max_pool2d(F.relu(self.first(self.depthwise(x))), 3, 1, 1)
+        s = F.relu(self.second(self.pointwise(t)))
+        return self.weigh(x, s.flatten(2).softmax(2).view(s.shape))
+
+
+def _five_axes(x, a):
+    n, g = a.shape[:2]
+    y = x.view(n, g, -1, H, W)
+    return (y + y * a.unsqueeze(2)).flatten(1, 2)
+
+
+def _five_axes_inside(x, a):
+    return (x.unflatten(1, (a.shape[1], -1)) * a.unsqueeze(2)).view(x.shape) + x
+
+
+def _expanded(x, a):
+    n, g = a.shape[:2]
+    return x * (1 + a.unsqueeze(2).expand(n, g, C // g, H, W).reshape(x.shape))
+
+
+TOGETHER = {
+    "five axes": _five_axes,
+    "five axes for the product": _five_axes_inside,
+    "repeated": lambda x, a: x * a.repeat_interleave(C // a.shape[1], dim=1) + x,
+    "expanded": _expanded,
+}
+TOGETHER_WRONG = {
+    "tiled": lambda x, a: x * a.repeat(1, C // a.shape[1], 1, 1) + x,
+    "interleaved": lambda x, a: (
+        (x.view(N, -1, a.shape[1], H, W) * a.unsqueeze(1)).view(x.shape) + x
+    ),
+    "left in five axes": lambda x, a: _five_axes(x, a).unflatten(1, (2, -1)).transpose(1, 2),
+}
 
 
 def randomised(module):

@@ -8,6 +8,7 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -46,7 +47,13 @@ class Archive:
         self._members = {member.filename: member for member in members}
         self.sizes = {member.filename: member.file_size for member in members}
         if len(self._members) != len(members):
-            raise ContentError("a zip archive with two members of one name; write the file again")
+            twice = next(
+                n for n, count in Counter(m.filename for m in members).items() if count > 1
+            )
+            raise ContentError(
+                "a zip archive with two members of one name; write the file again. "
+                f"Received: {shown(twice)}"
+            )
         size, unpacked = size_of(file), sum(self.sizes.values())
         if unpacked > max(_MAX_RATIO * size, _ALWAYS_ALLOWED):
             raise ContentError(

@@ -212,7 +212,17 @@ def _with_attributes(
     unpickler: Unpickler, function: Any, kind: Any, arguments: Any, state: Any = None
 ) -> Any:
     """torch._tensor._rebuild_from_type_v2: a tensor with Python attributes, or a subclass."""
+    while isinstance(function, Global) and function.name == _FROM_TYPE:  # itself inside itself
+        unpickler.spend(1)
+        function, kind, arguments, *_ = arguments
     return unpickler.call(function, arguments)
+
+
+def _set(unpickler: Unpickler, items: Any = ()) -> list[Any]:
+    if not isinstance(items, list | tuple):
+        raise TypeError("a set of what is no list")
+    unpickler.spend(len(items))
+    return list(items)
 
 
 def _size(unpickler: Unpickler, shape: Any = ()) -> tuple[Any, ...]:
@@ -236,7 +246,7 @@ def _unsupported(kind: str) -> Callable[..., UnsupportedTensor]:
     return lambda unpickler, *_: UnsupportedTensor(kind)
 
 
-_UTILS = "torch._utils"
+_UTILS, _FROM_TYPE = "torch._utils", "_rebuild_from_type_v2"
 _REBUILDING: dict[tuple[str, str], Callable[..., Any] | None] = {
     (_UTILS, "_rebuild_tensor"): _tensor,
     (_UTILS, "_rebuild_tensor_v2"): _tensor,
@@ -245,8 +255,8 @@ _REBUILDING: dict[tuple[str, str], Callable[..., Any] | None] = {
     (_UTILS, "_rebuild_parameter_with_state"): _inner_tensor,
     (_UTILS, "_rebuild_device_tensor_from_cpu_tensor"): _inner_tensor,
     (_UTILS, "_rebuild_device_tensor_from_numpy"): _inner_tensor,
-    ("torch._tensor", "_rebuild_from_type_v2"): _with_attributes,
-    ("torch.tensor", "_rebuild_from_type_v2"): _with_attributes,
+    ("torch._tensor", _FROM_TYPE): _with_attributes,
+    ("torch.tensor", _FROM_TYPE): _with_attributes,
     **{
         (_UTILS, name): _unsupported(f"a {kind} tensor (torch._utils.{name})")
         for name, kind in {
@@ -269,6 +279,8 @@ _REBUILDING: dict[tuple[str, str], Callable[..., Any] | None] = {
 }
 _CONTAINERS: dict[tuple[str, str], Callable[..., Any] | None] = {
     ("torch", "Size"): _size,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
     **dict.fromkeys(
         [
             ("collections", "OrderedDict"),
@@ -309,7 +321,7 @@ _BOOKKEEPING: dict[tuple[str, str], Callable[..., Any] | None] = dict.fromkeys(
             for module in ("builtins", "__builtin__")
             for name in (
                 *("bool", "int", "float", "complex", "str", "list", "tuple"),
-                *("set", "frozenset", "slice", "range", "xrange", "object", "long", "unicode"),
+                *("frozenset", "slice", "range", "xrange", "object", "long", "unicode"),
             )
         ],
     ]

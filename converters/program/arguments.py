@@ -46,12 +46,15 @@ def read_argument(argument: Any, find: Find) -> Argument:
 
 
 def union(value: Any) -> tuple[str, Any]:
-    """Split a union of the schema, `{kind: value}`."""
-    match value:
-        case dict() if len(value) == 1:
+    """Split a union of the schema, `{kind: value}`; PyTorch 2.2 writes all kinds, null but one."""
+    if isinstance(value, dict):
+        if len(value) == 1:
             return next(iter(value.items()))
-        case {"$type": str() as kind, "$value": inner}:
-            return kind, inner
+        kinds = [item for item in value.items() if item[1] is not None]
+        if len(kinds) == 1:
+            return kinds[0]
+        if not kinds and "as_none" in value:
+            return "as_none", None
     raise ContentError(f"expected one value with its kind in the program. Received: {shown(value)}")
 
 
@@ -91,8 +94,13 @@ def _list_of(
     return read_list
 
 
+def _name(value: Any) -> Any:
+    """Name a tensor; in lists with gaps PyTorch 2.2 writes the name alone."""
+    return value if isinstance(value, str) else value["name"]
+
+
 def _tensor(value: Any, find: Find) -> Argument:
-    return find(value["name"])
+    return find(_name(value))
 
 
 def _computed(value: Any, find: Find) -> Argument:
@@ -119,6 +127,13 @@ def _complex(value: Any, find: Find) -> Argument:
     raise ContentError(
         "a complex number as argument; export the real part of the network apart. Received: "
         f"{shown(str(value))}"
+    )
+
+
+def _script_object(value: Any, find: Find) -> Argument:
+    raise ContentError(
+        "a script object as argument, which only code can use; export the network without. "
+        f"Received: {shown(str(value))}"
     )
 
 
@@ -152,6 +167,7 @@ _READERS: Mapping[str, Callable[[Any, Find], Argument]] = {
     "as_layout": _one_of(_LAYOUTS),
     "as_device": _device,
     "as_complex": _complex,
+    "as_custom_obj": _script_object,
 }
 
 
@@ -160,9 +176,9 @@ def named_values(output: Any) -> list[str | None]:
     kind, value = union(output)
     match kind:
         case "as_tensor":
-            return [value["name"]]
+            return [_name(value)]
         case "as_tensors":
-            return [item["name"] for item in value]
+            return [_name(item) for item in value]
         case "as_sym_int" | "as_sym_float" | "as_sym_bool":
             return [value.get("as_name")]
         case "as_optional_tensor":

@@ -133,12 +133,16 @@ def _new(archive: Archive, folder: str, name: str) -> Content:
 
 
 def _old(archive: Archive) -> Content:
+    # PyTorch 2.2 calls what torch.save wrote `.json`.
+    tensors = {
+        key: tensor
+        for name in ("serialized_state_dict", "serialized_constants")
+        for ending in (".pt", ".json")
+        for key, tensor in _saved_tensors(archive, name + ending).items()
+    }
     return Content(
         _json(archive, _OLD_PROGRAM),
-        {
-            **_saved_tensors(archive, "serialized_state_dict.pt"),
-            **_saved_tensors(archive, "serialized_constants.pt"),
-        },
+        tensors,
         partial(_saved, archive, "serialized_example_inputs.pt"),
         dict(_recorded(archive, f"extra_files/{REFERENCE}")),
     )
@@ -220,7 +224,10 @@ def _saved(archive: Archive, name: str) -> Any:
     """Read a member that torch.save wrote; None for one that is not there or is empty."""
     if not archive.sizes.get(name):
         return None
-    return torch_zip.read_tree(Archive(archive.part(name)))
+    try:
+        return torch_zip.read_tree(Archive(archive.part(name)))
+    except ContentError as error:
+        raise ContentError(f"{shown(name)} in the archive: {error}") from None
 
 
 def _saved_tensors(archive: Archive, name: str) -> dict[str, LazyTensor]:

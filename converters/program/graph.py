@@ -39,6 +39,8 @@ class Graph:
         values: What is known of the tensors.
         numbers: Expressions of the numbers that the program computes of sizes.
         names: What the names of the outermost graph stand for.
+        overwritten: By the name of a value that an operator wrote to in place, the value that it is
+            from then on.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class Graph:
         self.values: dict[str, Meta] = {}
         self.numbers: dict[str, Dimension] = {}
         self.names: dict[str, Argument] = {}
+        self.overwritten: dict[str, str] = {}
         self._taken: dict[str, int] = {}  # how often a name was given
 
     def enter(self, name: str, graph: Mapping[str, Any]) -> None:
@@ -58,7 +61,23 @@ class Graph:
 
     def find(self, name: str) -> Argument:
         """Say what a name of the outermost graph stands for."""
-        return _find(self.names, name)
+        return self._find(self.names, name)
+
+    def _find(self, names: Mapping[str, Argument], name: Any) -> Argument:
+        if type(name) is not str or name not in names:
+            raise ContentError(
+                "the program uses a value before it is made, or one that never is; the file is "
+                f"damaged or malicious. Received: {shown(name)}"
+            )
+        found = names[name]
+        if not isinstance(found, Ref) or found.name not in self.overwritten:
+            return found
+        last, passed = found.name, []
+        while last in self.overwritten:
+            passed.append(last)
+            last = self.overwritten[last]
+        self.overwritten.update(dict.fromkeys(passed, last))  # so that no chain is walked twice
+        return Ref(last)
 
     def _make(self, name: Any, names: dict[str, Argument], graph: Mapping[str, Any]) -> str:
         """Make a value known under a name that no other has."""
@@ -103,6 +122,9 @@ class Graph:
                 for position, argument in enumerate(call["inputs"])
             }
             made = tuple(None if o is None else self._make(o, names, graph) for o in outputs)
+            written = next(iter(arguments.values()), None)
+            if _in_place(target) and isinstance(written, Ref) and made and made[0]:
+                self.overwritten[written.name] = made[0]
             name = call.get("name") or next(filter(None, made), target)
             self.nodes.append(Node(target, arguments, made, modules(call["metadata"]), str(name)))
 
@@ -110,7 +132,7 @@ class Graph:
         kind, value = union(argument)
         if kind == "as_graph":  # of torch.cond and the like, which nobody converts
             return str(value["name"])
-        return read_argument(argument, lambda name: _find(names, name))
+        return read_argument(argument, lambda name: self._find(names, name))
 
     def _inline(
         self,
@@ -154,13 +176,10 @@ def _results(output: Any) -> list[Any]:
     return [{"as_tensor": item} for item in value] if kind == "as_tensors" else [output]
 
 
-def _find(names: Mapping[str, Argument], name: Any) -> Argument:
-    if type(name) is not str or name not in names:
-        raise ContentError(
-            "the program uses a value before it is made, or one that never is; the file is damaged "
-            f"or malicious. Received: {shown(name)}"
-        )
-    return names[name]
+def _in_place(target: str) -> bool:
+    """Whether an operator writes into its first argument: `aten.relu_.default`."""
+    operator = target.split(".")[1:2]
+    return bool(operator) and operator[0].endswith("_") and not operator[0].endswith("__")
 
 
 def meta(value: Mapping[str, Any]) -> Meta:

@@ -72,7 +72,8 @@ class Node:
     Attributes:
         target: The operator with its overload, `"aten.conv2d.default"`.
         arguments: What it is given, by the names of the operator's schema; those at their defaults
-            may be left out.
+            may be left out. An operator that writes in place (`aten.relu_.default`) is given the
+            value as it was; whatever uses that value afterwards is given this node's output.
         outputs: The names of its values, in order; `None` for one that is not used. A list of
             tensors is several outputs.
         modules: The modules that it was called in, the innermost last.

@@ -16,13 +16,14 @@ from converters.program.container import Content, open_content
 from converters.program.graph import Graph
 from converters.program.program import Dimension, Dtype, End, Meta, Program, Ref, Weight
 
-_LEAST_SCHEMA, _LATEST_SCHEMA = 1, 8
+_LEAST_SCHEMA, _LATEST_SCHEMA = 2, 8
 _UNBOUNDED = 1 << 62
 _KINDS: dict[str, Literal["parameter", "buffer", "constant"]] = {
     "parameter": "parameter",
     "buffer": "buffer",
     "tensor_constant": "constant",
 }
+_DYNAMO_NAME = re.compile(r"^l_(\w+?)_$")  # PyTorch 2.2 calls the argument x `l_x_`
 _IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b(?!\()")
 Held = TypeVar("Held")
 
@@ -100,9 +101,13 @@ def _program(content: Content, source: str) -> Program:
     names = ends.input_names(paths, called.get("forward_arg_names"))
     if names is None or len(names) != len(given):
         paths = [] if len(paths) != len(given) else paths
-        names = [name or "" for name in given]
+        names = [_DYNAMO_NAME.sub(r"\1", name or "") for name in given]
     graph.read(module["graph"])
     answered, mutated = _outputs(signature["output_specs"], graph)
+    for name, weight in weights.items():
+        value = graph.find(name)
+        if isinstance(value, Ref) and value.name != name:
+            mutated[weight.key] = value.name
     out_paths = ends.leaves(called.get("out_spec"), fields)
     if len(out_paths) != len(answered):
         out_paths = [(i,) for i in range(len(answered))]

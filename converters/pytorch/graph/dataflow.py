@@ -2,9 +2,9 @@
 
 Imports `converters.program`.
 
-Operators that give a value on as it is (clone, dropout at inference, a cast between floating point
-types) are looked through, operators that are one thing under several names have one kind, and an
-in-place operator gives a new value that all later readers see.
+Operators that give a value on as it is (clone, dropout at inference, a cast to more digits) are
+looked through, operators that are one thing under several names have one kind, and an in-place
+operator gives a new value that all later readers see.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +33,7 @@ _KINDS = {
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 # Results of these may share memory with what they read.
+_WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 _VIEWS = {"reshape", "permute", "expand", "split", "slice", "same", "cast", "dropout", "detach"}
 
 
@@ -119,17 +120,17 @@ def dataflow(program: Program) -> Dataflow:
         # The same view taken twice is one value.
         earlier = seen.setdefault((node.target, tuple(arguments.items())), node)
         if kind == "same" or (kind in _VIEWS and earlier is not node):
-            values = inputs if kind == "same" else earlier.outputs
-            for output, value in zip(node.outputs, values, strict=False):
-                if output and value:
-                    now.root[output] = value
+            given = inputs if kind == "same" else earlier.outputs
+            for alias, value in zip(node.outputs, given, strict=False):
+                if alias and value:
+                    now.root[alias] = value
                     flow.passing.setdefault(value, []).append(node)
             continue
         op = Op(kind, node, arguments, inputs, reads)
         flow.ops.append(op)
         flow.made_by |= dict.fromkeys(outputs, op)
-        for value in reads:
-            flow.readers.setdefault(value, []).append(op)
+        for name in reads:
+            flow.readers.setdefault(name, []).append(op)
     answered = [end.value for end in program.outputs if isinstance(end.value, str)]
     flow.ends = {now.read(value) for value in [*answered, *program.mutated.values()]}
     return flow
@@ -213,13 +214,15 @@ def _refined(
     """The kind, once the arguments are known."""
     if not inputs:
         return kind
-    before, after = flow.shape(inputs[0]), flow.shape(node.outputs[0] or "" if node.outputs else "")
+    ends = (inputs[0], node.outputs[0] or "" if node.outputs else "")
+    before, after = flow.shape(ends[0]), flow.shape(ends[1])
     if kind == "dropout":  # its `train` has no default
         active = arguments.get("train", arguments.get("training")) is not False
         return "same" if not active or arguments.get("p") == 0 else kind
     if kind == "cast":
-        dtypes = [flow.meta(value) for value in (inputs[0], node.outputs[0] or "")]
-        return "same" if all(meta and "float" in meta.dtype for meta in dtypes) else kind
+        widths = [_WIDTHS.get(getattr(flow.meta(value), "dtype", ""), 0) for value in ends]
+        dtypes = {getattr(flow.meta(value), "dtype", "") for value in ends}
+        return "same" if 0 < widths[0] < widths[1] or len(dtypes) == 1 else kind
     if kind == "copy" or (kind == "slice" and before == after):
         return "same"
     if kind == "permute":

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.program import Dimension, Program
+from converters.program import Dimension, Node, Program
 from converters.pytorch.graph.dataflow import Dataflow, Op, axis, dataflow
 from converters.pytorch.tables import TABLES
 from converters.pytorch.targets import Leaf
@@ -33,7 +33,7 @@ class Step:
         kind: What is computed.
         name: What the report calls it.
         module: Its name in the table of ULSAM's keys; empty if it has no weights.
-        wants: Its arguments; `"G"` is the number of channels of the group.
+        wants: Its arguments; `"C"` is the number of channels, `"g"` that of maps computed at once.
     """
 
     kind: str
@@ -47,12 +47,12 @@ _POOL = {"kernel": (3, 3), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 
 _EVAL = {"training": False}
 CHAIN = (
     Step("convolution", "depthwise convolution", "conv_dws",
-         {**_ONE_BY_ONE, "outputs": "G", "groups": "G"}),
+         {**_ONE_BY_ONE, "outputs": "C", "groups": "C"}),
     Step("batch_norm", "depthwise batch norm", "bn_dws", _EVAL),
     Step("relu", "ReLU before the pool"),
     Step("max_pool", "max-pool", "", _POOL),
     Step("convolution", "pointwise convolution", "conv_point",
-         {**_ONE_BY_ONE, "outputs": 1, "groups": 1}),
+         {**_ONE_BY_ONE, "outputs": "g", "groups": "g"}),
     Step("batch_norm", "pointwise batch norm", "bn_point", _EVAL),
     Step("relu", "ReLU before the softmax"),
     Step("softmax", "softmax"),
@@ -66,6 +66,7 @@ _WEIGHTS = {
     "batch_norm": ("weight", "bias", "running_mean", "running_var"),
 }
 _WIDTH = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
+_SHAPING = ("reshape", "expand", "repeat_interleave")
 _NO_SUM = "the input is not added to the product"
 
 # The keys of one group by those of the table of ULSAM, "bn_dws.weight": None for no bias.
@@ -86,7 +87,8 @@ class UlsamCall:
         num_splits: The number of groups.
         channels: The number of channels C.
         module: Path of the innermost module that all of it is called in.
-        weights: Per group the keys of the program by those of the table of ULSAM.
+        weights: The keys of the program by those of the table of ULSAM, per group; one for all
+            where they are computed at once and their weights are joined.
         momentum: Of both batch norms, as Keras means it.
         epsilon: Of both batch norms.
         dropouts: Names of covered nodes that drop in training, which the layer cannot.
@@ -157,6 +159,7 @@ def find_ulsam_calls(program: Program) -> tuple[list[UlsamCall], list[NearMiss]]
     """
     flow = dataflow(program)
     groups = [group for op in flow.ops if op.kind == "multiply" for group in _groups(flow, op)]
+    groups = [group for group in groups if group.result in flow.readers.keys() | flow.ends]
     sites = [_escaping(flow, site) for site in _sites(flow, groups)]
     sites = _tied(flow, sites)
     order = {op: place for place, op in enumerate(flow.ops)}
@@ -172,6 +175,7 @@ class _Group:
     ops: tuple[Op, ...]
     source: str
     result: str
+    maps: int
     keys: dict[str, str | None]
     norms: frozenset[tuple[Any, Any]]  # momentum and eps
     differences: tuple[str, ...]
@@ -197,56 +201,100 @@ class _Site:
         return tuple((tuple(group.keys.items()), group.norms) for group in self.groups)
 
 
-# One group
+# One group, or several computed at once
 
 
 def _groups(flow: Dataflow, product: Op) -> Iterator[_Group]:
     """Give the group that ends in a product of its input with its attention."""
     if len(product.inputs) == 2:
-        for source, attention in (product.inputs, product.inputs[::-1]):
-            if group := _group(flow, product, source, attention):
+        for factor, attention in (product.inputs, product.inputs[::-1]):
+            if group := _group(flow, product, factor, attention):
                 yield group
                 return
 
 
-def _group(flow: Dataflow, product: Op, source: str, attention: str) -> _Group | None:
-    way = _way(flow, source, attention)
+def _group(flow: Dataflow, product: Op, factor: str, attention: str) -> _Group | None:
+    source = _unshaped(flow, factor)
+    shape, way = flow.shape(source), _way(flow, source, attention)
     kinds = [op.kind for op in way]
-    if "convolution" not in kinds:
+    if len(shape) != 4 or not isinstance(shape[1], int) or "convolution" not in kinds:
         return None
+    reached = way[0].inputs == (source,)
+    if not reached and kinds.count("convolution") > 1:  # leave out what comes before
+        first = [i for i, kind in enumerate(kinds) if kind == "convolution"][-2]
+        way, kinds = way[first:], kinds[first:]
     # The scores may have any shape from the last convolution on, and 1 may be added to them.
     last = len(kinds) - 1 - kinds[::-1].index("convolution")
-    shaping = [i for i, kind in enumerate(kinds) if i > last and kind in ("reshape", "expand")]
+    aside = {i for i, kind in enumerate(kinds) if i > last and kind in _SHAPING}
+    aside |= {i for i, op in enumerate(way) if op.kind == "cast" and _alike(flow, op, source)}
     plus = [i for i, kind in enumerate(kinds) if kind == "add_one" and "softmax" in kinds[:i]][-1:]
-    steps = [op for i, op in enumerate(way) if i not in shaping + plus]
-    matched, differences = _compare(steps)
+    matched, differences = _compare([op for i, op in enumerate(way) if i not in {*aside, *plus}])
     if len(matched) < _LIKE:
         return None
-    if not way or way[0].inputs != (source,):
+    if not reached:
         differences.append("it weighs another value than it reads")
-    shape = flow.shape(source)
-    if len(shape) != 4 or not isinstance(shape[1], int):
-        return None
+    scores = next((op for step, op in matched if step.module == "conv_point"), None)
+    maps = _maps(flow, scores, shape[1])
     keys: dict[str, str | None] = {}
     for step, op in matched:
-        differences += _wrong_arguments(flow, step, op, shape[1])
+        differences += _wrong_arguments(flow, step, op, {"C": shape[1], "g": maps})
         if step.module:
             differences += _read_keys(flow, step, op, keys)
-    scores = [op for step, op in matched if step.module == "bn_point"]
     if scores and any(step.kind == "softmax" for step, _ in matched):
-        differences += _wrong_positions(flow, way[way.index(scores[0]) + 1 :], shape)
+        tail = way[way.index(scores) + 1 :]
+        differences += _wrong_positions(flow, tail, flow.shape(scores.result), product, factor)
     differences += _narrower(flow, [*way, product], source)
-    ops, result = [*way, product], product.result
-    if not plus:
-        total = _sum(flow, result, source)
-        differences += [] if total else [_NO_SUM]
-        ops, result = (ops + [total], total.result) if total else (ops, result)
+    end, added = _ending(flow, product, factor, source, bool(plus))
+    if not added:
+        differences.append(_NO_SUM)
+    if flow.shape(end[-1].result) != shape:
+        differences.append(f"its result has shape {_text(flow.shape(end[-1].result))}")
     norms = frozenset(
         (op.arguments.get("momentum"), op.arguments.get("eps"))
         for step, op in matched
         if step.kind == "batch_norm"
     )
-    return _Group(tuple(ops), source, result, keys, norms, tuple(differences))
+    ops = (*way, *end)
+    return _Group(ops, source, end[-1].result, maps, keys, norms, tuple(differences))
+
+
+def _unshaped(flow: Dataflow, value: str) -> str:
+    """The map that a value is another shape of."""
+    while len(flow.shape(value)) != 4 and (op := flow.made_by.get(value)) and op.kind == "reshape":
+        value = op.inputs[0]
+    return value
+
+
+def _reshaped(flow: Dataflow, value: str, shape: tuple[Dimension, ...]) -> list[Op]:
+    """The step that gives a value a shape, where one is needed and there."""
+    if flow.shape(value) == shape:
+        return []
+    readers = [op for op in flow.readers.get(value, []) if op.kind == "reshape"]
+    return [op for op in readers if flow.shape(op.result) == shape][:1]
+
+
+def _alike(flow: Dataflow, op: Op, source: str) -> bool:
+    meta, own = flow.meta(op.result), flow.meta(source)
+    return bool(meta and own and meta.dtype == own.dtype)
+
+
+def _maps(flow: Dataflow, scores: Op | None, channels: int) -> int:
+    """How many groups are computed at once: the groups of the pointwise convolution."""
+    groups = _ARGUMENTS["convolution"](flow, scores)["groups"] if scores else 1
+    return groups if groups and channels % groups == 0 else 1
+
+
+def _ending(
+    flow: Dataflow, product: Op, factor: str, source: str, added: bool
+) -> tuple[list[Op], bool]:
+    """The steps from the product on, and whether the input is added to it."""
+    end = [product]
+    for addend in (factor, source):
+        if not added and (total := _sum(flow, end[-1].result, addend)):
+            end.append(total)
+            added = True
+        end += _reshaped(flow, end[-1].result, flow.shape(source))
+    return end, added
 
 
 def _way(flow: Dataflow, source: str, value: str) -> list[Op]:
@@ -264,7 +312,8 @@ def _way(flow: Dataflow, source: str, value: str) -> list[Op]:
 def _compare(steps: list[Op]) -> tuple[list[tuple[Step, Op]], list[str]]:
     """Give the steps that are there, each with its operator, and what differs in the others."""
     wanted, kinds = [step.kind for step in CHAIN], [op.kind for op in steps]
-    matched, differences = [], []
+    matched: list[tuple[Step, Op]] = []
+    differences: list[str] = []
     for what, i, i2, j, j2 in SequenceMatcher(None, wanted, kinds, False).get_opcodes():
         missing = " and ".join(f"the {step.name}" for step in CHAIN[i:i2])
         others = ", ".join(kinds[j:j2])
@@ -282,12 +331,12 @@ def _compare(steps: list[Op]) -> tuple[list[tuple[Step, Op]], list[str]]:
     return matched, differences
 
 
-def _wrong_arguments(flow: Dataflow, step: Step, op: Op, channels: int) -> Iterator[str]:
+def _wrong_arguments(flow: Dataflow, step: Step, op: Op, sizes: Mapping[str, int]) -> Iterator[str]:
     if step.kind not in _ARGUMENTS:
         return
     given = _ARGUMENTS[step.kind](flow, op)
     for name, wanted in step.wants.items():
-        wanted = channels if wanted == "G" else wanted
+        wanted = sizes[wanted] if isinstance(wanted, str) else wanted
         if given[name] != wanted:
             yield f"the {step.name} has {name} {given[name]}, not {wanted}"
 
@@ -340,36 +389,48 @@ def _read_keys(flow: Dataflow, step: Step, op: Op, keys: dict[str, str | None]) 
             yield f"the {part} of the {step.name} is computed"
 
 
-def _wrong_positions(flow: Dataflow, tail: list[Op], shape: tuple[Dimension, ...]) -> Iterator[str]:
-    """Check that each sample's positions are weighed together, and come out where they were.
+def _wrong_positions(
+    flow: Dataflow, tail: list[Op], shape: tuple[Dimension, ...], product: Op, factor: str
+) -> Iterator[str]:
+    """Check that the positions of each map are weighed together, and come out where they were.
 
     A reshape keeps the order of the elements: it is enough to know which axes precede the
-    positions, where the softmax runs and where a map is spread over channels.
+    positions, where the softmax runs and where a map is spread over the channels of its group.
     """
-    samples, channels, height, width = shape
-    before = _size((samples,))
-    spread = False
-    for op in tail:
-        given = flow.shape(op.inputs[0])
+    before, per_map = _size(shape[:2]), _spread(flow.shape(_unshaped(flow, factor)), shape)
+    for op in [*tail, product]:
+        given, made = flow.shape(op.inputs[0]), flow.shape(op.result)
         if op.kind == "softmax":
             at = axis(op, len(given), -1)
             if at is None or _size(given[:at]) != before or _size(given[at + 1 :]) != ():
                 yield f"the softmax runs over axis {at} of {_text(given)}"
-        elif op.kind == "expand":
-            made = flow.shape(op.result)
-            given = (1,) * (len(made) - len(given)) + given
-            grown = [i for i, size in enumerate(made) if size != given[i]]
-            if not grown:
-                continue
-            fits = len(grown) == 1 and given[grown[0]] == 1 and made[grown[0]] == channels
-            if not fits or spread or _size(given[: grown[0]]) != before:
-                yield f"the attention is spread from {_text(given)} to {_text(made)}"
-                return
-            before, spread = _size((samples, channels)), True
-    made = flow.shape(tail[-1].result)
-    made = (1,) * (4 - len(made)) + made
-    if made != (samples, channels if spread else 1, height, width):
-        yield f"the attention has shape {_text(made)} for an input of {_text(shape)}"
+            continue
+        if op is product:
+            given = flow.shape(tail[-1].result)
+        elif op.kind == "repeat_interleave":
+            at, count = axis(op, len(given), -1), op.arguments.get("repeats", 0)
+            at = len(given) if at is None else at + 1
+            given, made = (*given[:at], 1, *given[at:]), (*given[:at], count, *given[at:])
+        elif op.kind != "expand":
+            continue
+        given = (1,) * (len(made) - len(given)) + given
+        grown = [i for i, size in enumerate(made) if size != given[i]]
+        if not grown:
+            continue
+        fits = all(given[i] == 1 for i in grown) and _size(given[: grown[-1]]) == before
+        if not fits or _size(made[i] for i in grown) != _size((per_map,)):
+            yield f"the attention is spread from {_text(given)} to {_text(made)}"
+            return
+        before, per_map = _size((*before, per_map)), 1
+    made = flow.shape(product.result)
+    if per_map != 1 or made != flow.shape(factor):
+        yield f"the product has shape {_text(made)} for an input of {_text(flow.shape(factor))}"
+
+
+def _spread(shape: tuple[Dimension, ...], maps: tuple[Dimension, ...]) -> int:
+    """How many channels share a map."""
+    both = (shape[1], maps[1]) if maps else (1, 1)
+    return both[0] // both[1] if isinstance(both[0], int) and isinstance(both[1], int) else 0
 
 
 def _size(shape: Iterable[Dimension]) -> tuple[Dimension, ...]:
@@ -385,9 +446,7 @@ def _text(shape: Iterable[Dimension]) -> str:
 
 def _narrower(flow: Dataflow, ops: list[Op], source: str) -> Iterator[str]:
     """Check that nothing inside has less digits than the input."""
-    nodes = [op.node for op in ops]
-    nodes += [node for op in ops for node in flow.passing.get(op.result, [])]
-    dtypes = [meta.dtype for node in nodes if (meta := flow.meta(node.outputs[0] or ""))]
+    dtypes = [meta.dtype for op in ops if (meta := flow.meta(op.result))]
     own = flow.meta(source)
     for dtype in dict.fromkeys(dtypes):
         if own and dtype != own.dtype and _WIDTH.get(dtype, 0) <= _WIDTH.get(own.dtype, 9):
@@ -416,11 +475,12 @@ def _sites(flow: Dataflow, groups: list[_Group]) -> list[_Site]:
             if site := _joined(flow, join, members):
                 sites.append(site)
                 rest = [group for group in rest if group not in members]
-    by_source: dict[str, list[_Group]] = {}
+    by_source: dict[tuple[str, ...], list[_Group]] = {}
     for group in rest:
         source = _origins(flow, group.source)[-1][0]
-        by_source.setdefault(source, []).append(group)
-    for source, found in by_source.items():
+        module = _stack([op.node for op in group.ops])[:-1][-1:]
+        by_source.setdefault((source, *module), []).append(group)
+    for (source, *_), found in by_source.items():
         parts = [group for group in found if group.source != source]
         for group in found:
             if group not in parts or len(parts) == 1:
@@ -437,10 +497,10 @@ def _joined(flow: Dataflow, join: Op, groups: tuple[_Group, ...]) -> _Site | Non
     origins = [dict(_origins(flow, group.source)) for group in groups]
     common = [value for value in origins[0] if all(value in others for others in origins)]
     common = [value for value in common if value != groups[0].source]
-    if not common or axis(join, 4) != 1:
+    if not common or axis(join, len(flow.shape(join.result))) != 1:
         return None
     source = common[0]
-    shape, result, joining = flow.shape(source), join.result, [join]
+    shape, joining = flow.shape(source), [join]
     sizes = [_channels(flow, group.source) for group in groups]
     starts = [places[source] for places in origins]
     differences = list(_once(text for group in groups for text in group.differences))
@@ -451,16 +511,17 @@ def _joined(flow: Dataflow, join: Op, groups: tuple[_Group, ...]) -> _Site | Non
         differences.append(f"its groups of {_text(sizes)} channels start at {_text(starts)}")
     elif sizes[0] * len(groups) != shape[1]:
         differences.append(f"its groups cover {sizes[0] * len(groups)} of {shape[1]} channels")
-    if flow.shape(result) != shape:  # a stack
-        shaped = [op for op in flow.readers.get(result, []) if op.kind == "reshape"]
-        shaped = [op for op in shaped if flow.shape(op.result) == shape]
-        if not shaped and not differences:
-            differences.append("its groups are joined along an axis of their own")
-        joining += shaped[:1]
-        result = joining[-1].result
-    if _NO_SUM in differences and (total := _sum(flow, result, source)):
+    if len({group.maps for group in groups}) > 1:
+        differences.append("its groups have different numbers of maps")
+    joining += _reshaped(flow, join.result, shape)  # of a stack
+    if all(_NO_SUM in group.differences for group in groups) and (
+        total := _sum(flow, joining[-1].result, source)
+    ):
         differences.remove(_NO_SUM)
-        joining, result = [*joining, total], total.result
+        joining.append(total)
+    result = joining[-1].result
+    if flow.shape(result) != shape and not differences:
+        differences.append(f"its result has shape {_text(flow.shape(result))}")
     norms = frozenset().union(*(group.norms for group in groups))
     if len(norms) > 1 and not differences:
         differences.append(_different_norms(norms))
@@ -556,9 +617,12 @@ def _leaves(flow: Dataflow, value: str, ops: set[Op]) -> bool:
 
 def _asks(flow: Dataflow, op: Op, ops: set[Op]) -> bool:
     """Whether a step only asks for a size that is needed inside, or asserts something."""
-    outputs = [output for output in op.node.outputs if output]
-    inside = all(reader in ops for output in outputs for reader in flow.readers.get(output, []))
-    return inside and not any(flow.meta(output) for output in outputs)
+    return all(
+        value is None
+        or not (flow.meta(value) or value in flow.ends)
+        and all(reader in ops or _asks(flow, reader, ops) for reader in flow.readers.get(value, []))
+        for value in op.node.outputs
+    )
 
 
 def _tied(flow: Dataflow, sites: list[_Site]) -> list[_Site]:
@@ -591,7 +655,7 @@ def _tied(flow: Dataflow, sites: list[_Site]) -> list[_Site]:
 def _covered(flow: Dataflow, site: _Site) -> frozenset[str]:
     """The names of all nodes that nothing else needs."""
     ops = site.ops
-    way = [group.source for group in site.groups]  # back from the groups to what they are cut from
+    way = [value for op in ops for value in op.inputs]  # back to what the groups are cut from
     for value in way:
         op = flow.made_by.get(value)
         if value == site.source or op is None or op in ops:
@@ -603,17 +667,22 @@ def _covered(flow: Dataflow, site: _Site) -> frozenset[str]:
         way.append(op.inputs[0])
     values = {output for op in ops for output in op.node.outputs if output} - {site.result}
     nodes = [op.node for op in ops] + [n for value in values for n in flow.passing.get(value, [])]
-    asking = {op for value in values for op in flow.readers.get(value, []) if op not in ops}
-    nodes += [op.node for op in asking if _asks(flow, op, ops)]
+    asked = list(values)
+    for value in asked:
+        asking = [op for op in flow.readers.get(value, []) if op not in ops]
+        nodes += [op.node for op in asking if _asks(flow, op, ops)]
+        asked += [v for op in asking if _asks(flow, op, ops) for v in op.node.outputs if v]
     return frozenset(node.name for node in nodes)
 
 
+def _stack(nodes: Iterable[Node]) -> list[str]:
+    """The paths of the modules that all nodes are called in, the innermost last."""
+    paths = [tuple(module.path for module in node.modules) for node in nodes]
+    return [level[0] for level in zip(*paths, strict=False) if len(set(level)) == 1]
+
+
 def _module(flow: Dataflow, names: frozenset[str]) -> str:
-    """The path of the innermost module that all nodes are called in."""
-    stacks = [node.modules for node in flow.program.nodes if node.name in names]
-    paths = [tuple(module.path for module in stack) for stack in stacks]
-    common = [level[0] for level in zip(*paths, strict=False) if len(set(level)) == 1]
-    return common[-1] if common else ""
+    return (_stack(n for n in flow.program.nodes if n.name in names) or [""])[-1]
 
 
 def _call(flow: Dataflow, site: _Site) -> UlsamCall:
@@ -624,7 +693,7 @@ def _call(flow: Dataflow, site: _Site) -> UlsamCall:
         nodes=nodes,
         source=site.source,
         result=site.result,
-        num_splits=len(site.groups),
+        num_splits=sum(group.maps for group in site.groups),
         channels=_channels(flow, site.source),
         module=_module(flow, nodes),
         weights=tuple(group.keys for group in site.groups),
