@@ -133,6 +133,7 @@ def _program(content: Content, source: str) -> Program:
         ),
         reference=_Lazy(source, content.reference, lambda read: read()),
         mutated=mutated,
+        hazards=graph.hazards,
     )
 
 
