@@ -1,5 +1,6 @@
 """Malicious and damaged .pt2 archives: one line that names the cause, nothing executed."""
 
+import base64
 import io
 import os
 import pickle
@@ -128,6 +129,11 @@ def deep_spec(depth):
     return f"[1, {start * depth}{leaf}{']}' * depth}]"
 
 
+def npy_header(shape, dtype="<f4"):
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("echo executed",)
@@ -244,7 +250,27 @@ HOSTILE = {
     ),
     "examples execute": (replaced("sample_inputs/model.pt", evil_examples()), "system"),
     "examples no zip": (replaced("sample_inputs/model.pt", b"x" * 100), "zip archive"),
-    "reference": (lambda contents: contents, r"expected an \.npy array in Base64"),
+    "reference": (lambda contents: contents, r"expected an \.npy array"),
+    "reference no text": (
+        replaced("reference/outputs.npy", b"\x80\xff"),
+        r"expected an \.npy array in Base64",
+    ),
+    "reference enormous": (
+        replaced("reference/outputs.npy", base64.b64encode(npy_header("(1000000000000,)"))),
+        "does not fill its member",
+    ),
+    "reference of objects": (
+        replaced("reference/outputs.npy", base64.b64encode(npy_header("(1,)", "|O"))),
+        "array of numbers",
+    ),
+    "module paths": (
+        lambda c: spelled(c, "L__self__conv,conv,", "a," + "[" * 1_000_000 + ","),
+        r"expected an \.npy",  # read in no time; what is refused is the reference
+    ),
+    "signs without end": (
+        lambda c: spelled(c, "Symbol('s77', positive=True, integer=True)", "-" * 3990 + "1"),
+        "expression",
+    ),
 }
 
 

@@ -22,7 +22,7 @@ _INLINED = {
         *("tag_activation_checkpoint", "wrap_activation_checkpoint", "invoke_subgraph"),
     )
 }
-_DEEPEST = 16
+_DEEPEST, _LONGEST_ENTRY = 16, 2000
 _OPERATORS = "torch.ops."
 _LAYOUT_STRIDED = 7
 # L__self___features_12, L['self'].features[12], getattr(L__self___features, "12")
@@ -204,9 +204,9 @@ def modules(metadata: Mapping[str, Any]) -> tuple[Module, ...]:
     stack = metadata.get("nn_module_stack") or ""
     found = []
     for entry in stack.split(";"):
-        parts = _split(entry)
+        parts = _split(entry) if len(entry) <= _LONGEST_ENTRY else []
         if len(parts) == 3 and not parts[0].startswith("_empty_nn_module_stack"):
-            found.append(Module(module_path(parts[1]), parts[2].removeprefix("<class '")[:200]))
+            found.append(Module(module_path(parts[1]), parts[2]))
     return tuple(found)
 
 
