@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from converters import read_program
+from converters import load_checkpoint, read_program
 from program_tools import edited, members, spelled, write
 
 
@@ -347,10 +347,15 @@ def test_other_files(tmp_path, save, words):
     assert "torch.export.save" in refusal(tmp_path / "o.pt2")
 
 
+def test_as_a_checkpoint(good, tmp_path):
+    for contents in (good, {"serialized_exported_program.json": b"{}"}):
+        assert "read_program" in refusal(write(tmp_path / "g.pt2", contents), load_checkpoint)
+
+
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_program(tmp_path / "none.pt2")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError, match="expected a .pt2"):
         read_program(tmp_path)
 
 
