@@ -1,4 +1,4 @@
-"""`ulsam-keras convert net.pt2`: from a PyTorch module to verified files, without a line of Keras."""
+"""`ulsam-keras convert net.pt2`: from a PyTorch module to verified files, no line of Keras."""
 
 import json
 
