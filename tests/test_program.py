@@ -42,7 +42,7 @@ class Parts(nn.Module):
         self.norm = nn.BatchNorm2d(8)
         self.blocks = nn.ModuleList([nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, bias=False)])
         self.blocks[1].weight = self.blocks[0].weight
-        self.register_buffer("anchors", torch.arange(4.0), persistent=False)
+        self.register_buffer("anchors", torch.arange(6.0)[2:], persistent=False)
         self.steps = torch.tensor([1.0, 2.0])
         for buffer in (self.norm.running_mean, self.norm.running_var):
             nn.init.uniform_(buffer, 0.5, 2)
