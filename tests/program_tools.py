@@ -11,11 +11,9 @@ import torch
 
 from converters.program import Dtype, Ref
 
-_NUMPY_TO_TORCH = {np.dtype(d): t for d, t in ((np.int64, torch.int64), (np.bool_, torch.bool))}
-
 
 def tensor(array):
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))  # ascontiguousarray makes scalars lists
 
 
 def run(program, inputs):
