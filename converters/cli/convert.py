@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -82,6 +83,11 @@ from converters.cli.verification import verification_options
     help="Shell patterns of keys to leave out, separated by commas: 'aux.*,*.total_ops'.",
 )
 @click.option("--name", help="Stem of the .tflite files. Default: the source's.")
+@click.option(
+    "--check-with-torch",
+    is_flag=True,
+    help="Run a program (.pt2) in PyTorch, which must be installed, and compare with its answers.",
+)
 @click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
 @click.option(
     "--calibration",
@@ -138,11 +144,20 @@ def convert(
     quiet_tensorflow()
     from converters.convert import Request
     from converters.convert import convert as run_conversion
+    from converters.source import Porting
     from converters.verify.limits import Limits
 
+    porting = Porting(
+        name_map=None if name_map is None else _name_map(name_map),
+        **{
+            field.name: options.pop(field.name)
+            for field in fields(Porting)
+            if field.name in options
+        },
+    )
     # The other options have the names of the request's fields.
     request = Request(
-        name_map=None if name_map is None else _name_map(name_map),
+        porting=porting,
         name=_stem(name),
         limits=Limits(**dict(limits)),
         **options,
@@ -175,7 +190,7 @@ def _name_map(path: str) -> dict[str, str | None]:
         value is None or isinstance(value, str) for value in names.values()
     ):
         raise ValueError(
-            "--name-map must be a JSON object of Keras layer names to PyTorch module paths, or null. "
+            "--name-map must be a JSON object of Keras layer names to PyTorch paths, or null. "
             f"Received: {path!r}"
         )
     return names

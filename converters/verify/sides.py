@@ -263,13 +263,12 @@ class FileSide(Side):
         ]
 
 
-def keras_side(model: Any, name: str, attention: tuple[str, ...] = ()) -> KerasSide:
+def keras_side(model: Any, name: str) -> KerasSide:
     """A Keras model as a side, under the names that an exported file of it has.
 
     Args:
         model: The model.
         name: What it is called.
-        attention: Names of outputs that are the attention of layers, not the model's own.
 
     Raises:
         ValueError: If it does not know its inputs.
@@ -291,7 +290,7 @@ def keras_side(model: Any, name: str, attention: tuple[str, ...] = ()) -> KerasS
         name,
         {n: tuple(t.shape) for n, t in both},
         {n: "float32" if "float" in t.dtype else t.dtype for n, t in both},
-        {n: tuple(t.shape) for n, t in outputs if n not in attention},
+        {n: tuple(t.shape) for n, t in outputs},
         coarser(*computed),
         model=model,
         order=tuple(names),
@@ -337,7 +336,7 @@ def load_side(source: str, runner: Runner) -> Side:
         return reference_side(load_reference(path))
     if suffix == ".tflite":
         return file_side(TfliteFile(path), path.name, runner)
-    from converters.architecture import load_model
+    from converters.model_source import load_model
     from converters.start import start_tensorflow
 
     start_tensorflow()
