@@ -114,7 +114,7 @@ ERRORS = {
 def test_any_error_is_one_line_and_a_status_of_its_own(command, monkeypatch, name):
     raising, expected, text = ERRORS[name]
     monkeypatch.setattr("converters.checkpoint.list_tensors", raising)
-    status, out, err = command("inspect", "x.pth")
+    status, out, err = command("inspect", CHECKPOINT)
     assert (status, out) == (expected, "")
     line = err.lstrip("\n")  # click's, after ^C
     assert line.startswith("ulsam-keras: error: ") and line.count("\n") == 1
@@ -128,12 +128,14 @@ def test_warnings_are_lines_of_their_own_though_the_command_fails(command, monke
         raise ValueError("bad content")
 
     monkeypatch.setattr("converters.checkpoint.list_tensors", warn)
-    status, _, err = command("inspect", "x.pth")
+    status, _, err = command("inspect", CHECKPOINT)
     told = ["warning: took --entry 'model'", "ulsam-keras: error: bad content"]
     assert (status, err.splitlines()) == (2, told)
 
 
-@pytest.mark.parametrize("arguments", [("--debug", "inspect", "x"), ("inspect", "x", "--debug")])
+@pytest.mark.parametrize(
+    "arguments", [("--debug", "inspect", CHECKPOINT), ("inspect", CHECKPOINT, "--debug")]
+)
 def test_debug_prints_the_traceback(command, monkeypatch, arguments):
     monkeypatch.setattr("converters.checkpoint.list_tensors", recursion)
     status, _, err = command(*arguments)
