@@ -51,7 +51,7 @@ def test_what_each_file_has_left(example):
 @pytest.mark.slow
 def test_the_file_computes_what_the_training_saw(example):
     comparison, _, models, held_out = example
-    difference, changed = comparison.agreement(models.q, models.qat, held_out.images)
+    difference, changed = comparison.file_against_training(models.q, models.qat, held_out.images)
     assert difference <= FILE_AGAINST_TRAINING and changed <= MOST_LOST
 
 

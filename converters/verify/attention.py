@@ -48,7 +48,7 @@ class AttentionSNR:
         dead_maps: Share of the maps (one per sample and group) whose sum, 1 in float, is below 0.5.
         softmax_snr: The same as `snr` against the softmax of the file's own scores: what the form
             of the softmax alone loses, without the rounding of the layers before it, in dB. This
-            and all below: of files of integers.
+            and all below: of files of integers, and of any file in `attention_snr`.
         float_operators: The operators of the softmax that compute in float.
         without_attention_snr: Energy of the block's output over that of the attention's part in
             it, in dB: how near an output without any attention would come.
@@ -144,7 +144,7 @@ def attention_snr(
             known (a subclassed model).
     """
     runner = Runner(env=env)
-    ours = file_side(TfliteFile.of(tflite), "the file", runner)
+    ours = replace(file_side(TfliteFile.of(tflite), "the file", runner), around=True)
     theirs = keras_side(model, "the model")
     shapes = {name: tensor.shape for name, tensor in ours.file.graph.named_inputs.items()}
     arrays = as_samples(data, shapes, list(ours.dtypes.values()))
@@ -160,7 +160,10 @@ def attention_snr(
     try:
         rows = compare_attention(ours, theirs, samples, target, limits, samples.count)
     except LeftOutError as reason:
-        raise ValueError(f"The attention cannot be compared. Received: {reason}") from None
+        raise ValueError(
+            "The ULSAM blocks of the file must be those of the model; give the model that the file "
+            f"was made of. Received: {reason}"
+        ) from None
     return [replace(row, snr_limit=limits.attention_snr, limit=None) for row in rows]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
-from converters.data.npz import load_arrays, matched, of_group, source_name
+from converters.data.npz import load_inputs, source_name
 from converters.tflite.flatbuffer import Tensor
 from converters.verify.sides import FileSide, ReferenceSide, Side
 
@@ -147,9 +147,9 @@ def _common_shapes(a: Side, b: Side, input_size: tuple[int, int]) -> list[tuple[
 def _stored(path: str, side: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
     """Inputs from an `.npz` file, in the order and layout of the models'."""
     source = source_name(path)
-    arrays, _ = matched(of_group(load_arrays(path), "inputs"), list(side.inputs), "inputs", source)
+    stored = load_inputs(path, list(side.inputs))
     found = []
-    for (name, array), shape in zip(arrays.items(), shapes, strict=True):
+    for (name, array), shape in zip(stored.items(), shapes, strict=True):
         key = f"inputs.{name}"
         array = finite_numbers(array, key, source)
         layout: Shape = (None, *shape)
