@@ -8,7 +8,7 @@ in dB; the largest difference of the output from XNNPACK's, of the largest value
 it did not run. On the GPU everything must run there: what did not is said.
 
 The second says what is left of the networks, on XNNPACK, over held-out digits: their answers, their
-output, the attention of each site and its effect. There the forms stand beside TFLite's own
+output, the attention of each site and what of it arrives. There the forms stand beside TFLite's own
 conversion, whose softmax is that of "int8 softmax", but whose ranges are not: see
 converters/tflite/ranges.py.
 
@@ -217,7 +217,7 @@ def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
         "largest": float(np.abs(outputs - expected).max() / np.abs(expected).max()),
         "snr": [site.snr for site in sites],
         "softmax_snr": [site.softmax_snr for site in sites],
-        "effect": [site.multiplier_correlation for site in sites],
+        "correlation": [site.multiplier_correlation for site in sites],
         "without": [site.without_attention_snr for site in sites],
     }
 
@@ -264,7 +264,7 @@ def main() -> None:
             [row] = once("network", form, left_of_network)
             networks.append([name, form if form == TFLITE else f"`{form}`", *left(row)])
     int8_attention.table(["model", "form", *columns], rows)
-    head = ["network", "form", "right (float)", "as float", "output", "attention", "effect"]
+    head = ["network", "form", "right (float)", "as float", "output", "attention", "correlation"]
     int8_attention.table(head, networks)
 
 
@@ -274,7 +274,7 @@ def left(row: dict) -> list[str]:
         f"{100 * row['agreement']:.1f} %",
         f"{row['output']:.1f}",
         ", ".join(f"{snr:.1f}" for snr in row["snr"]),
-        ", ".join("hidden" if e is None else f"{e:.2f}" for e in row["effect"]),
+        ", ".join("hidden" if c is None else f"{c:.2f}" for c in row["correlation"]),
     ]
 
 

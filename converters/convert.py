@@ -154,7 +154,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 calibration = _calibration(request, exporter, ours, theirs)
                 if theirs is None:
                     samples = _checked_on(calibration, ours)
-                calibration = _answered(calibration, ours, judge)
+                calibration = _answered(calibration, ours, judge, samples.labels)
         files = []
         stem = request.name or stem_of(request.source)
         for precision in request.precision:
@@ -405,10 +405,12 @@ def _checked_on(calibration: Calibration, ours: KerasSide) -> Samples:
     return Samples(arrays, "calibration")
 
 
-def _answered(calibration: Calibration, ours: KerasSide, judge: Judge) -> Calibration:
+def _answered(
+    calibration: Calibration, ours: KerasSide, judge: Judge, labels: np.ndarray | None
+) -> Calibration:
     """The calibration with the float model's answers to the first of its samples in words."""
     outputs = ours.answer(_checked_on(calibration, ours).of(ours), CPU[0]).outputs or {}
-    classifiers = find_classifiers(outputs, None, judge.classifier)
+    classifiers = find_classifiers(outputs, labels, judge.classifier)
     return replace(calibration, answers=describe_answers(outputs, classifiers))
 
 

@@ -371,8 +371,11 @@ def test_every_site_by_its_name():
     rows = attention_snr(tflite, model, samples[:3])
     # The softmax of one position is 1: there is nothing to measure.
     assert [(row.site, row.map_size) for row in rows] == [("first", (10, 10)), ("second", (4, 4))]
-    with pytest.raises(ValueError, match=r"blocks of the file.*Received: .*\(14, 14, 4\)"):
+    with pytest.raises(ValueError, match=r"inputs of one shape.*Received: .*\(1, 14, 14, 64\)"):
         attention_snr(int8(14), model, samples[:3])
+    other, _, further, _ = ported(14, groups=2)
+    with pytest.raises(ValueError, match=r"blocks of the file.*Received: .*\(14, 14, 4\)"):
+        attention_snr(int8(14), other, further)
 
 
 def test_a_run_that_fails_is_told_in_every_row():

@@ -45,7 +45,7 @@ def test_what_each_file_has_left(example):
         assert all(zeros < 0.05 for zeros in row.attention_zeros.values())
     assert default.attention_zeros["ulsam1"] > 0.1
     # The attention reaches the next layer too.
-    assert ours.effect["ulsam1"] > default.effect["ulsam1"] + 0.2
+    assert ours.correlation["ulsam1"] > default.correlation["ulsam1"] + 0.2
 
 
 @pytest.mark.slow

@@ -108,8 +108,12 @@ def _print_outputs(
     title = "A against B" if sides else "Differences"
     text = f"{title} on {_SAMPLES[samples]}, relative to the largest value"
     if with_snr:
-        least = ", ".join(dict.fromkeys(f"{r.snr_limit:g}" for r in rows if r.snr_limit))
-        text += f"; SNR in dB, at least {least}, without what all samples share"
+        least = {_LABEL.get(r.subject, r.subject): r.snr_limit for r in rows if r.snr_limit}
+        one = sides or len(set(least.values())) == 1
+        told = (f"{limit:g}" + ("" if one else f" ({name})") for name, limit in least.items())
+        text += "; SNR in dB, without what all samples share, at least " + ", ".join(
+            dict.fromkeys(told)
+        )
     _print_titled(text, table, console)
 
 

@@ -14,7 +14,7 @@ from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
 from converters.tflite.sites import Site
-from converters.verify.inputs import Samples
+from converters.verify.inputs import Samples, paired
 from converters.verify.limits import Limits, coarser
 from converters.verify.outputs import decibels, relative_difference
 from converters.verify.sides import Block, LeftOutError, Side, file_side, keras_side
@@ -145,16 +145,10 @@ def attention_snr(
     """
     runner = Runner(env=env)
     ours = replace(file_side(TfliteFile.of(tflite), "the file", runner), around=True)
-    theirs = keras_side(model, "the model")
+    theirs, _ = paired(ours, keras_side(model, "the model"))
     shapes = {name: tensor.shape for name, tensor in ours.file.graph.named_inputs.items()}
     arrays = as_samples(data, shapes, list(ours.dtypes.values()))
-    samples = Samples(tuple(arrays[name] for name in theirs.inputs), "given")
-    if set(ours.inputs) == set(theirs.inputs):
-        ours = replace(
-            ours,
-            inputs={name: ours.inputs[name] for name in theirs.inputs},
-            dtypes={name: ours.dtypes[name] for name in theirs.inputs},
-        )
+    samples = Samples(tuple(arrays[name] for name in ours.inputs), "given")
     target = Target("", accelerator, gpu_precision)
     limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
     try:

@@ -39,7 +39,7 @@ class Row:
         logits_snr: Energy of that model's logits over that of the difference, in dB.
         attention_snr: The same for the attention of each site, in dB.
         attention_zeros: Share of the attention that is exactly 0 and is not in that model.
-        effect: Correlation of what each block's output is multiplied by with the attention.
+        correlation: Correlation of what each block's output is multiplied by with the attention.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Row:
     logits_snr: float | None = None
     attention_snr: dict[str, float] = field(default_factory=dict)
     attention_zeros: dict[str, float] = field(default_factory=dict)
-    effect: dict[str, float] = field(default_factory=dict)
+    correlation: dict[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -130,7 +130,7 @@ class HeldOut:
             *_differences(logits, self.logits(against[1])),
             attention_snr={site.site: site.snr for site in sites if site.snr is not None},
             attention_zeros={site.site: site.zeros for site in sites if site.zeros is not None},
-            effect={
+            correlation={
                 site.site: site.multiplier_correlation
                 for site in sites
                 if site.multiplier_correlation is not None
@@ -207,8 +207,8 @@ def _attention(row: Row, site: str) -> str:
     parts = [f"{row.attention_snr[site]:.1f} dB"]
     if row.attention_zeros[site] >= 0.005:
         parts.append(f"{row.attention_zeros[site]:.0%} zeros")
-    if site in row.effect:
-        parts.append(f"effect {row.effect[site]:.2f}")
+    if site in row.correlation:
+        parts.append(f"correlation {row.correlation[site]:.2f}")
     return ", ".join(parts)
 
 
