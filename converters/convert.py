@@ -17,6 +17,7 @@ import numpy as np
 
 from converters.checkpoint import load_checkpoint
 from converters.data.calibration import Calibration, Source, describe_answers, load_calibration
+from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
 from converters.start import start_tensorflow
@@ -58,6 +59,8 @@ class Request:
         entry: Which state dict of a training checkpoint.
         name_map: Names of Keras layers to paths of PyTorch modules; `None` for a path leaves the
             layer as it is.
+        ignore_keys: Shell patterns of keys that are left out on purpose.
+        import_files: Python files or modules run first, such as register custom layers.
         name: Stem of the `.tflite` files; `None` takes the source's.
         with_attention: Whether the files give the attention of every ULSAM as further outputs.
         calibration: A folder of images or an `.npz` file that the ranges of integer activations
@@ -87,6 +90,8 @@ class Request:
     prefix: str = ""
     entry: str | None = None
     name_map: Mapping[str, str | None] | None = None
+    ignore_keys: Sequence[str] = ()
+    import_files: Sequence[str] = ()
     name: str | None = None
     with_attention: bool = False
     calibration: str | None = None
@@ -132,14 +137,15 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             targets = find_targets(request.gpu, request.require_gpu)
         with stages("load TensorFlow"):
             start_tensorflow()
+            import_sources(request.import_files)
         with stages("make the model"):
             size = request.input_size or (recorded.image_size if recorded else None)
             architecture, port_report = _made(state, request, size)
             model = architecture.model
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
-            exporter, attention = _exporter(model, request, size)
-            ours = keras_side(exporter.model, "keras", tuple(attention))
+            exporter, plain, attention = _exporter(model, request, size)
+            ours = keras_side(plain, "keras")
         with stages("run Keras"):
             theirs, samples = _samples(recorded, ours, exporter)
             found = Verification()
@@ -227,13 +233,13 @@ def _check(request: Request) -> None:
     received = f"Received: precision {', '.join(request.precision)}"
     if integers and not request.calibration:
         raise ValueError(
-            "Integer activations need data for their ranges; give --calibration with a folder of "
+            "Integer activations need data for their ranges; give `calibration` with a folder of "
             f"images or an .npz file with the array inputs. {received}"
         )
     given = {
-        "--calibration": (request.calibration is not None, INTEGER_PRECISIONS),
-        "--attention": (request.attention is not None, ("int8",)),
-        "--inference-type": (request.inference_type != "float32", INTEGER_PRECISIONS),
+        "`calibration`": (request.calibration is not None, INTEGER_PRECISIONS),
+        "`attention`": (request.attention is not None, ("int8",)),
+        "`inference_type`": (request.inference_type != "float32", INTEGER_PRECISIONS),
     }
     for option, (there, needed) in given.items():
         if there and not set(needed) & set(integers):
@@ -244,28 +250,29 @@ def _check(request: Request) -> None:
     scaling = request.image_mean is not None or request.image_std is not None
     if scaling and request.calibration is None:
         raise ValueError(
-            "--image-mean and --image-std scale the images of --calibration; leave them out, or "
+            "`image_mean` and `image_std` scale the images of `calibration`; leave them out, or "
             f"give such a folder. {received}"
         )
     refused = [p for p in integers if not _runs_on_gpu(p, request)]
     if request.require_gpu and (refused or not request.gpu):
         raise ValueError(
-            "The GPU takes no 16-bit integers and no log-softmax; with --require-gpu give "
-            f"--attention float, not int16x8, and not --no-gpu. {received}"
+            "The GPU takes no 16-bit integers and no log-softmax; with `require_gpu` give "
+            f"`attention` float, and leave int16x8 and no `gpu` out. {received}"
         )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
-            "--attention float is converted with float inputs and outputs only; leave "
-            "--inference-type out, or give --attention log_softmax. "
-            f"Received: --inference-type {request.inference_type}"
+            "`attention` float is converted with float inputs and outputs only; leave "
+            "`inference_type` out, or give `attention` log_softmax. "
+            f"Received: `inference_type` {request.inference_type}"
         )
     if _is_keras(request.source):
         ported = {
-            "--model": request.model,
-            "--sites": request.sites,
-            "--prefix": request.prefix,
-            "--entry": request.entry,
-            "--name-map": request.name_map,
+            "`model`": request.model,
+            "`sites`": request.sites,
+            "`prefix`": request.prefix,
+            "`entry`": request.entry,
+            "`name_map`": request.name_map,
+            "`ignore_keys`": request.ignore_keys,
         }
         for option, value in ported.items():
             if value:
@@ -289,19 +296,25 @@ def _made(
     state: Mapping[str, np.ndarray] | None, request: Request, size: tuple[int, int] | None
 ) -> "tuple[Architecture, PortReport | None]":
     """The Keras model with the checkpoint's weights in it, and where every key went."""
-    from converters.architecture import resolve, stored
-    from converters.pytorch import port_weights
+    from converters.architecture import of_keras_file, resolve
+    from converters.pytorch import ignored_keys, port_weights
 
     if state is None:
-        return stored(request.source), None
+        return of_keras_file(request.source), None
+    ignored = ignored_keys(state, request.ignore_keys)
     architecture = resolve(
-        state, source=request.model, input_size=size, prefix=request.prefix, sites=request.sites
+        {key: value for key, value in state.items() if key not in ignored},
+        source=request.model,
+        input_size=size,
+        prefix=request.prefix,
+        sites=request.sites,
     )
     port_report = port_weights(
         state,
         architecture.target,
         prefix=architecture.prefix,
         name_map=request.name_map or architecture.name_map,
+        ignore_keys=request.ignore_keys,
     )
     return architecture, port_report
 
@@ -315,22 +328,25 @@ def _modules(port_report: "PortReport | None") -> dict[str, str]:
 
 def _exporter(
     model: "keras.Model", request: Request, size: tuple[int, int] | None
-) -> "tuple[Exporter, dict[str, str]]":
-    """What makes the files, and the layer of each output of theirs that is attention."""
+) -> "tuple[Exporter, keras.Model, dict[str, str]]":
+    """What makes the files, the float32 model, and the layer of each output that is attention."""
     from converters.tflite import Exporter
     from converters.tflite.inputs import signature_names
+    from converters.tflite.rebuild import float32_model
     from ulsam_keras import with_attention
 
     shapes = _input_shapes(model, size or DEFAULT_SIZE, request.input_size is not None)
     if not request.with_attention:
-        return Exporter(model, input_shape=shapes), {}
-    further = with_attention(model)
+        exporter = Exporter(model, input_shape=shapes)
+        return exporter, exporter.model, {}
+    plain = float32_model(model, shapes)
+    further = with_attention(plain)
     exporter = Exporter(further, input_shape=shapes)
     keys = list(further.output)
     # In the signature the keys of a dictionary come in the order in which it is flattened.
     names = dict(zip(sorted(keys), signature_names(sorted(keys), "output"), strict=True))
-    own = len(keys) - sum(key.endswith("_attention") for key in keys)
-    return exporter, {names[key]: key.removesuffix("_attention") for key in keys[own:]}
+    added = keys[len(model.outputs) :]
+    return exporter, plain, {names[key]: key.removesuffix("_attention") for key in added}
 
 
 def _input_shapes(
@@ -351,7 +367,7 @@ def _input_shapes(
         ):
             raise ValueError(
                 f"The model's input has a fixed size of {declared[1:3]}; leave "
-                f"--input-size out, or give that. Received: {size[0]}x{size[1]}"
+                f"`input_size` out, or give that. Received: {size[0]}x{size[1]}"
             )
         if None in declared[1:3]:
             shapes[-1] = (declared[1] or size[0], declared[2] or size[1], declared[3])

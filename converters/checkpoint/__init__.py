@@ -40,7 +40,8 @@ def load_checkpoint(
 
     Nothing in the file is executed and PyTorch is not needed. Of a training checkpoint only the
     model's tensors are read; optimizer state, epoch numbers and arguments are passed over. Values
-    of a state dict that are no tensors are left out.
+    of a state dict that are no tensors are left out. A whole module (`torch.save(model)`), whatever
+    its class, is read as its state dict, with a warning: what it computes is not in such a file.
 
     Args:
         path: A ``.pth``, ``.pt`` or ``.tar`` file of ``torch.save`` (zip format, or the stream that

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 from converters.checkpoint.content import ContentError, shown
+from converters.formats import compiled
 
 _HEAD = 512
 _WANTED = (
@@ -56,6 +57,8 @@ def open_tree(file: BinaryIO) -> AbstractContextManager[Any]:
     file.seek(0)
     if not head:
         raise ContentError(f"the file is empty; {_WANTED}. Received: 0 bytes")
+    if what := compiled(file):
+        raise ContentError(f"{_WANTED}. Received: {what}")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         from converters.checkpoint import archive
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from converters.cli.guard import CONTEXT, progress_bar, quiet_tensorflow, reader_may_leave
+from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.paths import AnyPath, Folder, ModelFile
+from converters.cli.printing import progress_bar
 from converters.cli.types import (
     ATTENTION_FORMS,
     INFERENCE_TYPES,
@@ -22,8 +24,14 @@ from converters.cli.verification import verification_options
     context_settings=CONTEXT,
     epilog="Example: ulsam-keras convert digits.pth --model model.py:build --output-dir out",
 )
-@click.argument("source")
-@click.option("--output-dir", "-o", required=True, help="Folder for the files; made if missing.")
+@click.argument("source", type=ModelFile())
+@click.option(
+    "--output-dir",
+    "-o",
+    type=Folder(),
+    required=True,
+    help="Folder for the files; made if missing.",
+)
 @click.option(
     "--precision",
     type=Precisions(),
@@ -40,12 +48,14 @@ from converters.cli.verification import verification_options
 )
 @click.option(
     "--reference",
+    type=AnyPath(),
     metavar="NPZ",
     help="What PyTorch answers, as converters.record writes it: the arrays inputs and outputs, or "
     "inputs.NAME and outputs.NAME, and, if known, labels.",
 )
 @click.option(
     "--model",
+    type=AnyPath(),
     metavar="FILE.keras|MODULE:FUNCTION",
     help="The architecture, where the keys do not tell it. The function may be in a file, "
     "model.py:build; it takes no arguments and returns a keras.Model.",
@@ -60,13 +70,22 @@ from converters.cli.verification import verification_options
 @click.option("--prefix", default="", help="Module within the checkpoint, d0_ulsam for example.")
 @click.option(
     "--name-map",
+    type=AnyPath(),
     metavar="JSON",
-    help="File with an object of Keras layer names to PyTorch module paths.",
+    help="File with an object of Keras layer names to PyTorch module paths; null for a path leaves "
+    "the layer as it is.",
+)
+@click.option(
+    "--ignore-keys",
+    metavar="PATTERN,…",
+    callback=lambda ctx, param, text: tuple(text.split(",")) if text else (),
+    help="Shell patterns of keys to leave out, separated by commas: 'aux.*,*.total_ops'.",
 )
 @click.option("--name", help="Stem of the .tflite files. Default: the source's.")
 @click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
 @click.option(
     "--calibration",
+    type=AnyPath(),
     metavar="FOLDER|NPZ",
     help="What the ranges of int8 and int16x8 activations are taken from: a folder of images, or "
     "an .npz file with the array inputs; 100 samples or more.",
@@ -134,18 +153,17 @@ def convert(
 
     from converters.report.terminal import print_report
 
-    with reader_may_leave():
-        if as_json:
-            click.echo(json.dumps(report.to_dict(), indent=1))
-            return 0 if report.passed else 1
-        console = Console(emoji=False)
-        print_report(report, console)
-        written = f"Written to {request.output_dir}: model.keras, report.json and the files above."
-        console.print(written, markup=False, highlight=False)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+        return 0 if report.passed else 1
+    console = Console(emoji=False)
+    print_report(report, console)
+    written = f"Written to {request.output_dir}: model.keras, report.json and the files above."
+    console.print(written, markup=False, highlight=False)
     return 0 if report.passed else 1
 
 
-def _name_map(path: str) -> dict[str, str]:
+def _name_map(path: str) -> dict[str, str | None]:
     with open(path, encoding="utf-8") as file:
         try:
             names = json.load(file)
@@ -153,9 +171,11 @@ def _name_map(path: str) -> dict[str, str]:
             raise ValueError(
                 f"--name-map must be a JSON object. Received: {path!r}, {error}"
             ) from error
-    if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
+    if not isinstance(names, dict) or not all(
+        value is None or isinstance(value, str) for value in names.values()
+    ):
         raise ValueError(
-            "--name-map must be a JSON object of Keras layer names to PyTorch module paths. "
+            "--name-map must be a JSON object of Keras layer names to PyTorch paths, or null. "
             f"Received: {path!r}"
         )
     return names

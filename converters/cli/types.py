@@ -6,6 +6,7 @@ Imports click, and what says the choices and the limits, which need the standard
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from converters.tflite.options import ATTENTION_FORMS as FORMS
 from converters.tflite.options import INFERENCE_TYPES as TYPES
@@ -49,6 +50,17 @@ class Precisions(click.ParamType):
             known = ", ".join(PRECISIONS)
             self.fail(f"give one or more of {known}. Received: {', '.join(unknown)}", param, ctx)
         return tuple(dict.fromkeys(names))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The precisions that are not in the list yet, after its last comma."""
+        before, comma, last = incomplete.rpartition(",")
+        return [
+            CompletionItem(f"{before}{comma}{name}")
+            for name in PRECISIONS
+            if name.startswith(last) and name not in before.split(",")
+        ]
 
 
 class Numbers(click.ParamType):

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from converters.cli.paths import AnyPath
 from converters.cli.types import LIMITS, Limit
 from converters.verify.limits import SIGNIFICANCE
 
@@ -49,6 +50,15 @@ _OPTIONS = (
         "of the reference; of the names with snr, least signal-to-noise ratio in dB; of top1 and "
         "top1_int8, least share of equal top-1 classes, which fails where a binomial test rejects "
         f"it at {SIGNIFICANCE:.0%}. Defaults: {', '.join(map('='.join, LIMITS.items()))}.",
+    ),
+    click.option(
+        "--import",
+        "import_files",
+        type=AnyPath(),
+        multiple=True,
+        metavar="FILE",
+        help="A Python file, or a module, to be run first: custom layers of a .keras file, "
+        "registered with keras.saving.register_keras_serializable. Repeatable.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, not tables."),
 )

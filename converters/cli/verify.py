@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from converters.cli.guard import CONTEXT, quiet_tensorflow, reader_may_leave, warnings_as_lines
+from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.paths import AnyPath, ModelFile
 from converters.cli.types import Size
 from converters.cli.verification import verification_options
 
@@ -14,13 +15,14 @@ from converters.cli.verification import verification_options
     context_settings=CONTEXT,
     epilog="Example: ulsam-keras verify out/model_float32.tflite out/model.keras",
 )
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=ModelFile())
+@click.argument("b", metavar="B", type=ModelFile())
 @click.option(
     "--input-size", type=Size(), help="Image size where neither model fixes it. Default: 224."
 )
 @click.option(
     "--inputs",
+    type=AnyPath(),
     metavar="NPZ",
     help="What two models are given: the array inputs, or inputs.NAME for each input. Default: "
     "random numbers in the range of the inputs.",
@@ -37,6 +39,7 @@ def verify(
     require_gpu: bool,
     timeout: float,
     threads: int,
+    import_files: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Compare A with B: two models, or a model and a reference.
@@ -50,6 +53,7 @@ def verify(
     quiet_tensorflow()
     from rich.console import Console
 
+    from converters.model_source import import_sources
     from converters.report.document import comparison_document
     from converters.report.terminal import print_comparison
     from converters.verify.compare import Judge
@@ -58,20 +62,19 @@ def verify(
     from converters.verify.targets import Runner, find_targets
 
     given: dict[str, Any] = dict(limits)
-    with warnings_as_lines():
-        found = compare(
-            a,
-            b,
-            judge=Judge(Limits(**given), classifier),
-            input_size=input_size,
-            inputs=inputs,
-            targets=find_targets(gpu or require_gpu, require_gpu, float16=False),
-            runner=Runner(timeout, threads),
-            require_gpu=require_gpu,
-        )
-    with reader_may_leave():
-        if as_json:
-            click.echo(json.dumps(comparison_document(found), indent=1))
-        else:
-            print_comparison(found, Console(emoji=False))
+    import_sources(import_files)
+    found = compare(
+        a,
+        b,
+        judge=Judge(Limits(**given), classifier),
+        input_size=input_size,
+        inputs=inputs,
+        targets=find_targets(gpu or require_gpu, require_gpu, float16=False),
+        runner=Runner(timeout, threads),
+        require_gpu=require_gpu,
+    )
+    if as_json:
+        click.echo(json.dumps(comparison_document(found), indent=1))
+    else:
+        print_comparison(found, Console(emoji=False))
     return 0 if found.passed else 1

@@ -80,14 +80,14 @@ def load_calibration(
     """
     if os.path.isdir(source.path):
         mean, std = tuple(source.mean or (0.0,)), tuple(source.std or (1.0,))
-        _refuse(implausible_scaling(mean, std), source, "--image-mean and --image-std")
+        _refuse(implausible_scaling(mean, std), source, "`image_mean` and `image_std`")
         shape = image_shape(shapes)
         data = load_images(source.path, (shape[1], shape[2]), channels=shape[3], mean=mean, std=std)
         how = f"images, (pixel / 255 - {_told(mean)}) / {_told(std)}"
         samples = representative_samples(data, shapes, dtypes)
     elif source.mean is not None or source.std is not None:
         raise ValueError(
-            "--image-mean and --image-std scale a folder of images; an .npz file holds its "
+            "`image_mean` and `image_std` scale a folder of images; an .npz file holds its "
             f"numbers as the model takes them. Received: {source.path!r}"
         )
     else:
@@ -96,7 +96,7 @@ def load_calibration(
     channels = describe(samples)
     theirs = describe(reference) if reference is not None else ()
     if not scales_itself:
-        _refuse(implausible(channels, theirs), source, "--calibration and --reference")
+        _refuse(implausible(channels, theirs), source, "`calibration` and `reference`")
     count = len(next(iter(samples.values())))
     name = source_name(os.path.normpath(source.path))
     return Calibration(samples, f"{count} samples of {name}, {how}", channels, theirs)
@@ -129,7 +129,7 @@ def _refuse(why: str, source: Source, what: str) -> None:
         raise ValueError(
             f"{why[0].upper()}{why[1:]}: {what} do not go together with what the model takes, and "
             "its ranges would be wrong. Scale the data as in training, or, if it is meant so, give "
-            f"--confirm-calibration. Received: {source.path!r}"
+            f"`confirm_calibration`. Received: {source.path!r}"
         )
 
 

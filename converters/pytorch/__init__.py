@@ -7,7 +7,7 @@ inside functions; never TensorFlow or PyTorch.
 """
 
 from converters.pytorch.modules import UlsamSite, find_ulsam
-from converters.pytorch.port import port_weights
+from converters.pytorch.port import ignored_keys, port_weights
 from converters.pytorch.port_report import PortReport, SourceRecord, WeightRecord, modules_of
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "UlsamSite",
     "WeightRecord",
     "find_ulsam",
+    "ignored_keys",
     "modules_of",
     "port_weights",
 ]

@@ -155,7 +155,7 @@ TABLES: dict[str, Table] = {
 WITHOUT_TABLE = {
     "SeparableConv1D": "it is two modules in PyTorch; build it as DepthwiseConv1D and Conv1D",
     "SeparableConv2D": "it is two modules in PyTorch; build it as DepthwiseConv2D and Conv2D",
-    "Normalization": "it has no counterpart in PyTorch; leave it out with name_map={name: None}",
+    "Normalization": "it has no counterpart in PyTorch; leave it out by None in `name_map`",
 }
 
 

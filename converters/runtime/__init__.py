@@ -7,10 +7,11 @@ runtime is loaded in the child process (``worker.py``), TensorFlow and Keras now
 
 from converters.runtime.probe import half_precision, vulkan_adapter
 from converters.runtime.result import RunResult
-from converters.runtime.runner import run
+from converters.runtime.runner import cores, run
 
 __all__ = [
     "RunResult",
+    "cores",
     "half_precision",
     "run",
     "vulkan_adapter",

@@ -316,7 +316,7 @@ _RULES = [
         "A float16 constant stands at the type's limit, 65504: the converter clamps what is "
         "beyond without a word.",
         "Compare the outputs with the float32 file's; if they differ, convert with "
-        "precision='float32' or rescale the weights. A mask of large negative numbers is "
+        "`precision='float32'` or rescale the weights. A mask of large negative numbers is "
         "harmless.",
         _saturated,
     ),
@@ -382,7 +382,7 @@ _RULES = [
         "warning",
         "The GPU delegate refuses the operator.",
         "The delegate has no log-softmax; the CPU has, and in int8 it keeps the attention alive.",
-        "For the GPU, convert with attention='float' (or a float precision), and write other "
+        "For the GPU, convert with `attention='float'` (or a float precision), and write other "
         "log-softmaxes as x - max - log(sum(exp(x - max))).",
         _log_softmax,
     ),

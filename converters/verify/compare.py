@@ -225,7 +225,7 @@ def verify(
     refusals = [why for side in files if (why := why_not_on_gpu(side.file.graph))]
     if refusals and require_gpu:
         raise ValueError(
-            f"With --require-gpu the files must be for the GPU, and {refusals[0]}. "
+            f"With `require_gpu` the files must be for the GPU, and {refusals[0]}. "
             f"Received: {source!r} and {reference!r}"
         )
     a, b, samples = common_samples(a, b, inputs, input_size)

@@ -69,8 +69,8 @@ def common_samples(
             )
         if path is not None:
             raise ValueError(
-                "A reference has its inputs; leave --inputs out, or compare two models. "
-                f"Received: {reference.name!r} and --inputs {path}"
+                "A reference has its inputs; leave `inputs` out, or compare two models. "
+                f"Received: {reference.name!r} and `inputs` {path}"
             )
         fitting = fit_reference(reference, model)
         kept = fitting.reference
@@ -147,7 +147,7 @@ def paired(
         if None in known:
             raise ValueError(
                 "The models leave open dimensions that are no image's; give inputs for them with "
-                f"--inputs. Received: {a.name!r} with {one} and {b.name!r} with {other}"
+                f"`inputs`. Received: {a.name!r} with {one} and {b.name!r} with {other}"
             )
         shapes.append(tuple(size or 1 for size in known))
     return b, shapes

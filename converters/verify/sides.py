@@ -191,7 +191,7 @@ class KerasSide(Side):
                 told = ", ".join(f"{name} of {value.dtype}" for name, value in inputs.items())
                 raise ValueError(
                     "The Keras model cannot run on these inputs; give some that it takes, with "
-                    f"--inputs or --reference. Received: {told}, {type(error).__name__}: "
+                    f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
                     f"{_reason(error)}"
                 ) from error
             # The arrays are kept, so that no other gets their place in memory.
@@ -270,13 +270,12 @@ class FileSide(Side):
         ]
 
 
-def keras_side(model: Any, name: str, attention: tuple[str, ...] = ()) -> KerasSide:
+def keras_side(model: Any, name: str) -> KerasSide:
     """A Keras model as a side, under the names that an exported file of it has.
 
     Args:
         model: The model.
         name: What it is called.
-        attention: Names of outputs that are the attention of layers, not the model's own.
 
     Raises:
         ValueError: If it does not know its inputs.
@@ -298,7 +297,7 @@ def keras_side(model: Any, name: str, attention: tuple[str, ...] = ()) -> KerasS
         name,
         {n: tuple(t.shape) for n, t in both},
         {n: "float32" if "float" in t.dtype else t.dtype for n, t in both},
-        {n: tuple(t.shape) for n, t in outputs if n not in attention},
+        {n: tuple(t.shape) for n, t in outputs},
         coarser(*computed),
         model=model,
         order=tuple(names),
@@ -345,7 +344,7 @@ def load_side(source: str, runner: Runner) -> Side:
         return reference_side(load_reference(path))
     if suffix == ".tflite":
         return file_side(TfliteFile(path), path.name, runner)
-    from converters.architecture import load_model
+    from converters.model_source import load_model
     from converters.start import start_tensorflow
 
     start_tensorflow()

@@ -86,7 +86,7 @@ def find_targets(gpu: bool = True, require_gpu: bool = False, float16: bool = Tr
         if require_gpu:
             raise ValueError(
                 "A GPU is required, and no Vulkan driver is found; install one, or a software one "
-                "with scripts/vulkan_drivers.sh, or leave --require-gpu out. Received: no adapter"
+                "with scripts/vulkan_drivers.sh, or leave `require_gpu` out. Received: no adapter"
             )
         return Targets()
     return Targets(CPU + (GPU if float16 and half_precision() else GPU[:1]), adapter)
