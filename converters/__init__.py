@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from converters.data.images import load_images as load_images
     from converters.program import Program as Program
     from converters.program import read_program as read_program
-    from converters.program.exporting import export_program as export_program
     from converters.pytorch import PortReport as PortReport
     from converters.pytorch import port_weights as port_weights
+    from converters.pytorch.graph import ProgramReport as ProgramReport
+    from converters.pytorch.graph import converts as converts
+    from converters.pytorch.graph import to_keras as to_keras
     from converters.recording import record as record
+    from converters.recording.exporting import export_program as export_program
     from converters.tflite import lint as lint
     from converters.tflite import to_tflite as to_tflite
     from converters.verify import AttentionSNR as AttentionSNR
@@ -27,9 +30,11 @@ _HOME = {
     "AttentionSNR": "converters.verify",
     "PortReport": "converters.pytorch",
     "Program": "converters.program",
+    "ProgramReport": "converters.pytorch.graph",
     "TensorInfo": "converters.checkpoint",
     "attention_snr": "converters.verify",
-    "export_program": "converters.program.exporting",
+    "converts": "converters.pytorch.graph",
+    "export_program": "converters.recording.exporting",
     "lint": "converters.tflite",
     "list_tensors": "converters.checkpoint",
     "load_checkpoint": "converters.checkpoint",
@@ -37,6 +42,7 @@ _HOME = {
     "port_weights": "converters.pytorch",
     "read_program": "converters.program",
     "record": "converters.recording",
+    "to_keras": "converters.pytorch.graph",
     "to_tflite": "converters.tflite",
 }
 

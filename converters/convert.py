@@ -1,4 +1,4 @@
-"""From a checkpoint, or a Keras model, to verified `.tflite` files: the whole way, stage by stage.
+"""From a checkpoint, program or Keras model to verified `.tflite` files: the way, stage by stage.
 
 TensorFlow and Keras are imported when the first stage needs them.
 """
@@ -7,7 +7,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.checkpoint import load_checkpoint
-from converters.data.calibration import Calibration, Source, describe_answers, load_calibration
+from converters.data.calibration import (
+    Calibration,
+    Source,
+    describe_answers,
+    load_calibration,
+    own_calibration,
+)
+from converters.data.layout import as_dtype, fitted
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
+from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
 from converters.tflite import INTEGER_PRECISIONS
 from converters.tflite.marks import mark_attention
@@ -28,15 +35,13 @@ from converters.verify.compare import Judge, Verification, explain
 from converters.verify.inputs import DEFAULT_SIZE, Samples, fit_reference, random_samples
 from converters.verify.limits import Limits
 from converters.verify.outputs import find_classifiers
-from converters.verify.references import Reference, load_reference
+from converters.verify.references import load_reference
 from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side, reference_side
 from converters.verify.targets import CPU, TIMEOUT, Runner, find_targets
 
 if TYPE_CHECKING:
     import keras
 
-    from converters.architecture import Architecture
-    from converters.pytorch import PortReport
     from converters.tflite import Exporter
 
 # How many of the calibration samples are compared on without a reference.
@@ -48,18 +53,12 @@ class Request:
     """What `convert` is asked for; the options of `ulsam-keras convert`.
 
     Attributes:
-        source: The checkpoint, or a `.keras` file.
+        source: The checkpoint, the program (`.pt2`), or a `.keras` file.
         output_dir: Where the files go.
         precision: Which `.tflite` files to make.
         input_size: Height and width; `None` takes the model's own, the reference's, or 224.
         reference: An `.npz` file of what PyTorch answers; `None` compares files with Keras only.
-        model: The user's architecture, as in `converters.architecture.resolve`.
-        sites: How ambiguous sites are read, as in `converters.architecture.resolve`.
-        prefix: The module within the checkpoint.
-        entry: Which state dict of a training checkpoint.
-        name_map: Names of Keras layers to paths of PyTorch modules; `None` for a path leaves the
-            layer as it is.
-        ignore_keys: Shell patterns of keys that are left out on purpose.
+        porting: How a checkpoint goes into a model.
         import_files: Python files or modules run first, such as register custom layers.
         name: Stem of the `.tflite` files; `None` takes the source's.
         with_attention: Whether the files give the attention of every ULSAM as further outputs.
@@ -85,12 +84,7 @@ class Request:
     precision: Sequence[str] = ("float32", "float16")
     input_size: tuple[int, int] | None = None
     reference: str | None = None
-    model: str | None = None
-    sites: str | None = None
-    prefix: str = ""
-    entry: str | None = None
-    name_map: Mapping[str, str | None] | None = None
-    ignore_keys: Sequence[str] = ()
+    porting: Porting = field(default_factory=Porting)
     import_files: Sequence[str] = ()
     name: str | None = None
     with_attention: bool = False
@@ -126,13 +120,14 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             and there is none. Nothing is written.
     """
     _check(request)
-    stages = _Stages(progress, 6 + bool(request.calibration) + 2 * len(request.precision))
+    stages = _Stages(progress, 6 + bool(_integers(request)) + 2 * len(request.precision))
     judge = Judge(request.limits, request.classifier)
     runner = Runner(request.timeout, request.threads)
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the files"):
             recorded = load_reference(request.reference) if request.reference else None
-            state = None if _is_keras(request.source) else _state(request)
+            source = read_source(request.source, request.porting)
+            recorded = recorded or source.reference
         with stages("look for a GPU"):
             targets = find_targets(request.gpu, request.require_gpu)
         with stages("load TensorFlow"):
@@ -140,28 +135,29 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             import_sources(request.import_files)
         with stages("make the model"):
             size = request.input_size or (recorded.image_size if recorded else None)
-            architecture, port_report = _made(state, request, size)
-            model = architecture.model
+            made = source.make(request.porting, size, recorded)
+            model = made.model
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
             exporter, plain, attention = _exporter(model, request, size)
             ours = keras_side(plain, "keras")
         with stages("run Keras"):
-            theirs, samples = _samples(recorded, ours, exporter)
+            theirs, samples = _samples(made, ours, exporter)
             found = Verification()
             if theirs is not None:
                 found += judge.compare(
                     ours, theirs, samples, CPU, names=("keras", "pytorch"), attention=False
                 )
-                found += explain(ours, theirs, found, judge.limits, _modules(port_report))
+                found += explain(ours, theirs, found, judge.limits, made.modules)
         calibration: Calibration | None = None
-        if request.calibration:
+        if _integers(request):
             with stages("read the calibration data"):
-                calibration = _calibration(request, exporter, ours, theirs)
+                calibration = _calibration(request, exporter, ours, theirs, samples)
                 if theirs is None:
-                    samples = _checked_on(calibration, ours)
+                    samples = _checked_on(calibration, ours, samples)
                 calibration = _answered(calibration, ours, judge, samples.labels)
         files = []
+        attends = _attends(plain)
         stem = request.name or stem_of(request.source)
         for precision in request.precision:
             with stages(f"export {precision}"):
@@ -177,7 +173,10 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                     inputs={name: side.inputs[name] for name in ours.inputs},
                     dtypes={name: side.dtypes[name] for name in ours.inputs},
                 )
-                found += judge.compare(side, ours, samples, targets.all, names=(precision, "keras"))
+                names = (precision, "keras")
+                found += judge.compare(
+                    side, ours, samples, targets.all, names=names, attention=attends
+                )
                 if theirs is not None:
                     found += judge.compare(
                         side,
@@ -189,11 +188,12 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                     )
         report = Report(
             source=os.path.basename(request.source),
-            architecture=architecture.description,
+            architecture=made.description,
             input_shapes=exporter.input_shapes,
             output_names=exporter.output_names,
             parameters=int(sum(np.prod(w.shape) for w in model.weights)),
-            port_report=None if port_report is None else port_report.to_dict(),
+            port_report=made.port_report,
+            keys=made.keys,
             files=files,
             verification=found,
             samples=samples.kind,
@@ -202,7 +202,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             gpu=targets.adapter,
             threads=request.threads,
             seconds=stages.seconds,
-            warnings=caught,
+            warnings=[*caught, *made.warnings],
         )
         document = json.dumps(report.to_dict(), indent=1, allow_nan=False)
         folder.path("report.json").write_text(document + "\n", encoding="utf-8")
@@ -219,23 +219,10 @@ def stem_of(path: str) -> str:
     return name.stem
 
 
-def _is_keras(path: str) -> bool:
-    return Path(path).suffix.lower() in (".keras", ".h5")
-
-
-def _state(request: Request) -> dict[str, np.ndarray]:
-    return load_checkpoint(request.source, entry=request.entry)
-
-
 def _check(request: Request) -> None:
     """Refuses options that do not go together, before anything is read."""
-    integers = [p for p in request.precision if p in INTEGER_PRECISIONS]
+    integers = _integers(request)
     received = f"Received: precision {', '.join(request.precision)}"
-    if integers and not request.calibration:
-        raise ValueError(
-            "Integer activations need data for their ranges; give `calibration` with a folder of "
-            f"images or an .npz file with the array inputs. {received}"
-        )
     given = {
         "`calibration`": (request.calibration is not None, INTEGER_PRECISIONS),
         "`attention`": (request.attention is not None, ("int8",)),
@@ -265,21 +252,6 @@ def _check(request: Request) -> None:
             "`inference_type` out, or give `attention` log_softmax. "
             f"Received: `inference_type` {request.inference_type}"
         )
-    if _is_keras(request.source):
-        ported = {
-            "`model`": request.model,
-            "`sites`": request.sites,
-            "`prefix`": request.prefix,
-            "`entry`": request.entry,
-            "`name_map`": request.name_map,
-            "`ignore_keys`": request.ignore_keys,
-        }
-        for option, value in ported.items():
-            if value:
-                raise ValueError(
-                    f"{option} is for checkpoints, and a Keras model has its architecture and "
-                    f"weights; leave it out. Received: {request.source!r}"
-                )
 
 
 def _runs_on_gpu(precision: str, request: Request) -> bool:
@@ -290,40 +262,6 @@ def _runs_on_gpu(precision: str, request: Request) -> bool:
     if precision == "int8":
         return request.attention in ("softmax", "float")
     return precision != "int16x8"
-
-
-def _made(
-    state: Mapping[str, np.ndarray] | None, request: Request, size: tuple[int, int] | None
-) -> "tuple[Architecture, PortReport | None]":
-    """The Keras model with the checkpoint's weights in it, and where every key went."""
-    from converters.architecture import of_keras_file, resolve
-    from converters.pytorch import ignored_keys, port_weights
-
-    if state is None:
-        return of_keras_file(request.source), None
-    ignored = ignored_keys(state, request.ignore_keys)
-    architecture = resolve(
-        {key: value for key, value in state.items() if key not in ignored},
-        source=request.model,
-        input_size=size,
-        prefix=request.prefix,
-        sites=request.sites,
-    )
-    port_report = port_weights(
-        state,
-        architecture.target,
-        prefix=architecture.prefix,
-        name_map=request.name_map or architecture.name_map,
-        ignore_keys=request.ignore_keys,
-    )
-    return architecture, port_report
-
-
-def _modules(port_report: "PortReport | None") -> dict[str, str]:
-    """PyTorch's path of each layer that was ported, by the layer's name."""
-    from converters.pytorch import modules_of
-
-    return {} if port_report is None else modules_of(port_report)
 
 
 def _exporter(
@@ -375,35 +313,69 @@ def _input_shapes(
 
 
 def _samples(
-    recorded: Reference | None, ours: KerasSide, exporter: "Exporter"
+    made: Made, ours: KerasSide, exporter: "Exporter"
 ) -> tuple[ReferenceSide | None, Samples]:
     """The reference in the layout of the model, if there is one, and what everything is given."""
     shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
-    if recorded is None:
-        dtypes = [ours.dtypes[name] for name in shapes]
-        return None, random_samples(list(shapes.values()), dtypes)
-    theirs = fit_reference(reference_side(recorded), replace(ours, inputs=shapes))
-    kept = theirs.reference
-    return theirs, Samples(tuple(kept.inputs.values()), "reference", kept.labels)
+    if made.reference is not None:
+        side = reference_side(made.reference)
+        theirs = fit_reference(side, replace(ours, inputs=shapes))
+        kept = theirs.reference
+        return theirs, Samples(tuple(kept.inputs.values()), "reference", kept.labels)
+    if made.examples and set(made.examples) == set(shapes):
+        arrays = [
+            as_dtype(
+                fitted(made.examples[n], (None, *shape[1:]), n, "examples", True),
+                ours.dtypes[n],
+                "examples",
+            )
+            for n, shape in shapes.items()
+        ]
+        return None, Samples(tuple(arrays), "example")
+    dtypes = [ours.dtypes[name] for name in shapes]
+    return None, random_samples(list(shapes.values()), dtypes)
+
+
+def _integers(request: Request) -> list[str]:
+    """The precisions that need data for their ranges."""
+    return [precision for precision in request.precision if precision in INTEGER_PRECISIONS]
 
 
 def _calibration(
-    request: Request, exporter: "Exporter", ours: KerasSide, theirs: ReferenceSide | None
+    request: Request,
+    exporter: "Exporter",
+    ours: KerasSide,
+    theirs: ReferenceSide | None,
+    samples: Samples,
 ) -> Calibration:
     """The representative data in the layout of the model."""
+    names = exporter.input_shapes
+    if request.calibration is None:
+        if samples.kind not in ("reference", "example"):
+            raise ValueError(
+                "Integer activations need data for their ranges; give `calibration` with a folder "
+                "of images or an .npz file with the array inputs. "
+                f"Received: precision={_integers(request)[0]!r}"
+            )
+        # What came with the program.
+        arrays = dict(zip(ours.inputs, samples.inputs, strict=True))
+        return own_calibration({n: arrays[n] for n in names}, names, exporter.input_dtypes)
     source = Source(
-        str(request.calibration), request.image_mean, request.image_std, request.confirm_calibration
+        request.calibration, request.image_mean, request.image_std, request.confirm_calibration
     )
+    recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
     with without_native_logs():
         return load_calibration(
-            source,
-            exporter.input_shapes,
-            exporter.input_dtypes,
-            None
-            if theirs is None
-            else {n: theirs.reference.inputs[n] for n in exporter.input_shapes},
-            _scales_itself(exporter.model),
+            source, names, exporter.input_dtypes, recorded, _scales_itself(exporter.model)
         )
+
+
+def _attends(model: "keras.Model") -> bool:
+    """Whether there is attention to compare."""
+    from converters.tflite.rebuild import layers_of
+    from ulsam_keras import ULSAM
+
+    return any(isinstance(layer, ULSAM) for layer in layers_of(model))
 
 
 def _scales_itself(model: "keras.Model") -> bool:
@@ -415,8 +387,10 @@ def _scales_itself(model: "keras.Model") -> bool:
     return bool(own) and isinstance(own[0], scaling)
 
 
-def _checked_on(calibration: Calibration, ours: KerasSide) -> Samples:
+def _checked_on(calibration: Calibration, ours: KerasSide, given: Samples) -> Samples:
     """The first calibration samples: noise is beyond the ranges of images."""
+    if given.kind == "example" and calibration.count <= given.count:
+        return given
     arrays = tuple(calibration.samples[name][:CALIBRATION_CHECKED] for name in ours.inputs)
     return Samples(arrays, "calibration")
 
@@ -425,7 +399,8 @@ def _answered(
     calibration: Calibration, ours: KerasSide, judge: Judge, labels: np.ndarray | None
 ) -> Calibration:
     """The calibration with the float model's answers to the first of its samples in words."""
-    outputs = ours.answer(_checked_on(calibration, ours).of(ours), CPU[0]).outputs or {}
+    arrays = {name: calibration.samples[name][:CALIBRATION_CHECKED] for name in ours.inputs}
+    outputs = ours.answer(arrays, CPU[0]).outputs or {}
     classifiers = find_classifiers(outputs, labels, judge.classifier)
     return replace(calibration, answers=describe_answers(outputs, classifiers))
 

@@ -33,6 +33,9 @@ def run(program, inputs):
     for node in program.nodes:
         function = _function(node.target)
         arguments = {key: _torch(value, values) for key, value in node.arguments.items()}
+        if node.target.split(".")[1].endswith("_"):  # what it writes to is not used after it
+            first = next(iter(arguments))
+            arguments[first] = arguments[first].clone()
         if function.__class__.__name__ == "builtin_function_or_method":
             result = function(*arguments.values())
         else:

@@ -1,6 +1,9 @@
 """`export_program` and what it records: PyTorch loads the file and answers the same."""
 
+import base64
+import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from torch import nn
 
 from converters import export_program, read_program
 from converters.recording import recorded_arrays
-from program_tools import run
+from program_tools import members, run, write
+
+DATA = Path(__file__).parent / "data"
 
 
 class Net(nn.Module):
@@ -152,6 +157,33 @@ def test_recorded_arrays(net):
     assert {key: len(array) for key, array in arrays.items()} == dict.fromkeys(arrays, 70)
     whole = answers(net, torch.from_numpy(images))
     np.testing.assert_allclose(arrays["outputs"], whole, rtol=1e-5, atol=1e-6)
+
+
+def test_without_this_project(net, tmp_path):
+    """The lines of the documentation for a machine where only PyTorch is."""
+    images, labels, path = torch.randn(6, 3, 8, 8), torch.arange(6), tmp_path / "net.pt2"
+
+    def text(array):
+        stream = io.BytesIO()
+        np.save(stream, array)
+        return base64.b64encode(stream.getvalue()).decode()
+
+    net.eval()
+    with torch.no_grad():
+        free = ({0: torch.export.Dim.AUTO},)
+        program = torch.export.export(net, (images[:2],), dynamic_shapes=free)
+        arrays = {"inputs": images, "outputs": net(images), "labels": labels}
+    files = {f"reference/{key}.npy": text(array.numpy()) for key, array in arrays.items()}
+    torch.export.save(program, path, extra_files=files)
+
+    reference = read_program(path).reference
+    assert {key: len(array) for key, array in reference.items()} == dict.fromkeys(arrays, 6)
+    np.testing.assert_array_equal(reference["outputs"], arrays["outputs"])
+    # Up to 2.7 PyTorch has another folder for them.
+    contents = members(DATA / "torch_2.4.1_net.pt2")
+    contents |= {f"extra_files/{name}": data.encode() for name, data in files.items()}
+    reference = read_program(write(tmp_path / "old.pt2", contents)).reference
+    np.testing.assert_array_equal(reference["outputs"], arrays["outputs"])
 
 
 class Transposed(nn.Module):

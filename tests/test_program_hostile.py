@@ -1,5 +1,6 @@
 """Malicious and damaged .pt2 archives: one line that names the cause, nothing executed."""
 
+import base64
 import io
 import os
 import pickle
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from converters import read_program
+from converters import load_checkpoint, read_program
 from program_tools import edited, members, spelled, write
 
 
@@ -126,6 +127,11 @@ def deep_spec(depth):
     leaf = '{"type": null, "context": null, "children_spec": []}'
     start = '{"type": "builtins.tuple", "context": "null", "children_spec": ['
     return f"[1, {start * depth}{leaf}{']}' * depth}]"
+
+
+def npy_header(shape, dtype="<f4"):
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
 
 
 class Evil:
@@ -244,7 +250,27 @@ HOSTILE = {
     ),
     "examples execute": (replaced("sample_inputs/model.pt", evil_examples()), "system"),
     "examples no zip": (replaced("sample_inputs/model.pt", b"x" * 100), "zip archive"),
-    "reference": (lambda contents: contents, r"expected an \.npy array in Base64"),
+    "reference": (lambda contents: contents, r"expected an \.npy array"),
+    "reference no text": (
+        replaced("reference/outputs.npy", b"\x80\xff"),
+        r"expected an \.npy array in Base64",
+    ),
+    "reference enormous": (
+        replaced("reference/outputs.npy", base64.b64encode(npy_header("(1000000000000,)"))),
+        "does not fill its member",
+    ),
+    "reference of objects": (
+        replaced("reference/outputs.npy", base64.b64encode(npy_header("(1,)", "|O"))),
+        "array of numbers",
+    ),
+    "module paths": (
+        lambda c: spelled(c, "L__self__conv,conv,", "a," + "[" * 1_000_000 + ","),
+        r"expected an \.npy",  # read in no time; what is refused is the reference
+    ),
+    "signs without end": (
+        lambda c: spelled(c, "Symbol('s77', positive=True, integer=True)", "-" * 3990 + "1"),
+        "expression",
+    ),
 }
 
 
@@ -321,10 +347,15 @@ def test_other_files(tmp_path, save, words):
     assert "torch.export.save" in refusal(tmp_path / "o.pt2")
 
 
+def test_as_a_checkpoint(good, tmp_path):
+    for contents in (good, {"serialized_exported_program.json": b"{}"}):
+        assert "read_program" in refusal(write(tmp_path / "g.pt2", contents), load_checkpoint)
+
+
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_program(tmp_path / "none.pt2")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError, match="expected a .pt2"):
         read_program(tmp_path)
 
 

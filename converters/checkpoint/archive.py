@@ -150,6 +150,14 @@ def open_archive(file: BinaryIO) -> Iterator[dict[str, Any]]:
         yield npz_file.read_tree(archive)
     elif "data.pkl" in tops:
         yield torch_zip.read_tree(archive)
+    elif {"models/model.json", "serialized_exported_program.json"} & {
+        *names,
+        *(name.partition("/")[2] for name in names),
+    }:
+        raise ContentError(
+            "expected a checkpoint; converters.read_program reads a program, and "
+            "`ulsam-keras convert` converts one. Received: a .pt2 of torch.export"
+        )
     elif {"config.json", "model.weights.h5"} <= tops:
         raise ContentError(
             "expected a checkpoint of torch.save, .safetensors or .npz. "

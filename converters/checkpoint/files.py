@@ -27,15 +27,15 @@ _OTHER_FORMATS = (
 _TEXT_BYTES = frozenset(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D}
 
 
-def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; OSError for anything else."""
+def open_binary(path: str | os.PathLike[str], wanted: str = _WANTED) -> BinaryIO:
+    """Open a regular file for reading; OSError, which says what is wanted, for anything else."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(
-            errno.EISDIR, f"Is a directory; {_WANTED}: name the file inside it", os.fspath(path)
+            errno.EISDIR, f"Is a directory; {wanted}: name the file inside it", os.fspath(path)
         )
     if not stat.S_ISREG(mode):  # a pipe would block, a device may never end
-        raise OSError(errno.EINVAL, f"Not a regular file; {_WANTED}", os.fspath(path))
+        raise OSError(errno.EINVAL, f"Not a regular file; {wanted}", os.fspath(path))
     return open(path, "rb")
 
 

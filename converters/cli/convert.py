@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -138,11 +139,20 @@ def convert(
     quiet_tensorflow()
     from converters.convert import Request
     from converters.convert import convert as run_conversion
+    from converters.source import Porting
     from converters.verify.limits import Limits
 
+    porting = Porting(
+        name_map=None if name_map is None else _name_map(name_map),
+        **{
+            field.name: options.pop(field.name)
+            for field in fields(Porting)
+            if field.name in options
+        },
+    )
     # The other options have the names of the request's fields.
     request = Request(
-        name_map=None if name_map is None else _name_map(name_map),
+        porting=porting,
         name=_stem(name),
         limits=Limits(**dict(limits)),
         **options,

@@ -102,6 +102,15 @@ def load_calibration(
     return Calibration(samples, f"{count} samples of {name}, {how}", channels, theirs)
 
 
+def own_calibration(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], dtypes: Sequence[str]
+) -> Calibration:
+    """Samples that came with what is converted; they are what it is meant for."""
+    samples = representative_samples(dict(arrays), shapes, dtypes)
+    count = len(next(iter(samples.values())))
+    return Calibration(samples, f"{count} samples that came with it", describe(samples))
+
+
 def describe_answers(outputs: Mapping[str, np.ndarray], classifiers: set[str]) -> str:
     """What a model answers to data, in words."""
     told = []

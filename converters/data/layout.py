@@ -5,7 +5,9 @@ import numpy as np
 Shape = tuple[int | None, ...]
 
 
-def fitted(array: np.ndarray, shape: Shape, key: str, source: str) -> np.ndarray:
+def fitted(
+    array: np.ndarray, shape: Shape, key: str, source: str, arranged: bool = False
+) -> np.ndarray:
     """An array in the layout of a model.
 
     PyTorch has the channels of maps second, Keras last: they are moved where only that fits. Where
@@ -17,11 +19,12 @@ def fitted(array: np.ndarray, shape: Shape, key: str, source: str) -> np.ndarray
         shape: The model's shape, the batch first; `None` for any size.
         key: What the array is called in messages.
         source: What it came from, in messages.
+        arranged: Whether it is in the model's layout, so that no other is tried.
 
     Raises:
         ValueError: If it fits in neither layout.
     """
-    for candidate in _layouts(array):
+    for candidate in [array] if arranged else _layouts(array):
         if candidate.ndim == len(shape) and all(
             want is None or have == want
             for have, want in zip(candidate.shape[1:], shape[1:], strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from converters.checkpoint.content import ContentError, shown
-from converters.program.program import Argument, Dtype, Ref
+from converters.program.program import Argument, Dtype
 
 # torch's ScalarType as `torch._export.serde.schema` numbers it.
 SCALAR_TYPES = {
@@ -188,6 +188,3 @@ def named_values(output: Any) -> list[str | None]:
         case "as_none" | "as_int" | "as_float" | "as_bool" | "as_string":
             return [None]
     raise ContentError(f"an output of a kind that is not known. Received: {shown(kind)}")
-
-
-__all__ = ["Ref", "floating", "named_values", "read_argument", "scalar_type", "union"]

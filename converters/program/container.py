@@ -6,7 +6,6 @@ what lies where; up to 2.7 the program and three files of `torch.save`. May impo
 
 import base64
 import binascii
-import io
 import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from converters.checkpoint import torch_zip
+from converters.checkpoint import npz_file, torch_zip
 from converters.checkpoint.archive import Archive
 from converters.checkpoint.content import (
     ContentError,
@@ -253,12 +252,31 @@ def _recorded(archive: Archive, folder: str) -> Iterator[tuple[str, Callable[[],
             )
 
 
+class _Decoded:
+    """A member that is an .npy array in Base64, as an archive of this one array."""
+
+    def __init__(self, archive: Archive, name: str):
+        try:
+            self._data = base64.b64decode(archive.read(name).data, validate=True)
+        except binascii.Error as error:
+            raise ContentError(
+                f"expected an .npy array in Base64 at {shown(name)}; record it again. "
+                f"Received: {shown(str(error))}"
+            ) from None
+        self.sizes = {name: len(self._data)}
+
+    def head(self, name: str, count: int) -> bytes:
+        return self._data[:count]
+
+    def read(self, name: str) -> np.ndarray:
+        return np.frombuffer(self._data, np.uint8)
+
+
 def _read_recorded(archive: Archive, name: str) -> np.ndarray:
-    try:
-        data = base64.b64decode(archive.read(name).data, validate=True)
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (binascii.Error, ValueError, SyntaxError, TypeError, MemoryError) as error:
+    (array,) = npz_file.read_tree(_Decoded(archive, name)).values()
+    if isinstance(array, UnsupportedTensor):
         raise ContentError(
-            f"expected an .npy array in Base64 at {shown(name)}; record it again. "
-            f"Received: {shown(str(error))}"
-        ) from None
+            "expected an array of numbers; record it again. "
+            f"Received: {array.kind} at {shown(name)}"
+        )
+    return array.read()

@@ -11,6 +11,7 @@ from converters.checkpoint.content import ContentError, shown
 from converters.program import symbols
 from converters.program.arguments import named_values, read_argument, scalar_type, union
 from converters.program.program import Argument, Dimension, Meta, Module, Node, Ref
+from converters.program.writes import Writes
 
 # Calls of a graph inside the graph that compute what the inner graph computes: `no_grad` and the
 # like. Their operands follow the graph.
@@ -21,7 +22,7 @@ _INLINED = {
         *("tag_activation_checkpoint", "wrap_activation_checkpoint", "invoke_subgraph"),
     )
 }
-_DEEPEST = 16
+_DEEPEST, _LONGEST_ENTRY = 16, 2000
 _OPERATORS = "torch.ops."
 _LAYOUT_STRIDED = 7
 # L__self___features_12, L['self'].features[12], getattr(L__self___features, "12")
@@ -39,8 +40,7 @@ class Graph:
         values: What is known of the tensors.
         numbers: Expressions of the numbers that the program computes of sizes.
         names: What the names of the outermost graph stand for.
-        overwritten: By the name of a value that an operator wrote to in place, the value that it is
-            from then on.
+        hazards: Calls, by name, that use a value which was written to through another view.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,9 @@ class Graph:
         self.values: dict[str, Meta] = {}
         self.numbers: dict[str, Dimension] = {}
         self.names: dict[str, Argument] = {}
-        self.overwritten: dict[str, str] = {}
+        self.hazards: dict[str, str] = {}
+        self._writes = Writes()
+        self._stale: list[str] = []
         self._taken: dict[str, int] = {}  # how often a name was given
 
     def enter(self, name: str, graph: Mapping[str, Any]) -> None:
@@ -58,10 +60,19 @@ class Graph:
     def read(self, graph: Mapping[str, Any]) -> None:
         """Read the outermost graph, its inputs being known."""
         self._calls(graph, self.names, depth=0)
+        for output in graph["outputs"]:
+            self._argument(output, self.names)
+        self._settle("output")
 
     def find(self, name: str) -> Argument:
         """Say what a name of the outermost graph stands for."""
         return self._find(self.names, name)
+
+    def _settle(self, name: str) -> None:
+        """Put the stale values that were found since the last call down to one."""
+        if self._stale:
+            self.hazards[name] = self._stale[0]
+            self._stale.clear()
 
     def _find(self, names: Mapping[str, Argument], name: Any) -> Argument:
         if type(name) is not str or name not in names:
@@ -70,14 +81,12 @@ class Graph:
                 f"damaged or malicious. Received: {shown(name)}"
             )
         found = names[name]
-        if not isinstance(found, Ref) or found.name not in self.overwritten:
+        if not isinstance(found, Ref):
             return found
-        last, passed = found.name, []
-        while last in self.overwritten:
-            passed.append(last)
-            last = self.overwritten[last]
-        self.overwritten.update(dict.fromkeys(passed, last))  # so that no chain is walked twice
-        return Ref(last)
+        found = Ref(self._writes.current(found.name))
+        if self._writes.is_stale(found.name):
+            self._stale.append(found.name)
+        return found
 
     def _make(self, name: Any, names: dict[str, Argument], graph: Mapping[str, Any]) -> str:
         """Make a value known under a name that no other has."""
@@ -122,11 +131,10 @@ class Graph:
                 for position, argument in enumerate(call["inputs"])
             }
             made = tuple(None if o is None else self._make(o, names, graph) for o in outputs)
-            written = next(iter(arguments.values()), None)
-            if _in_place(target) and isinstance(written, Ref) and made and made[0]:
-                self.overwritten[written.name] = made[0]
-            name = call.get("name") or next(filter(None, made), target)
-            self.nodes.append(Node(target, arguments, made, modules(call["metadata"]), str(name)))
+            self._writes.made(target, arguments, made)
+            name = str(call.get("name") or next(filter(None, made), target))
+            self.nodes.append(Node(target, arguments, made, modules(call["metadata"]), name))
+            self._settle(name)
 
     def _argument(self, argument: Any, names: dict[str, Argument]) -> Argument:
         kind, value = union(argument)
@@ -176,12 +184,6 @@ def _results(output: Any) -> list[Any]:
     return [{"as_tensor": item} for item in value] if kind == "as_tensors" else [output]
 
 
-def _in_place(target: str) -> bool:
-    """Whether an operator writes into its first argument: `aten.relu_.default`."""
-    operator = target.split(".")[1:2]
-    return bool(operator) and operator[0].endswith("_") and not operator[0].endswith("__")
-
-
 def meta(value: Mapping[str, Any]) -> Meta:
     """Read what is known of a tensor."""
     sizes = [symbols.dimension(size) for size in value["sizes"]]
@@ -202,9 +204,9 @@ def modules(metadata: Mapping[str, Any]) -> tuple[Module, ...]:
     stack = metadata.get("nn_module_stack") or ""
     found = []
     for entry in stack.split(";"):
-        parts = _split(entry)
+        parts = _split(entry) if len(entry) <= _LONGEST_ENTRY else []
         if len(parts) == 3 and not parts[0].startswith("_empty_nn_module_stack"):
-            found.append(Module(module_path(parts[1]), parts[2].removeprefix("<class '")[:200]))
+            found.append(Module(module_path(parts[1]), parts[2]))
     return tuple(found)
 
 

@@ -147,6 +147,9 @@ class Program:
             for; empty without.
         mutated: Keys of buffers that the program writes to, with the value written (BatchNorm in
             training mode).
+        hazards: Nodes, by name (`"output"` for the program's end), that use a value, the one
+            given, whose memory was written to in place through another view of it. PyTorch sees
+            the new content there and this graph does not: such a node cannot be converted.
     """
 
     name: str
@@ -163,3 +166,4 @@ class Program:
     reference: Mapping[str, np.ndarray] = field(default_factory=dict)
     mutated: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, Dimension] = field(default_factory=dict)
+    hazards: Mapping[str, str] = field(default_factory=dict)

@@ -46,7 +46,7 @@ def read_program(path: str | os.PathLike[str]) -> Program:
             have to be executed. Reading a tensor may raise it, too.
     """
     source = os.fspath(path)
-    file = files.open_binary(path)
+    file = files.open_binary(path, "expected a .pt2 archive of torch.export.save")
     try:
         content = open_content(file)
         program = _program(content, source)
@@ -75,28 +75,7 @@ def _program(content: Content, source: str) -> Program:
     called = call.get("signature") or {}
     fields = module.get("treespec_namedtuple_fields") or {}
     graph, signature = Graph(), module["signature"]
-    weights: dict[str, Weight] = {}
-    given: list[str | None] = []
-    for spec in signature["input_specs"]:
-        kind, inner = union(spec)
-        if kind in _KINDS:
-            name, key = inner["arg"]["name"], inner[f"{kind}_name"]
-            graph.enter(name, module["graph"])
-            persistent = kind == "parameter" or inner.get("persistent", kind == "buffer")
-            weights[name] = Weight(key, _KINDS[kind], bool(persistent))
-            _check_weight(graph.values.get(name), key, content.tensors)
-        elif kind == "user_input":
-            named = named_values(inner["arg"])
-            given.extend(named)
-            for name in filter(None, named):
-                graph.enter(name, module["graph"])
-        elif kind == "constant_input":  # a number or None, by which the program was specialised
-            given.append(None)
-        else:
-            raise ContentError(
-                "an input of a kind that only code can use; export the network without script "
-                f"objects and side effects. Received: {shown(kind)}"
-            )
+    weights, given = _inputs(signature["input_specs"], graph, module["graph"], content.tensors)
     paths = ends.leaves(called.get("in_spec"), fields)
     names = ends.input_names(paths, called.get("forward_arg_names"))
     if names is None or len(names) != len(given):
@@ -133,6 +112,7 @@ def _program(content: Content, source: str) -> Program:
         ),
         reference=_Lazy(source, content.reference, lambda read: read()),
         mutated=mutated,
+        hazards=graph.hazards,
     )
 
 
@@ -145,6 +125,35 @@ def _check_version(written: Mapping[str, Any]) -> None:
             f"to 2.14 write; export with one of these. Received: {shown(major)} of PyTorch "
             f"{shown(written.get('torch_version', 'unknown'))}"
         )
+
+
+def _inputs(
+    specs: list[Any], graph: Graph, outermost: Mapping[str, Any], tensors: Mapping[str, LazyTensor]
+) -> tuple[dict[str, Weight], list[str | None]]:
+    """Read the weights by their names, and what a user gives; None for what is no value."""
+    weights: dict[str, Weight] = {}
+    given: list[str | None] = []
+    for spec in specs:
+        kind, inner = union(spec)
+        if kind in _KINDS:
+            name, key = inner["arg"]["name"], inner[f"{kind}_name"]
+            graph.enter(name, outermost)
+            persistent = kind == "parameter" or inner.get("persistent", kind == "buffer")
+            weights[name] = Weight(key, _KINDS[kind], bool(persistent))
+            _check_weight(graph.values.get(name), key, tensors)
+        elif kind == "user_input":
+            named = named_values(inner["arg"])
+            given.extend(named)
+            for name in filter(None, named):
+                graph.enter(name, outermost)
+        elif kind == "constant_input":  # a number or None, by which the program was specialised
+            given.append(None)
+        else:
+            raise ContentError(
+                "an input of a kind that only code can use; export the network without script "
+                f"objects and side effects. Received: {shown(kind)}"
+            )
+    return weights, given
 
 
 def _check_weight(meta: Meta | None, key: Any, tensors: Mapping[str, LazyTensor]) -> None:

@@ -377,11 +377,9 @@ def _transformed(
     """Give the value in Keras's layout; None if there is none."""
     if not all(_is_float(part.dtype) for part in parts):
         return None
-    if len(parts) == 1:
-        return row.transform.apply(parts[0], shape)
-    if len({part.shape for part in parts}) > 1 or parts[0].ndim == 0:
+    if len(parts) > 1 and (len({part.shape for part in parts}) > 1 or parts[0].ndim == 0):
         return None
-    return row.transform.apply(np.concatenate(parts), shape)
+    return row.join(parts, shape)
 
 
 def _of_another_shape(

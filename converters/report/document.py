@@ -16,7 +16,7 @@ from converters.verify.references import Reference
 from converters.versions import installed
 
 # Raised whenever a field changes its name or its meaning.
-SCHEMA = 2
+SCHEMA = 1
 TOOL = "ulsam-keras"
 
 
@@ -96,6 +96,7 @@ class Report:
         output_names: Signature names of the outputs.
         parameters: Number of weights of the Keras model, statistics included.
         port_report: Where every key went and every weight came from; `None` without a checkpoint.
+        keys: Number of PyTorch's tensors that were accounted for.
         files: The `.tflite` files.
         verification: What was compared.
         samples: Where the samples came from that everything was compared on.
@@ -113,6 +114,7 @@ class Report:
     output_names: list[str]
     parameters: int
     port_report: dict[str, Any] | None
+    keys: int
     files: list[File]
     verification: Verification
     samples: str
@@ -148,6 +150,7 @@ class Report:
             input_shapes=self.input_shapes,
             output_names=self.output_names,
             parameters=self.parameters,
+            keys=self.keys,
             files=[asdict(file) for file in self.files],
             samples=self.samples,
             reference=reference

@@ -32,7 +32,7 @@ def print_report(report: Report, console: Console) -> None:
     _line(console, f"{report.source}: {report.architecture}")
     weights = f"{report.parameters:,} weights"
     if report.port_report is not None:
-        weights += f" from {len(report.port_report['sources'])} keys"
+        weights += f" from {report.keys} tensors of PyTorch"
     _line(console, f"{weights}; input {shapes}")
     if report.reference is None and report.port_report is not None:
         _line(console, _NO_REFERENCE, "yellow")

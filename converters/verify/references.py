@@ -25,6 +25,7 @@ class Reference:
         name: What it is called in messages.
         taken_as: Its names of inputs and outputs and the model's for each, where these are others
             and the arrays were taken in order.
+        arranged: Whether the arrays are known to be in the model's layout.
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -33,6 +34,7 @@ class Reference:
     layers: Mapping[str, np.ndarray] = field(default_factory=dict)
     name: str = "reference"
     taken_as: tuple[tuple[str, str], ...] = ()
+    arranged: bool = False
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -65,12 +67,14 @@ class Reference:
         answered, by_too = matched(self.outputs, list(outputs), "outputs", self.name)
         given = {
             name: as_dtype(
-                fitted(given[name], shape, f"inputs.{name}", self.name), dtypes[name], self.name
+                fitted(given[name], shape, f"inputs.{name}", self.name, self.arranged),
+                dtypes[name],
+                self.name,
             )
             for name, shape in inputs.items()
         }
         answered = {
-            name: fitted(answered[name], shape, f"outputs.{name}", self.name)
+            name: fitted(answered[name], shape, f"outputs.{name}", self.name, self.arranged)
             for name, shape in outputs.items()
         }
         self._check_labels(answered)

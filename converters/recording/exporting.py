@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.program.container import REFERENCE
-from converters.recording import (
+from converters.recording.answers import (
     BATCH,
     arguments_of,
+    device,
     inference,
     mapped,
     recorded_arrays,
@@ -65,7 +66,8 @@ def export_program(
         raise ValueError(f"expected a path that ends in .pt2. Received: {os.fspath(path)!r}")
     module = unwrapped(module)
     positional, keywords = arguments_of(example_inputs)
-    positional, keywords = mapped((positional, keywords), torch.as_tensor)
+    place = device(module)
+    positional, keywords = mapped((positional, keywords), lambda v: torch.as_tensor(v).to(place))
     with inference(module), torch.no_grad():
         program = _dynamic(module, positional, keywords) if dynamic_batch else None
         batch_size = BATCH

@@ -101,7 +101,7 @@ def recorded_arrays(
         raise ValueError(
             f"expected one label for each of {samples} samples. Received: {len(labels)} labels"
         )
-    place = next((t.device for t in (*module.parameters(), *module.buffers())), None)
+    place = device(module)
     answers: dict[str, list[np.ndarray]] = {}
     layered: dict[str, list[np.ndarray]] = {}
 
@@ -162,6 +162,11 @@ def arguments_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
+
+
+def device(module: "torch.nn.Module") -> "torch.device | None":
+    """Say where a module's tensors are; None for one without any."""
+    return next((t.device for t in (*module.parameters(), *module.buffers())), None)
 
 
 def mapped(tree: Any, change: Any) -> Any:
