@@ -79,9 +79,9 @@ def main():
     """Prints the table."""
     import numpy as np
 
-    from converters.runtime import compare, compare_attention, run, vulkan_adapter
+    from converters.runtime import run, vulkan_adapter
     from converters.tflite import Exporter
-    from converters.tflite.flatbuffer import read_graphs
+    from converters.verify import decibels, relative_difference
     from ulsam_keras import with_attention
 
     adapters = {
@@ -91,12 +91,12 @@ def main():
     }
     if "machine" not in adapters:
         print("the machine's own GPU: not run, no Vulkan driver")
-    print("| model | operators | adapter | precision | on GPU | y | attention | correlation | ms |")
+    print("| model | operators | adapter | precision | on GPU | y | attention | its SNR, dB | ms |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, model in models("--all" in sys.argv):
         exporter, probe = Exporter(model), Exporter(with_attention(model))
-        operators = len(read_graphs(exporter.convert())[0].operators)
-        content = probe.convert()
+        operators = len(exporter.convert().graph.operators)
+        content = probe.convert().content
         [shape] = probe.input_shapes.values()
         x = np.random.default_rng(0).normal(size=shape).astype("float32")
         expected = run(content, x, repeats=0).outputs
@@ -109,13 +109,13 @@ def main():
                 print(f"{head}| {gpu_precision} | {result.outcome}: {result.message} | | | | |")
                 continue
             sites = [n for n in expected if n.endswith("_attention")]
-            found = [compare_attention(result.outputs[n], expected[n]) for n in sites]
-            differences = compare(result, expected)
-            largest = max(d.largest for n, d in differences.items() if n not in sites)
+            far = {n: relative_difference(result.outputs[n], expected[n]) for n in expected}
+            snr = {n: decibels(expected[n], result.outputs[n] - expected[n]) for n in sites}
+            largest = max(far[n] for n in expected if n not in sites)
             print(
                 f"{head}| {result.gpu_precision} | {'yes' if result.fully_accelerated else 'NO'} "
-                f"| {largest:.1e} | {max(f.relative_error for f in found):.1e} "
-                f"| {min(f.correlation for f in found):.5f} | {result.milliseconds:.1f} |",
+                f"| {largest:.1e} | {max(far[n] for n in sites):.1e} "
+                f"| {min(snr[n] for n in sites):.1f} | {result.milliseconds:.1f} |",
                 flush=True,
             )
 

@@ -8,7 +8,7 @@ in dB; the largest difference of the output from XNNPACK's, of the largest value
 it did not run. On the GPU everything must run there: what did not is said.
 
 The second says what is left of the networks, on XNNPACK, over held-out digits: their answers, their
-output, the attention of each site and its effect. There the forms stand beside TFLite's own
+output, the attention of each site and what of it arrives. There the forms stand beside TFLite's own
 conversion, whose softmax is that of "int8 softmax", but whose ranges are not: see
 converters/tflite/ranges.py.
 
@@ -159,25 +159,25 @@ def subjects(weights: Path | None) -> Iterator[tuple[str, bool, Callable[[], Sub
 def measured(subject: Subject, form: str, columns: dict[str, dict]) -> Iterator[dict]:
     """What every accelerator makes of the file with this form."""
     from converters import attention_snr, to_tflite
-    from converters.fidelity import run_float
-    from converters.runtime import compare
-    from converters.tflite.flatbuffer import read_graphs
+    from converters.runtime import run
+    from converters.verify import relative_difference
 
     model, checked = subject.model, subject.checked[: subject.on_adapters]
     options = int8_attention.FORMS[form]
     tflite = to_tflite(model, representative_data=subject.calibration, **options)
-    [name] = read_graphs(tflite)[0].named_inputs
     first = None
     for column, where in columns.items():
-        result = run_float(tflite, {name: checked}, repeats=0, timeout=TIMEOUT, **where)
+        result = run(tflite, checked, repeats=0, timeout=TIMEOUT, **where)  # the ends are floats
         row = {"column": column, "outcome": result.outcome, "message": result.message}
         if result.ok:
-            first = first or result
+            first = first or result.outputs
             rows = attention_snr(tflite, model, checked, **where)
             worst = min(rows, key=lambda r: -1 if r.snr is None else r.snr)
             row |= {
                 "whole": result.fully_accelerated or where["accelerator"] != "gpu",
-                "difference": max(d.largest for d in compare(result, first).values()),
+                "difference": max(
+                    relative_difference(result.outputs[name], first[name]) for name in first
+                ),
                 "snr": worst.snr,
                 "cosine": worst.cosine,
                 "problem": worst.problem,
@@ -190,8 +190,8 @@ def measured(subject: Subject, form: str, columns: dict[str, dict]) -> Iterator[
 def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
     """What an integer file keeps of a network on XNNPACK."""
     from converters import attention_snr, to_tflite
-    from converters.fidelity import decibels, run_float
-    from converters.tflite.flatbuffer import read_graphs
+    from converters.runtime import run
+    from converters.verify import decibels
 
     if form == TFLITE:
         sys.path.insert(0, str(adapters.ROOT / "examples" / "quantization"))
@@ -202,8 +202,7 @@ def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
         options = int8_attention.FORMS[form]
         tflite = to_tflite(subject.model, representative_data=subject.calibration, **options)
     expected = subject.model.predict(subject.checked, verbose=0)
-    [name] = read_graphs(tflite)[0].named_inputs
-    result = run_float(tflite, {name: subject.checked}, repeats=0, timeout=TIMEOUT)
+    result = run(tflite, subject.checked, repeats=0, timeout=TIMEOUT)
     if result.outputs is None:
         raise SystemExit(f"{form} did not run: {result.message}")
     [outputs] = result.outputs.values()
@@ -218,7 +217,7 @@ def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
         "largest": float(np.abs(outputs - expected).max() / np.abs(expected).max()),
         "snr": [site.snr for site in sites],
         "softmax_snr": [site.softmax_snr for site in sites],
-        "effect": [site.multiplier_correlation for site in sites],
+        "correlation": [site.multiplier_correlation for site in sites],
         "without": [site.without_attention_snr for site in sites],
     }
 
@@ -265,7 +264,7 @@ def main() -> None:
             [row] = once("network", form, left_of_network)
             networks.append([name, form if form == TFLITE else f"`{form}`", *left(row)])
     int8_attention.table(["model", "form", *columns], rows)
-    head = ["network", "form", "right (float)", "as float", "output", "attention", "effect"]
+    head = ["network", "form", "right (float)", "as float", "output", "attention", "correlation"]
     int8_attention.table(head, networks)
 
 
@@ -275,7 +274,7 @@ def left(row: dict) -> list[str]:
         f"{100 * row['agreement']:.1f} %",
         f"{row['output']:.1f}",
         ", ".join(f"{snr:.1f}" for snr in row["snr"]),
-        ", ".join("hidden" if e is None else f"{e:.2f}" for e in row["effect"]),
+        ", ".join("hidden" if c is None else f"{c:.2f}" for c in row["correlation"]),
     ]
 
 

@@ -83,7 +83,8 @@ def block(size: int, channels: int, score_range: float, data: np.ndarray):
 def attention(size: int, channels: int, score_range: float) -> Iterator[dict]:
     """What every form leaves of the attention, one row per form."""
     from converters import attention_snr, to_tflite
-    from converters.fidelity import decibels, run_float
+    from converters.runtime import run
+    from converters.verify import decibels
 
     data = features(size, channels)
     calibration, checked = data[:CALIBRATION], data[CALIBRATION:]
@@ -92,7 +93,7 @@ def attention(size: int, channels: int, score_range: float) -> Iterator[dict]:
     for form, options in FORMS.items():
         tflite = to_tflite(model, representative_data=calibration, **options)
         [row] = attention_snr(tflite, model, checked)
-        result = run_float(tflite, {"image": checked}, repeats=0)
+        result = run(tflite, checked, repeats=0)  # the ends are floats
         if row.problem or result.outputs is None:
             raise SystemExit(f"{form} at {size}x{size} did not run: {row.problem}")
         [y] = result.outputs.values()
@@ -305,8 +306,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="an .svg or .png to draw")
     arguments = parser.parse_args()
 
-    from converters.fidelity import LEAST_SNR
+    from converters.verify import Limits
 
+    least = Limits().attention_snr  # what `convert` asks for
     results, channels = Results(arguments.results), arguments.channels
 
     def timed(size: int, channels: int, forms: list[str]) -> list[dict]:
@@ -323,11 +325,11 @@ def main() -> None:
                 measured.append(
                     results.measured(key, lambda s=size, r=score_range: attention(s, channels, r))
                 )
-        show(measured, LEAST_SNR)
+        show(measured, least)
         show_times([timed(size, channels, list(FORMS)) for size in arguments.sizes])
         show_speed([timed(*site, ["int8 log_softmax"]) for site in SITES])
     if arguments.figure:
-        draw(arguments.figure, measured, LEAST_SNR)
+        draw(arguments.figure, measured, least)
 
 
 if __name__ == "__main__":

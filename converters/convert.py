@@ -159,7 +159,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 calibration = _calibration(request, exporter, ours, theirs, samples)
                 if theirs is None:
                     samples = _checked_on(calibration, ours, samples)
-                calibration = _answered(calibration, ours, judge)
+                calibration = _answered(calibration, ours, judge, samples.labels)
         files = []
         attends = _attends(plain)
         stem = request.name or stem_of(request.source)
@@ -399,11 +399,13 @@ def _checked_on(calibration: Calibration, ours: KerasSide, given: Samples) -> Sa
     return Samples(arrays, "calibration")
 
 
-def _answered(calibration: Calibration, ours: KerasSide, judge: Judge) -> Calibration:
+def _answered(
+    calibration: Calibration, ours: KerasSide, judge: Judge, labels: np.ndarray | None
+) -> Calibration:
     """The calibration with the float model's answers to the first of its samples in words."""
     arrays = {name: calibration.samples[name][:CALIBRATION_CHECKED] for name in ours.inputs}
     outputs = ours.answer(arrays, CPU[0]).outputs or {}
-    classifiers = find_classifiers(outputs, None, judge.classifier)
+    classifiers = find_classifiers(outputs, labels, judge.classifier)
     return replace(calibration, answers=describe_answers(outputs, classifiers))
 
 

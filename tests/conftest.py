@@ -32,7 +32,7 @@ def command(monkeypatch, capfd):
 
 @pytest.fixture(scope="session")
 def module_checkpoint(tmp_path_factory):
-    """A lone ULSAM inside a DataParallel training checkpoint, and its recording."""
+    """A lone ULSAM inside a DataParallel training checkpoint, and its reference."""
     import numpy as np
     import torch
 

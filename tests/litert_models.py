@@ -54,7 +54,7 @@ def block(groups, channels, height, width):
 @functools.cache
 def block_bytes(groups, channels, height, width, precision):
     """The .tflite model of `block` in one precision."""
-    return block(groups, channels, height, width)[0].convert(precision)
+    return block(groups, channels, height, width)[0].convert(precision).content
 
 
 def int8_convolution():

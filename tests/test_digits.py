@@ -19,7 +19,7 @@ DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits"
 LIMIT_BYTES = 3_000_000
 LEAST_ACCURACY = 0.97
 
-# Of the largest logit. The recording was made on another processor with another order of sums:
+# Of the largest logit. The reference was made on another processor with another order of sums:
 # float32 rounding through the twenty convolutions stays below it, any wrong weight is far above.
 LOGIT_TOLERANCE = 1e-5
 
@@ -93,7 +93,7 @@ def test_recorded_accuracy(checkpoint, reference):
 
 
 def test_held_out_images_are_the_split_train_makes(reference):
-    """Guards against a recording that contains pictures the network was trained on."""
+    """Guards against a reference that contains pictures the network was trained on."""
     digits = load_digits()
     _, held_out = train_test_split(
         np.arange(len(digits.target)), test_size=0.2, stratify=digits.target, random_state=0

@@ -12,9 +12,10 @@ import gpu_drivers
 import litert_models
 import parity
 from converters import attention_snr, lint, runtime, to_tflite
-from converters.fidelity import run_float
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.sites import find_sites
+from converters.verify import relative_difference
+from measures import correlation, differences, run_float, sum_error
 from test_int8 import LEAST_SNR, int8, ported
 from ulsam_keras import ULSAM, attention_maps
 
@@ -65,12 +66,11 @@ def is_float16(array):
 
 
 def check(result, reference, limits):
-    differences = runtime.compare(result, reference)
-    attention = compare_attention(result.outputs["a"], reference["a"])
-    assert differences["y"].largest < limits["y"]
-    assert attention.relative_error < limits["a"]
-    assert attention.correlation > limits["correlation"]
-    assert attention.row_sum_error < limits["sum"]
+    far, attention = differences(result.outputs, reference), result.outputs["a"]
+    assert far["y"] < limits["y"]
+    assert far["a"] < limits["a"]
+    assert correlation(attention, reference["a"]) > limits["correlation"]
+    assert sum_error(attention) < limits["sum"]
 
 
 EXACT = {"y": FLOAT32, "a": FLOAT32, "correlation": 1 - FLOAT32, "sum": FLOAT32}
@@ -127,8 +127,8 @@ def test_int8_block_equals_the_cpu(driver, form, size):
     model, _, samples, _ = ported(size)
     tflite, x = int8(size, attention=form), samples[:2]
     where = {"accelerator": "gpu", "gpu_precision": gpu_precision, "env": env}
-    cpu = run_float(tflite, {"image": x}, repeats=0).outputs["y"]
-    gpu = run_float(tflite, {"image": x}, repeats=0, **where)
+    cpu = run_float(tflite, {"image": x}).outputs["y"]
+    gpu = run_float(tflite, {"image": x}, **where)
     assert gpu.outcome == "ok" and gpu.fully_accelerated, gpu
     assert driver[0] in gpu.adapter and gpu.gpu_precision == gpu_precision
     [site] = find_sites(read_graphs(tflite)[0])
@@ -183,10 +183,10 @@ def test_refused_integers_and_what_lint_says_of_them(driver, form):
         code, word = "DTYPE", "INT16"
     assert code in {finding.code for finding in lint(tflite)}
     where = {"accelerator": "gpu", "gpu_precision": driver[2], "env": driver[1]}
-    result = run_float(tflite, {"image": samples[:1]}, repeats=0, **where)
+    result = run_float(tflite, {"image": samples[:1]}, **where)
     assert (result.outcome, result.outputs) == ("refused", None)
     assert word in result.message
-    # Measured there, it is a row that says so, and does not hold.
+    # Measured there, it is a row that says so, and does not pass.
     [row] = attention_snr(tflite, model, samples[:1], **where)
     assert not row.passed and row.problem.startswith("refused") and word in row.problem
 
@@ -204,7 +204,7 @@ def test_gpu_precision_is_what_really_ran(name):
         assert result.gpu_precision == really
         assert is_float16(result.outputs["y"]) == (really == "float16")
         assert result.milliseconds > 0
-        error[asked] = runtime.compare(result, reference)["y"].largest
+        error[asked] = relative_difference(result.outputs["y"], reference["y"])
     assert error["float32"] < FLOAT32
     assert (error["float16"] > HALF / 2) == (name == "lavapipe")
 
@@ -296,23 +296,22 @@ def check_mobilenet(driver, size, alpha, sites, timeout=300):
     assert len(reference) == 1 + len(sites)
     half = driver[2] == "float16"
     result = on_gpu(to_tflite(model), x, driver, timeout=timeout)
-    differences = runtime.compare(result, reference)
+    far = differences(result.outputs, reference)
     if half:
         # 53 layers of random weights amplify roundings; Keras in float16 says by how much. It adds
         # up in float32, the driver in float16.
-        keras_half = runtime.compare(predict(litert_models.in_half_precision(model)), reference)
-        limits = {name: 5 * difference.largest for name, difference in keras_half.items()}
+        keras_half = differences(predict(litert_models.in_half_precision(model)), reference)
+        limits = {name: 5 * difference for name, difference in keras_half.items()}
     else:
         limits = dict.fromkeys(reference, 10 * FLOAT32)  # 53 layers in place of 3
     for name, maps in reference.items():
-        assert differences[name].largest < limits[name], name
+        assert far[name] < limits[name], name
         if name != "logits":
             # The largest difference could not be met by attention that is flat, that is, dead.
             flat = np.full_like(maps, 1 / maps[0, :, :, 0].size)
-            assert runtime.compare(flat, maps)["output"].largest > limits[name]
-            attention = compare_attention(result.outputs[name], maps)
-            assert attention.row_sum_error < (FLOAT16_SUM if half else FLOAT32)
-            assert half or attention.correlation > 1 - FLOAT32
+            assert relative_difference(flat, maps) > limits[name]
+            assert sum_error(result.outputs[name]) < (FLOAT16_SUM if half else FLOAT32)
+            assert half or correlation(result.outputs[name], maps) > 1 - FLOAT32
 
 
 def test_small_mobilenet_with_ulsam(driver):

@@ -12,11 +12,11 @@ import torch
 import gpu_drivers
 import parity
 from converters import attention_snr, lint, to_tflite
-from converters.fidelity import run_float
 from converters.tflite import Exporter
-from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.flatbuffer import TfliteFile, read_graphs
 from converters.tflite.sites import find_sites, float_operators
 from converters.tflite.tap import with_outputs
+from measures import run_float
 from ulsam_keras import ULSAM, SubSpace, attention_maps
 from ulsam_keras.spatial_softmax import ATTENTION_FORMS, attention_form
 
@@ -142,7 +142,8 @@ def test_default_form_keeps_the_attention_of_ported_blocks(size):
     assert row.passed and row.snr >= LEAST_SNR
     # The same by other means: PyTorch's attention, and a file that gives its own.
     (site,) = find_sites(read_graphs(tflite)[0])
-    outputs = run_float(with_outputs(tflite, {"a": site.attention}), {"image": further}).outputs
+    tapped = with_outputs(TfliteFile.of(tflite), {"a": site.attention})
+    outputs = run_float(tapped, {"image": further}).outputs
     ratio = (attention**2).sum() / ((outputs["a"] - attention) ** 2).sum()
     assert row.snr == pytest.approx(10 * np.log10(ratio), abs=0.01)
 
@@ -212,8 +213,8 @@ def test_float_island_leaves_the_user_s_own_operators_alone():
     samples = np.random.default_rng(0).normal(size=(100, 8, 8, 8)).astype("float32")
     exporter = Exporter(model)
     with pytest.warns(UserWarning, match="UNSAFE_EXP"):
-        tflite = exporter.convert("int8", representative_data=samples, attention="float")
-    (graph,) = read_graphs(tflite)
+        file = exporter.convert("int8", representative_data=samples, attention="float")
+    (graph,) = file.graphs
     types = [o.outputs[0].dtype for o in graph.operators if o.name == "EXP"]
     assert types == ["FLOAT32", "INT8"]
 
@@ -370,8 +371,11 @@ def test_every_site_by_its_name():
     rows = attention_snr(tflite, model, samples[:3])
     # The softmax of one position is 1: there is nothing to measure.
     assert [(row.site, row.map_size) for row in rows] == [("first", (10, 10)), ("second", (4, 4))]
-    with pytest.raises(ValueError, match=r"blocks of the file.*Received: .*\(14, 14, 4\)"):
+    with pytest.raises(ValueError, match=r"inputs of one shape.*Received: .*\(1, 14, 14, 64\)"):
         attention_snr(int8(14), model, samples[:3])
+    other, _, further, _ = ported(14, groups=2)
+    with pytest.raises(ValueError, match=r"blocks of the file.*Received: .*\(14, 14, 4\)"):
+        attention_snr(int8(14), other, further)
 
 
 def test_a_run_that_fails_is_told_in_every_row():

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from converters import load_images, to_tflite
-from converters.tflite import Exporter, representative_samples
+from converters.data.samples import representative_samples
+from converters.tflite import Exporter
 from ulsam_keras import ULSAM
 
 SHAPE = (6, 5, 3)
@@ -23,7 +24,7 @@ def exporter():
 
 
 def convert(exporter, data, **options):
-    return exporter.convert("int8", representative_data=data, **options)
+    return exporter.convert("int8", representative_data=data, **options).content
 
 
 def save(path, **arrays):
@@ -45,7 +46,7 @@ WAYS = {
     "npz, channels second": lambda folder: save(
         folder / "a.npz", inputs=SAMPLES.transpose(0, 3, 1, 2), outputs=np.zeros(104)
     ),
-    "npz by name": lambda folder: str(save(folder / "a.npz", image=SAMPLES)),
+    "npz by name": lambda folder: str(save(folder / "a.npz", **{"inputs.image": SAMPLES})),
 }
 
 
@@ -136,7 +137,11 @@ def test_refused_data(exporter, name):
 
 
 def test_refused_files(exporter, tmp_path):
-    refused(exporter, save(tmp_path / "a.npz", x=SAMPLES), "'image'. or 'inputs'.*'a.npz' with .'x")
+    refused(
+        exporter,
+        save(tmp_path / "a.npz", x=SAMPLES),
+        "the array inputs, or inputs.NAME.*'a.npz' with x",
+    )
     refused(exporter, save(tmp_path / "b.npz", inputs=SAMPLES[:, 0]), r"shape, \(None, 6, 5, 3\)")
     (tmp_path / "c.npz").write_bytes(b"no archive")
     refused(exporter, tmp_path / "c.npz", "an .npz file of arrays")

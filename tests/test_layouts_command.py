@@ -11,7 +11,7 @@ from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
 
 
 def record(network, folder, size, count=4):
-    """The checkpoint of a network and a recording of it."""
+    """The checkpoint of a network and a reference for it."""
     randomise(network)
     torch.save({"state_dict": network.state_dict(), "epoch": 3}, folder / "net.pth")
     images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))

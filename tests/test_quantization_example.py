@@ -45,13 +45,13 @@ def test_what_each_file_has_left(example):
         assert all(zeros < 0.05 for zeros in row.attention_zeros.values())
     assert default.attention_zeros["ulsam1"] > 0.1
     # The attention reaches the next layer too.
-    assert ours.effect["ulsam1"] > default.effect["ulsam1"] + 0.2
+    assert ours.correlation["ulsam1"] > default.correlation["ulsam1"] + 0.2
 
 
 @pytest.mark.slow
 def test_the_file_computes_what_the_training_saw(example):
     comparison, _, models, held_out = example
-    difference, changed = comparison.agreement(models.q, models.qat, held_out.images)
+    difference, changed = comparison.file_against_training(models.q, models.qat, held_out.images)
     assert difference <= FILE_AGAINST_TRAINING and changed <= MOST_LOST
 
 

@@ -1,4 +1,4 @@
-"""References of every kind: names, layouts, counts, layers; as PyTorch answers, and as users err."""
+"""References of every kind: names, layouts, counts, layers; PyTorch's answers, users' mistakes."""
 
 import json
 import zipfile

@@ -151,7 +151,7 @@ def test_several_precisions_from_one_trace():
     assert exporter.input_shapes == {"image": (1, *SHAPE)}
     assert exporter.output_names == ["probs"]
     for precision in FLOAT_PRECISIONS:
-        assert exporter.convert(precision) == to_tflite(model, precision=precision)
+        assert exporter.convert(precision).content == to_tflite(model, precision=precision)
 
 
 def test_outputs_by_name_and_in_order():

@@ -133,7 +133,7 @@ def test_numbers_of_the_block(num_splits, size, channels):
     expected = {key: np.asarray(value) for key, value in model(data, training=False).items()}
     exporter = Exporter(model)
     for precision, tolerance in TOLERANCE.items():
-        tflite = exporter.convert(precision)
+        tflite = exporter.convert(precision).content
         for resolver in RESOLVERS:
             actual = run(tflite, data, resolver)
             where = (precision, resolver)

@@ -10,7 +10,6 @@ import torch
 
 import gpu_drivers
 import torch_reference
-from converters.cli import types
 from test_command import MODEL, RECORDING, assert_one_line
 
 
@@ -149,7 +148,7 @@ def test_verify_on_inputs_of_ones_own(command, converted, module_checkpoint, tmp
     sides = (converted / "ulsam_float32.tflite", converted / "model.keras")
     x = np.load(module_checkpoint / "recorded.npz")["inputs"]
     bad = {
-        "other.npz": ({"other": x}, "with none"),
+        "other.npz": ({"other": x}, "with other"),
         "small.npz": ({"inputs": x[:, :, 1:]}, "(6, 32, 13, 14)"),
         "nan.npz": ({"inputs": np.full_like(x, np.nan)}, "finite"),
         "none.npz": ({"inputs": x[:0]}, "at least one sample"),

@@ -37,6 +37,23 @@ def of_group(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarr
     return {key[len(head) :]: value for key, value in arrays.items() if key.startswith(head)}
 
 
+def load_inputs(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The inputs that an `.npz` file holds, by the names that a model has for them, in its order.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no such file, or has more or fewer inputs than the model.
+    """
+    arrays, source = load_arrays(path), source_name(path)
+    given = of_group(arrays, "inputs")
+    if not given:
+        raise ValueError(
+            "The file must have the array inputs, or inputs.NAME for each of the model's inputs. "
+            f"Received: {source!r} with {', '.join(sorted(arrays)) or 'no arrays'}"
+        )
+    return matched(given, names, "inputs", source)[0]
+
+
 def matched(
     given: Mapping[str, np.ndarray], names: Sequence[str], group: str, source: str
 ) -> tuple[dict[str, np.ndarray], str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.data.images import Shape, image_shape, load_images
 from converters.data.layout import fitted
-from converters.data.npz import load_arrays, matched, of_group, source_name
+from converters.data.npz import load_inputs, source_name
 
 # Fewer do not show the ranges of a network; a few hundred are what is commonly used.
 FEW_SAMPLES = 100
@@ -100,7 +100,7 @@ def _from_path(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> dic
             f"Received: {os.fspath(path)!r}"
         )
     source = source_name(path)
-    stored, _ = matched(of_group(load_arrays(path), "inputs"), list(shapes), "inputs", source)
+    stored = load_inputs(path, list(shapes))
     return {
         key: [fitted(stored[key], (None, *shape[1:]), f"inputs.{key}", source)]
         for key, shape in shapes.items()

@@ -52,7 +52,7 @@ def print_report(report: Report, console: Console) -> None:
             floats = ", ".join(file.float_operators) or "none"
             _line(console, f"Float operators in {file.name}: {floats}.")
             _print_integer_ends(file, console)
-    _print_gpu(report.gpu, console)
+    _print_gpu(report.gpu, report.verification, console)
     _print_verdict(report.verification, console)
 
 
@@ -67,7 +67,7 @@ def print_comparison(found: SidesCompared, console: Console) -> None:
         f"Limits that were not given are those of {found.precision}, the coarser of A and B.",
     )
     if found.files:
-        _print_gpu(found.adapter, console)
+        _print_gpu(found.adapter, found.verification, console)
     if found.kind == "random" and found.precision in _INTEGERS and not found.passed:
         _line(
             console,
@@ -108,8 +108,12 @@ def _print_outputs(
     title = "A against B" if sides else "Differences"
     text = f"{title} on {_SAMPLES[samples]}, relative to the largest value"
     if with_snr:
-        least = ", ".join(dict.fromkeys(f"{r.snr_limit:g}" for r in rows if r.snr_limit))
-        text += f"; SNR in dB, at least {least}, without what all samples share"
+        least = {_LABEL.get(r.subject, r.subject): r.snr_limit for r in rows if r.snr_limit}
+        one = sides or len(set(least.values())) == 1
+        told = (f"{limit:g}" + ("" if one else f" ({name})") for name, limit in least.items())
+        text += "; SNR in dB, without what all samples share, at least " + ", ".join(
+            dict.fromkeys(told)
+        )
     _print_titled(text, table, console)
 
 
@@ -253,8 +257,10 @@ def _print_integer_ends(file: File, console: Console) -> None:
         _line(console, f"It takes and gives {'; '.join(told)}.")
 
 
-def _print_gpu(adapter: str | None, console: Console) -> None:
-    """Prints which GPU ran, or that none did."""
+def _print_gpu(adapter: str | None, verification: Verification, console: Console) -> None:
+    """Prints which GPU ran, or that there is none; why it did not run a file is in a note."""
+    if adapter and not any(row.runtime.startswith("GPU") for row in verification.checks):
+        return
     missing = "not run, without a Vulkan driver or with --no-gpu; see `ulsam-keras doctor`"
     _line(console, f"GPU: {adapter or missing}")
 

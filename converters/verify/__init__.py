@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from converters.verify.compare import verify as verify
     from converters.verify.limits import Limits as Limits
     from converters.verify.outputs import compare_outputs as compare_outputs
+    from converters.verify.outputs import decibels as decibels
     from converters.verify.outputs import relative_difference as relative_difference
 
 _HOME = {
@@ -22,6 +23,7 @@ _HOME = {
     "verify": "compare",
     "Limits": "limits",
     "compare_outputs": "outputs",
+    "decibels": "outputs",
     "relative_difference": "outputs",
 }
 

@@ -14,7 +14,7 @@ from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
 from converters.tflite.sites import Site
-from converters.verify.inputs import Samples
+from converters.verify.inputs import Samples, paired
 from converters.verify.limits import Limits, coarser
 from converters.verify.outputs import decibels, relative_difference
 from converters.verify.sides import Block, LeftOutError, Side, file_side, keras_side
@@ -48,7 +48,7 @@ class AttentionSNR:
         dead_maps: Share of the maps (one per sample and group) whose sum, 1 in float, is below 0.5.
         softmax_snr: The same as `snr` against the softmax of the file's own scores: what the form
             of the softmax alone loses, without the rounding of the layers before it, in dB. This
-            and all below: of files of integers.
+            and all below: of files of integers, and of any file in `attention_snr`.
         float_operators: The operators of the softmax that compute in float.
         without_attention_snr: Energy of the block's output over that of the attention's part in
             it, in dB: how near an output without any attention would come.
@@ -144,23 +144,20 @@ def attention_snr(
             known (a subclassed model).
     """
     runner = Runner(env=env)
-    ours = file_side(TfliteFile.of(tflite), "the file", runner)
-    theirs = keras_side(model, "the model")
+    ours = replace(file_side(TfliteFile.of(tflite), "the file", runner), around=True)
+    theirs, _ = paired(ours, keras_side(model, "the model"))
     shapes = {name: tensor.shape for name, tensor in ours.file.graph.named_inputs.items()}
     arrays = as_samples(data, shapes, list(ours.dtypes.values()))
-    samples = Samples(tuple(arrays[name] for name in theirs.inputs), "given")
-    if set(ours.inputs) == set(theirs.inputs):
-        ours = replace(
-            ours,
-            inputs={name: ours.inputs[name] for name in theirs.inputs},
-            dtypes={name: ours.dtypes[name] for name in theirs.inputs},
-        )
+    samples = Samples(tuple(arrays[name] for name in ours.inputs), "given")
     target = Target("", accelerator, gpu_precision)
     limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
     try:
         rows = compare_attention(ours, theirs, samples, target, limits, samples.count)
     except LeftOutError as reason:
-        raise ValueError(f"The attention cannot be compared. Received: {reason}") from None
+        raise ValueError(
+            "The ULSAM blocks of the file must be those of the model; give the model that the file "
+            f"was made of. Received: {reason}"
+        ) from None
     return [replace(row, snr_limit=limits.attention_snr, limit=None) for row in rows]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
-from converters.data.npz import load_arrays, matched, of_group, source_name
+from converters.data.npz import load_inputs, source_name
 from converters.tflite.flatbuffer import Tensor
 from converters.verify.sides import FileSide, ReferenceSide, Side
 
@@ -76,14 +76,7 @@ def common_samples(
         kept = fitting.reference
         samples = Samples(tuple(kept.inputs.values()), "reference", kept.labels)
         return (fitting, b, samples) if reference is a else (a, fitting, samples)
-    if set(a.inputs) == set(b.inputs):
-        # A signature lists its inputs in an order of its own.
-        b = replace(
-            b,
-            inputs={name: b.inputs[name] for name in a.inputs},
-            dtypes={name: b.dtypes[name] for name in a.inputs},
-        )
-    shapes = _common_shapes(a, b, input_size or DEFAULT_SIZE)
+    b, shapes = paired(a, b, input_size or DEFAULT_SIZE)
     if path is not None:
         return a, b, Samples(_stored(path, a, shapes), "given")
     return a, b, Samples(_random(a, b, shapes), "random")
@@ -116,8 +109,24 @@ def random_samples(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> 
     return Samples(tuple(arrays), "random")
 
 
-def _common_shapes(a: Side, b: Side, input_size: tuple[int, int]) -> list[tuple[int, ...]]:
-    """Static shapes of the inputs that both models take, the samples left out."""
+def paired(
+    a: Side, b: Side, input_size: tuple[int, int] = DEFAULT_SIZE
+) -> tuple[Side, list[tuple[int, ...]]]:
+    """The second of two models, its inputs in the order of the first's, and what both take.
+
+    Returns:
+        The model, and the static shape of each input, the samples left out.
+
+    Raises:
+        ValueError: If the models do not take the same.
+    """
+    if set(a.inputs) == set(b.inputs):
+        # A signature lists its inputs in an order of its own.
+        b = replace(
+            b,
+            inputs={name: b.inputs[name] for name in a.inputs},
+            dtypes={name: b.dtypes[name] for name in a.inputs},
+        )
     if len(a.inputs) != len(b.inputs):
         raise ValueError(
             "Both models must have the same inputs. "
@@ -141,15 +150,15 @@ def _common_shapes(a: Side, b: Side, input_size: tuple[int, int]) -> list[tuple[
                 f"`inputs`. Received: {a.name!r} with {one} and {b.name!r} with {other}"
             )
         shapes.append(tuple(size or 1 for size in known))
-    return shapes
+    return b, shapes
 
 
 def _stored(path: str, side: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
     """Inputs from an `.npz` file, in the order and layout of the models'."""
     source = source_name(path)
-    arrays, _ = matched(of_group(load_arrays(path), "inputs"), list(side.inputs), "inputs", source)
+    stored = load_inputs(path, list(side.inputs))
     found = []
-    for (name, array), shape in zip(arrays.items(), shapes, strict=True):
+    for (name, array), shape in zip(stored.items(), shapes, strict=True):
         key = f"inputs.{name}"
         array = finite_numbers(array, key, source)
         layout: Shape = (None, *shape)

@@ -15,6 +15,7 @@ import numpy as np
 from converters.data.layout import Shape
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.marks import marked_attention
+from converters.tflite.options import INTEGER_PRECISIONS
 from converters.tflite.precision import precision_of
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
@@ -200,10 +201,18 @@ class KerasSide(Side):
 
 @dataclass(frozen=True)
 class FileSide(Side):
-    """A `.tflite` file."""
+    """A `.tflite` file.
+
+    Attributes:
+        file: The file.
+        runner: What runs it.
+        around: Whether its blocks are measured with the tensors around the attention too, which
+            tell where it is lost.
+    """
 
     file: TfliteFile = field(kw_only=True)
     runner: Runner = field(kw_only=True)
+    around: bool = field(kw_only=True)
 
     def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
         result = self.runner.run(self.file, inputs, target)
@@ -228,9 +237,7 @@ class FileSide(Side):
             raise LeftOutError(f"{self.name} has no ULSAM whose map has more than one position")
         if not graph.named_inputs:
             raise LeftOutError(f"{self.name} has no signature")
-        parts: tuple[str, ...] = ("attention",)
-        if self.precision in ("int8", "int16x8"):
-            parts = ("attention", "inputs", "scores", "outputs")
+        parts = ("attention", *(("inputs", "scores", "outputs") if self.around else ()))
         # One name each: what a block gives, the next may take, and the GPU refuses files that give
         # a tensor twice. And it computes wrongly where an output is the file's own input.
         given = {tensor: name for name, tensor in graph.named_inputs.items()}
@@ -302,15 +309,16 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     graph = file.graph
     inputs = graph.named_inputs or {tensor.name: tensor for tensor in graph.inputs}
     outputs = graph.named_outputs or {tensor.name: tensor for tensor in graph.outputs}
-    attention = marked_attention(file)
+    attention, precision = marked_attention(file), precision_of(graph)
     return FileSide(
         name,
         {n: t.shape for n, t in inputs.items()},
         {n: "float32" if t.scales else t.dtype.lower() for n, t in inputs.items()},
         {n: t.shape for n, t in outputs.items() if n not in attention},
-        precision_of(graph),
+        precision,
         file=file,
         runner=runner,
+        around=precision in INTEGER_PRECISIONS,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import int8_models
 import measure
 from converters import to_tflite
+from converters.verify import relative_difference
 from pictures import side_by_side
 from ulsam_keras import attention_maps, quantization
 
@@ -130,7 +131,7 @@ def rows(
     return table
 
 
-def agreement(q: Any, content: bytes, images: np.ndarray) -> tuple[float, int]:
+def file_against_training(q: Any, content: bytes, images: np.ndarray) -> tuple[float, int]:
     """How near the file computes to the model that was trained.
 
     Args:
@@ -144,8 +145,8 @@ def agreement(q: Any, content: bytes, images: np.ndarray) -> tuple[float, int]:
     """
     wanted = q.predict(images, batch_size=100, verbose=0)
     found = measure.file_logits(content, images)
-    difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    return difference, int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+    changed = int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+    return relative_difference(found, wanted), changed
 
 
 def picture(models: Models, image: np.ndarray, path: Path) -> None:
@@ -185,7 +186,7 @@ def write(
     """Measures the models, and writes and prints what came out; `longer` as in `rows`."""
     step(f"measuring on {len(held_out.labels)} held-out images")
     table = rows(models, held_out, longer)
-    difference, changed = agreement(models.q, models.qat, held_out.images)
+    difference, changed = file_against_training(models.q, models.qat, held_out.images)
     folder.mkdir(parents=True, exist_ok=True)
     picture(models, held_out.images[0], folder / "attention.png")
     (folder / "int8_default.tflite").write_bytes(models.default)

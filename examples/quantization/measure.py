@@ -6,7 +6,7 @@ Shared by the examples of this folder. Imports converters, ulsam_keras, Keras an
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import keras
 import numpy as np
 
 from converters import attention_snr
-from converters.fidelity import decibels, run_float
-from converters.tflite.flatbuffer import read_graphs
+from converters.runtime import run
+from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.sites import find_sites
 from converters.tflite.tap import with_outputs
+from converters.verify import decibels, relative_difference
 from ulsam_keras import attention_maps
 
 # The attention of so many held-out images is measured.
@@ -38,7 +39,7 @@ class Row:
         logits_snr: Energy of that model's logits over that of the difference, in dB.
         attention_snr: The same for the attention of each site, in dB.
         attention_zeros: Share of the attention that is exactly 0 and is not in that model.
-        effect: Correlation of what each block's output is multiplied by with the attention.
+        correlation: Correlation of what each block's output is multiplied by with the attention.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Row:
     logits_snr: float | None = None
     attention_snr: dict[str, float] = field(default_factory=dict)
     attention_zeros: dict[str, float] = field(default_factory=dict)
-    effect: dict[str, float] = field(default_factory=dict)
+    correlation: dict[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -129,7 +130,7 @@ class HeldOut:
             *_differences(logits, self.logits(against[1])),
             attention_snr={site.site: site.snr for site in sites if site.snr is not None},
             attention_zeros={site.site: site.zeros for site in sites if site.zeros is not None},
-            effect={
+            correlation={
                 site.site: site.multiplier_correlation
                 for site in sites
                 if site.multiplier_correlation is not None
@@ -159,32 +160,31 @@ def _differences(logits: np.ndarray, wanted: np.ndarray) -> tuple[int, float, fl
     """What `Row` calls `changed`, `logits_error` and `logits_snr`."""
     return (
         int((logits.argmax(axis=1) != wanted.argmax(axis=1)).sum()),
-        float(np.abs(logits - wanted).max() / np.abs(wanted).max()),
+        relative_difference(logits, wanted),
         decibels(wanted, logits - wanted),
     )
 
 
 def file_logits(content: bytes, images: np.ndarray) -> np.ndarray:
     """The logits of a `.tflite` file with one input and one output, `(N, classes)`."""
-    [graph] = read_graphs(content)
-    [name], [answer] = graph.named_inputs, graph.named_outputs
-    return _run(content, name, images)[answer]
+    [logits] = _run(content, images).values()
+    return logits
 
 
 def file_attention(content: bytes, images: np.ndarray) -> list[np.ndarray]:
     """The attention inside a `.tflite` file, `(N, H, W, g)` for each site in order."""
-    [graph] = read_graphs(content)
-    [name] = graph.named_inputs
-    tensors = {f"site{number}": site.attention for number, site in enumerate(find_sites(graph))}
-    outputs = _run(with_outputs(content, tensors), name, images)
-    return [outputs[key] for key in tensors]
+    file = TfliteFile(content)
+    tensors = {f"site{n}": site.attention for n, site in enumerate(find_sites(file.graph))}
+    outputs = _run(with_outputs(file, tensors).content, images)
+    # An integer tensor is given as its integers.
+    return [tensor.dequantized(outputs[key]) for key, tensor in tensors.items()]
 
 
-def _run(content: bytes, name: str, images: np.ndarray) -> dict[str, np.ndarray]:
-    result = run_float(content, {name: images}, repeats=0)
+def _run(content: bytes, images: np.ndarray) -> Mapping[str, np.ndarray]:
+    result = run(content, images, repeats=0)
     if result.outputs is None:
         raise RuntimeError(f"The file did not run. Received: {result.outcome}: {result.message}")
-    return dict(result.outputs)
+    return result.outputs
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -207,8 +207,8 @@ def _attention(row: Row, site: str) -> str:
     parts = [f"{row.attention_snr[site]:.1f} dB"]
     if row.attention_zeros[site] >= 0.005:
         parts.append(f"{row.attention_zeros[site]:.0%} zeros")
-    if site in row.effect:
-        parts.append(f"effect {row.effect[site]:.2f}")
+    if site in row.correlation:
+        parts.append(f"correlation {row.correlation[site]:.2f}")
     return ", ".join(parts)
 
 
