@@ -91,9 +91,7 @@ def main():
     }
     if "machine" not in adapters:
         print("the machine's own GPU: not run, no Vulkan driver")
-    print(
-        "| model | operators | adapter | arithmetic | on GPU | y | attention | correlation | ms |"
-    )
+    print("| model | operators | adapter | precision | on GPU | y | attention | correlation | ms |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, model in models("--all" in sys.argv):
         exporter, probe = Exporter(model), Exporter(with_attention(model))
@@ -102,18 +100,20 @@ def main():
         [shape] = probe.input_shapes.values()
         x = np.random.default_rng(0).normal(size=shape).astype("float32")
         expected = run(content, x, repeats=0).outputs
-        for adapter, (arithmetic, env) in adapters.items():
-            result = run(content, x, accelerator="gpu", arithmetic=arithmetic, env=env, repeats=3)
+        for adapter, (gpu_precision, env) in adapters.items():
+            result = run(
+                content, x, accelerator="gpu", gpu_precision=gpu_precision, env=env, repeats=3
+            )
             head = f"| {name} | {operators} | {result.adapter or adapter} "
             if not result.ok:
-                print(f"{head}| {arithmetic} | {result.outcome}: {result.message} | | | | |")
+                print(f"{head}| {gpu_precision} | {result.outcome}: {result.message} | | | | |")
                 continue
             sites = [n for n in expected if n.endswith("_attention")]
             found = [compare_attention(result.outputs[n], expected[n]) for n in sites]
             differences = compare(result, expected)
             largest = max(d.largest for n, d in differences.items() if n not in sites)
             print(
-                f"{head}| {result.arithmetic} | {'yes' if result.fully_accelerated else 'NO'} "
+                f"{head}| {result.gpu_precision} | {'yes' if result.fully_accelerated else 'NO'} "
                 f"| {largest:.1e} | {max(f.relative_error for f in found):.1e} "
                 f"| {min(f.correlation for f in found):.5f} | {result.milliseconds:.1f} |",
                 flush=True,

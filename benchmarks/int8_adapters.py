@@ -49,10 +49,10 @@ def accelerators() -> dict[str, dict]:
     """Keyword arguments of `runtime.run` by the name of the column."""
     found = dict(ACCELERATORS)
     for name in ("SwiftShader", "lavapipe"):
-        arithmetic, env = adapters.ADAPTERS[name]
+        gpu_precision, env = adapters.ADAPTERS[name]
         if (adapters.VULKAN / name.lower()).is_dir():
-            options = {"accelerator": "gpu", "arithmetic": arithmetic, "env": env}
-            found[f"{name} {arithmetic}"] = options
+            options = {"accelerator": "gpu", "gpu_precision": gpu_precision, "env": env}
+            found[f"{name} {gpu_precision}"] = options
     return found
 
 

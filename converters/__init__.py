@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from converters.checkpoint import load_checkpoint as load_checkpoint
     from converters.fidelity import AttentionFidelity as AttentionFidelity
     from converters.fidelity import attention_fidelity as attention_fidelity
-    from converters.pytorch import Ledger as Ledger
+    from converters.pytorch import PortReport as PortReport
     from converters.pytorch import port_weights as port_weights
     from converters.tflite import lint as lint
     from converters.tflite import load_images as load_images
@@ -24,7 +24,7 @@ _HOME = {
     "list_tensors": "converters.checkpoint",
     "TensorInfo": "converters.checkpoint",
     "port_weights": "converters.pytorch",
-    "Ledger": "converters.pytorch",
+    "PortReport": "converters.pytorch",
     "to_tflite": "converters.tflite",
     "lint": "converters.tflite",
     "load_images": "converters.tflite",
@@ -34,7 +34,7 @@ _HOME = {
 
 __all__ = [
     "AttentionFidelity",
-    "Ledger",
+    "PortReport",
     "TensorInfo",
     "attention_fidelity",
     "lint",

@@ -129,7 +129,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
         with stages("load TensorFlow"):
             start_tensorflow()
         with stages("port the weights"):
-            architecture, ledger = _ported(state, request)
+            architecture, port_report = _ported(state, request)
             model = architecture.model
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
@@ -186,7 +186,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             input_shapes=exporter.input_shapes,
             output_names=exporter.output_names,
             parameters=int(sum(np.prod(w.shape) for w in model.weights)),
-            ledger=ledger.to_dict(),
+            port_report=port_report.to_dict(),
             files=files,
             comparisons=comparisons,
             attention=attention,
@@ -212,7 +212,7 @@ def _recorded_inputs(recorded: Recorded, exporter: "Exporter") -> dict[str, np.n
 
 
 def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Architecture, Any]":
-    """The Keras model with the checkpoint's weights in it, and the ledger."""
+    """The Keras model with the checkpoint's weights in it, and the port report."""
     from converters.architecture import resolve
     from converters.pytorch import port_weights
 
@@ -223,13 +223,13 @@ def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Archite
         prefix=request.prefix,
         sites=request.sites,
     )
-    ledger = port_weights(
+    port_report = port_weights(
         state,
         architecture.target,
         prefix=architecture.prefix,
         name_map=request.name_map or architecture.name_map,
     )
-    return architecture, ledger
+    return architecture, port_report
 
 
 def stem(path: str) -> str:

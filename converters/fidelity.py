@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.runtime import RunResult, run
-from converters.runtime.result import Accelerator, Arithmetic
+from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Graph, read_graphs
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
@@ -102,7 +102,7 @@ def attention_fidelity(
     data: Any,
     *,
     accelerator: Accelerator = "cpu",
-    arithmetic: Arithmetic = "float32",
+    gpu_precision: GpuPrecision = "float32",
     limit: float = LEAST_SNR,
     env: Mapping[str, str | None] | None = None,
 ) -> list[AttentionFidelity]:
@@ -118,7 +118,7 @@ def attention_fidelity(
         data: Inputs as the model takes them, an array, or a dictionary or list of arrays for
             several inputs; the samples first.
         accelerator: What runs the file, as in `runtime.run`. Defaults to `"cpu"`.
-        arithmetic: Likewise. Defaults to `"float32"`.
+        gpu_precision: Likewise. Defaults to `"float32"`.
         limit: Smallest SNR in dB that counts as alive (`AttentionFidelity.holds`). Defaults to 10.
         env: As in `runtime.run`.
 
@@ -140,7 +140,13 @@ def attention_fidelity(
     given = given[0] if len(given) == 1 else data
     maps = attention_maps(model, given)
     return measure_sites(
-        content, maps, arrays, accelerator=accelerator, arithmetic=arithmetic, limit=limit, env=env
+        content,
+        maps,
+        arrays,
+        accelerator=accelerator,
+        gpu_precision=gpu_precision,
+        limit=limit,
+        env=env,
     )
 
 
@@ -150,7 +156,7 @@ def measure_sites(
     inputs: Mapping[str, np.ndarray],
     *,
     accelerator: Accelerator = "cpu",
-    arithmetic: Arithmetic = "float32",
+    gpu_precision: GpuPrecision = "float32",
     limit: float = LEAST_SNR,
     env: Mapping[str, str | None] | None = None,
 ) -> list[AttentionFidelity]:
@@ -161,7 +167,7 @@ def measure_sites(
         maps: The float model's attention by site, `(N, H, W, g)`, in the order of the model.
         inputs: The float inputs by signature name, of the same samples.
         accelerator: As in `attention_fidelity`.
-        arithmetic: Likewise.
+        gpu_precision: Likewise.
         limit: Likewise.
         env: Likewise.
     """
@@ -188,7 +194,7 @@ def measure_sites(
         with_outputs(content, tapped),
         inputs,
         accelerator=accelerator,
-        arithmetic=arithmetic,
+        gpu_precision=gpu_precision,
         repeats=0,
         env=env,
     )

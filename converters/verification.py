@@ -18,7 +18,7 @@ from converters.runtime import (
     half_precision,
     vulkan_adapter,
 )
-from converters.runtime.result import Accelerator, Arithmetic
+from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.quiet import without_native_logs
 
@@ -40,14 +40,14 @@ class Target:
     Attributes:
         name: What it is called in tables.
         accelerator: As `converters.runtime.run` takes it.
-        arithmetic: Likewise.
+        gpu_precision: Likewise.
         samples: How many samples it is given at most; the slow ones get few.
         repeats: How often it is timed.
     """
 
     name: str
     accelerator: Accelerator
-    arithmetic: Arithmetic = "float32"
+    gpu_precision: GpuPrecision = "float32"
     samples: int | None = None
     repeats: int = 5
 
@@ -117,7 +117,7 @@ class Tolerances:
 
     def output(self, precision: str, target: Target) -> float:
         """The limit for a file's outputs on a target."""
-        extra = self.gpu_float16 if target.arithmetic == "float16" else 0.0
+        extra = self.gpu_float16 if target.gpu_precision == "float16" else 0.0
         return getattr(self, precision) + extra
 
     def agreement(self, precision: str) -> float:
@@ -126,7 +126,7 @@ class Tolerances:
 
     def attention(self, precision: str, target: Target) -> float:
         """The limit for a file's attention on a target."""
-        extra = self.attention_gpu_float16 if target.arithmetic == "float16" else 0.0
+        extra = self.attention_gpu_float16 if target.gpu_precision == "float16" else 0.0
         return getattr(self, f"attention_{precision}") + extra
 
 
@@ -254,7 +254,7 @@ def check_tflite(
             milliseconds=result.milliseconds,
             adapter=result.adapter,
             fully_accelerated=result.fully_accelerated if target.accelerator == "gpu" else None,
-            arithmetic=result.arithmetic or "",
+            gpu_precision=result.gpu_precision or "",
         )
         if recorded is not None and target.name == CPU[0].name:
             name = own_output(wanted)
@@ -338,7 +338,7 @@ def check_fidelity(
             first(maps, count),
             first(some, count),
             accelerator=target.accelerator,
-            arithmetic=target.arithmetic,
+            gpu_precision=target.gpu_precision,
             limit=tolerances.attention_snr,
         )
         for row in rows:
@@ -384,7 +384,7 @@ def run_on(
         content,
         inputs,
         accelerator=target.accelerator,
-        arithmetic=target.arithmetic,
+        gpu_precision=target.gpu_precision,
         repeats=target.repeats if repeats is None else repeats,
     )
 

@@ -69,16 +69,16 @@ def unchanged(target, before):
     return all(np.array_equal(a, b) for a, b in zip(values(target), before, strict=True))
 
 
-def assert_balanced(ledger, state, target):
+def assert_balanced(report, state, target):
     """Every key and every weight is accounted for once, and the two sides agree."""
-    assert [record.key for record in ledger.sources] == list(state)
-    assert len(ledger.weights) == len(target.weights)
-    assert [record.shape for record in ledger.weights] == [tuple(w.shape) for w in target.weights]
-    assert len({record.weight for record in ledger.weights}) == len(ledger.weights)
-    forth = {r.key: r.weight for r in ledger.sources if r.status == "ported"}
-    back = {key: r.weight for r in ledger.weights for key in r.keys}
+    assert [record.key for record in report.sources] == list(state)
+    assert len(report.weights) == len(target.weights)
+    assert [record.shape for record in report.weights] == [tuple(w.shape) for w in target.weights]
+    assert len({record.weight for record in report.weights}) == len(report.weights)
+    forth = {r.key: r.weight for r in report.sources if r.status == "ported"}
+    back = {key: r.weight for r in report.weights for key in r.keys}
     assert forth == back
-    assert all((r.status == "ported") == bool(r.keys) for r in ledger.weights)
-    assert {r.status for r in ledger.sources} <= {
+    assert all((r.status == "ported") == bool(r.keys) for r in report.weights)
+    assert {r.status for r in report.sources} <= {
         *("ported", "counter", "left over", "outside the prefix")
     }

@@ -17,7 +17,7 @@ import torch
 import gpu_drivers
 import litert_models
 import torch_reference
-from converters import cli
+from converters.cli import types
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 CHECKPOINT = DIGITS / "digits_ulsam.pth"
@@ -68,7 +68,7 @@ def test_digits_from_checkpoint_to_verified_files(command, tmp_path):
     for site in ("ulsam1", "ulsam2", "ulsam3"):
         assert ("float16", site, "XNNPACK") in sites
     keys = torch.load(CHECKPOINT, weights_only=True)["state_dict"].keys()
-    assert [s["key"] for s in report["ledger"]["sources"]] == list(keys)
+    assert [s["key"] for s in report["port_report"]["sources"]] == list(keys)
 
     model = keras.saving.load_model(out / "model.keras")
     logits = model.predict(recorded["inputs"].transpose(0, 2, 3, 1), verbose=0)
@@ -153,8 +153,8 @@ def test_limits_shown_are_the_limits_used():
     from converters.verification import Tolerances
     from ulsam_keras.spatial_softmax import ATTENTION_FORMS
 
-    assert {name: float(value) for name, value in cli.LIMITS.items()} == asdict(Tolerances())
-    assert (cli.PRECISIONS, cli.ATTENTION_FORMS) == (PRECISIONS, ATTENTION_FORMS)
+    assert {name: float(value) for name, value in types.LIMITS.items()} == asdict(Tolerances())
+    assert (types.PRECISIONS, types.ATTENTION_FORMS) == (PRECISIONS, ATTENTION_FORMS)
 
 
 @pytest.fixture
@@ -193,14 +193,14 @@ def test_gpu_beside_the_cpu(command, monkeypatch, driver, halves, module_checkpo
     report = json.loads((tmp_path / "report.json").read_text())
     assert gpu_drivers.ADAPTER[driver].lower() in report["gpu"].lower()
     rows = [c for c in report["comparisons"] if c["fully_accelerated"] is not None]
-    arithmetics = {"float32", "float16"} if halves else {"float32"}
-    assert {(c["subject"], c["arithmetic"]) for c in rows} == {
-        (precision, arithmetic)
+    precisions = {"float32", "float16"} if halves else {"float32"}
+    assert {(c["subject"], c["gpu_precision"]) for c in rows} == {
+        (precision, gpu_precision)
         for precision in ("float32", "float16")
-        for arithmetic in arithmetics
+        for gpu_precision in precisions
     }
     assert all(c["fully_accelerated"] for c in rows)
-    assert {a["kernels"] for a in report["attention"]} >= {f"GPU {a}" for a in arithmetics}
+    assert {a["kernels"] for a in report["attention"]} >= {f"GPU {p}" for p in precisions}
     file = tmp_path / "ulsam_float32.tflite"
     status, text, _ = command("verify", file, tmp_path / "model.keras")
     assert status == 0
@@ -220,7 +220,7 @@ def test_digits_on_the_gpu(command, monkeypatch, driver, tmp_path):
     assert (status, err) == (0, ""), text
     report = json.loads((tmp_path / "report.json").read_text())
     rows = [c for c in report["comparisons"] if c["kernels"].startswith("GPU")]
-    assert {c["arithmetic"] for c in rows} >= {"float16" if driver == "lavapipe" else "float32"}
+    assert {c["gpu_precision"] for c in rows} >= {"float16" if driver == "lavapipe" else "float32"}
     assert all(c["fully_accelerated"] and c["agreement"] == 1.0 for c in rows)
     sites = [a for a in report["attention"] if a["kernels"].startswith("GPU")]
     assert {a["site"] for a in sites} == {"ulsam1", "ulsam2", "ulsam3"}

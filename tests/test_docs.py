@@ -42,4 +42,4 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
             names["model"] = build()
         exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "model.tflite").stat().st_size > 0
-    assert "ulsam1" in str(names["ledger"])
+    assert "ulsam1" in str(names["report"])

@@ -42,21 +42,21 @@ SITES = ((4, 512, 14, 14), (16, 1024, 7, 7), (1, 1280, 7, 7))
 
 @pytest.fixture(scope="session", params=["swiftshader", "lavapipe"])
 def driver(request):
-    """(adapter's name, environment, arithmetic) of each driver at its own arithmetic."""
+    """(adapter's name, environment, precision) of each driver at its own precision."""
     name = request.param
-    arithmetic = {"swiftshader": "float32", "lavapipe": "float16"}[name]
-    return gpu_drivers.ADAPTER[name], gpu_drivers.environment(name), arithmetic
+    gpu_precision = {"swiftshader": "float32", "lavapipe": "float16"}[name]
+    return gpu_drivers.ADAPTER[name], gpu_drivers.environment(name), gpu_precision
 
 
 def on_gpu(model, inputs, driver, **options):
-    adapter, env, arithmetic = driver
+    adapter, env, gpu_precision = driver
     result = runtime.run(
-        model, inputs, accelerator="gpu", arithmetic=arithmetic, env=env, repeats=0, **options
+        model, inputs, accelerator="gpu", gpu_precision=gpu_precision, env=env, repeats=0, **options
     )
     assert result.outcome == "ok", result
     assert adapter in result.adapter
     assert result.fully_accelerated
-    assert result.arithmetic == arithmetic
+    assert result.gpu_precision == gpu_precision
     return result
 
 
@@ -123,24 +123,24 @@ def test_int8_equals_the_cpu(driver):
 @pytest.mark.parametrize("form", ["float", pytest.param("softmax", marks=pytest.mark.slow)])
 def test_int8_block_equals_the_cpu(driver, form, size):
     """The output, and the attention inside: as much of it is left as on the CPU."""
-    _, env, arithmetic = driver
+    _, env, gpu_precision = driver
     model, _, samples, _ = ported(size)
     tflite, x = int8(size, attention=form), samples[:2]
-    where = {"accelerator": "gpu", "arithmetic": arithmetic, "env": env}
+    where = {"accelerator": "gpu", "gpu_precision": gpu_precision, "env": env}
     cpu = run_float(tflite, {"image": x}, repeats=0).outputs["y"]
     gpu = run_float(tflite, {"image": x}, repeats=0, **where)
     assert gpu.outcome == "ok" and gpu.fully_accelerated, gpu
-    assert driver[0] in gpu.adapter and gpu.arithmetic == arithmetic
+    assert driver[0] in gpu.adapter and gpu.gpu_precision == gpu_precision
     [site] = find_sites(read_graphs(tflite)[0])
     [step] = site.outputs.scales
     assert np.ptp(cpu) > 100 * step
     # In float16 the rounded value and its distance from the range's end, of 255 steps, are rounded.
-    rounding = HALF * (255 * step + np.abs(cpu).max()) if arithmetic == "float16" else FLOAT32
+    rounding = HALF * (255 * step + np.abs(cpu).max()) if gpu_precision == "float16" else FLOAT32
     assert np.abs(gpu.outputs["y"] - cpu).max() <= STEPS * step + rounding
     [there] = attention_fidelity(tflite, model, x, **where)
     [here] = attention_fidelity(tflite, model, x)
     least = here.snr
-    if arithmetic == "float16" and site.attention.scales[0] < SMALLEST_STEP:
+    if gpu_precision == "float16" and site.attention.scales[0] < SMALLEST_STEP:
         maps = attention_maps(model, x)["ulsam"]
         error = 10 ** (-least / 10) + maps.size * SMALLEST_STEP**2 / 12 / np.square(maps).sum()
         least = -10 * np.log10(error)
@@ -160,7 +160,7 @@ def test_attention_of_blocks_in_a_row_is_measured(driver):
     samples = np.random.default_rng(0).normal(size=(100, 4, 4, 8)).astype("float32")
     options = {"precision": "int8", "attention": "softmax", "inference_type": "int8"}
     tflite = to_tflite(model, representative_data=samples, **options)
-    where = {"accelerator": "gpu", "arithmetic": driver[2], "env": driver[1]}
+    where = {"accelerator": "gpu", "gpu_precision": driver[2], "env": driver[1]}
     there = attention_fidelity(tflite, model, samples[:2], **where)
     here = attention_fidelity(tflite, model, samples[:2])
     assert [row.site for row in there] == ["first", "second"]
@@ -182,7 +182,7 @@ def test_refused_integers_and_what_lint_says_of_them(driver, form):
         tflite = to_tflite(model, precision=form, representative_data=calibration)
         code, word = "DTYPE", "INT16"
     assert code in {finding.code for finding in lint(tflite)}
-    where = {"accelerator": "gpu", "arithmetic": driver[2], "env": driver[1]}
+    where = {"accelerator": "gpu", "gpu_precision": driver[2], "env": driver[1]}
     result = run_float(tflite, {"image": samples[:1]}, repeats=0, **where)
     assert (result.outcome, result.outputs) == ("refused", None)
     assert word in result.message
@@ -192,16 +192,16 @@ def test_refused_integers_and_what_lint_says_of_them(driver, form):
 
 
 @pytest.mark.parametrize("name", ["swiftshader", "lavapipe"])
-def test_arithmetic_is_what_really_ran(name):
+def test_gpu_precision_is_what_really_ran(name):
     """A driver without half precision computes in float32 whatever is asked of it."""
     env = gpu_drivers.environment(name)
     model = litert_models.block_bytes(4, 32, 14, 14, "float32")
     _, x, reference = litert_models.block(4, 32, 14, 14)
     error = {}
     for asked in ("float32", "float16"):
-        result = runtime.run(model, x, accelerator="gpu", arithmetic=asked, env=env)
+        result = runtime.run(model, x, accelerator="gpu", gpu_precision=asked, env=env)
         really = "float16" if (name, asked) == ("lavapipe", "float16") else "float32"
-        assert result.arithmetic == really
+        assert result.gpu_precision == really
         assert is_float16(result.outputs["y"]) == (really == "float16")
         assert result.milliseconds > 0
         error[asked] = runtime.compare(result, reference)["y"].largest
@@ -243,7 +243,7 @@ def test_refused(driver):
     ):
         x = ones.get(word, np.ones((1, 4, 4, 8), "float32"))
         assert runtime.run(model, x).ok  # the model itself is sound
-        result = runtime.run(model, x, accelerator="gpu", env=driver[1], arithmetic=driver[2])
+        result = runtime.run(model, x, accelerator="gpu", env=driver[1], gpu_precision=driver[2])
         assert (result.outcome, result.outputs) == ("refused", None)
         assert driver[0] in result.adapter
         assert word in result.message and "\n" not in result.message
@@ -326,14 +326,14 @@ def test_mobilenet_with_ulsam(driver):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arithmetic", ["float32", "float16"])
+@pytest.mark.parametrize("gpu_precision", ["float32", "float16"])
 @pytest.mark.parametrize("shape", SITES, ids=str)
-def test_this_machines_own_gpu(shape, arithmetic):
+def test_this_machines_own_gpu(shape, gpu_precision):
     """The same on the adapter that the environment selects, where it is hardware."""
     adapter = runtime.vulkan_adapter()
     if adapter is None or "SwiftShader" in adapter or "llvmpipe" in adapter:
         pytest.skip(f"no hardware GPU: the Vulkan adapter is {adapter}")
     _, x, reference = litert_models.block(*shape)
     model = litert_models.block_bytes(*shape, "float32")
-    result = on_gpu(model, x, (adapter, {}, arithmetic))
-    check(result, reference, ROUNDED if arithmetic == "float16" else EXACT)
+    result = on_gpu(model, x, (adapter, {}, gpu_precision))
+    check(result, reference, ROUNDED if gpu_precision == "float16" else EXACT)

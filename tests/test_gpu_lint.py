@@ -60,11 +60,11 @@ def test_exp_overflows_in_float16_without_the_maximum_subtracted():
     broken, _ = test_lint.CASES["UNSAFE_EXP"]
     x = np.full((1, 4, 4, 8), 24.0, "float32")
     assert np.isfinite(on_gpu(broken, x).outputs["out"]).all()
-    half = on_gpu(broken, x, "lavapipe", arithmetic="float16")
-    assert half.arithmetic == "float16"
+    half = on_gpu(broken, x, "lavapipe", gpu_precision="float16")
+    assert half.gpu_precision == "float16"
     assert not np.isfinite(half.outputs["out"]).all()
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
     softmax = test_lint.one("SOFTMAX", test_lint.T((1, 4, 4, 8)), options=[options])
-    half = on_gpu(softmax, x, "lavapipe", arithmetic="float16")
+    half = on_gpu(softmax, x, "lavapipe", gpu_precision="float16")
     np.testing.assert_array_equal(half.outputs["out"], 1 / 8)

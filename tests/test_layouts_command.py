@@ -59,7 +59,7 @@ def test_from_checkpoint_to_verified_files(command, tmp_path, network, size, wor
     assert words in " ".join(text.split())
     report = json.loads((out / "report.json").read_text())
     assert report["holds"] and not report["warnings"]
-    assert {s["status"] for s in report["ledger"]["sources"]} == {"ported", "counter"}
+    assert {s["status"] for s in report["port_report"]["sources"]} == {"ported", "counter"}
     compared = {(c["subject"], c["reference"]) for c in report["comparisons"]}
     assert {("keras", "pytorch"), ("float32", "pytorch"), ("float16", "pytorch")} <= compared
     names = {layer.name for layer in keras.saving.load_model(out / "model.keras").layers}

@@ -28,12 +28,12 @@ def through_a_file(network, folder, file_format):
 
 
 def ported(state, size, **options):
-    """The Keras model of a state dict, filled, and the ledger."""
+    """The Keras model of a state dict, filled, and the port report."""
     found = recognise(state, **options)
     model = found.build(size)
-    ledger = port_weights(state, model, prefix=found.prefix, name_map=found.name_map)
-    assert not ledger.left_over_keys and not ledger.left_over_weights
-    assert {r.status for r in ledger.sources} == {"ported", "counter"}
+    report = port_weights(state, model, prefix=found.prefix, name_map=found.name_map)
+    assert not report.left_over_keys and not report.left_over_weights
+    assert {r.status for r in report.sources} == {"ported", "counter"}
     return found, model
 
 

@@ -97,8 +97,8 @@ def test_own_model_with_the_layer_names_of_ours(state, tmp_path):
     own = saved(
         tmp_path, classes=10, ulsam_after=(14,), ulsam_instead_of=(12,), num_splits={14: 4, 12: 8}
     )
-    ledger = port(state, resolve(state, source=own))
-    assert not ledger.left_over_keys and not ledger.left_over_weights
+    report = port(state, resolve(state, source=own))
+    assert not report.left_over_keys and not report.left_over_weights
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The port of PyTorch weights: outputs equal PyTorch's, and the ledger accounts for everything."""
+"""The port of PyTorch weights: outputs equal PyTorch's, and its report accounts for everything."""
 
 import dataclasses
 import json
@@ -47,11 +47,11 @@ def test_lone_ulsam(splits, channels, prefix):
     module = randomise(torch_reference.ULSAM(channels, splits))
     state = state_of(module, prefix and f"{prefix.strip('.')}.")
     layer = built(ULSAM(splits), channels)
-    ledger = port_weights(state, layer, prefix=prefix)
+    report = port_weights(state, layer, prefix=prefix)
     assert difference(module, layer, inputs_of(2, channels, 6, 5)) < TOLERANCE
-    assert_balanced(ledger, state, layer)
-    assert ledger.left_over_keys == ledger.left_over_weights == ledger.warnings == ()
-    counters = [r.key for r in ledger.sources if r.status == "counter"]
+    assert_balanced(report, state, layer)
+    assert report.left_over_keys == report.left_over_weights == report.warnings == ()
+    counters = [r.key for r in report.sources if r.status == "counter"]
     assert counters == [key for key in state if key.endswith("num_batches_tracked")]
 
 
@@ -79,10 +79,10 @@ def test_one_ulsam_is_found_without_a_prefix():
     module = randomise(torch_reference.ULSAM(8, 2))
     state = state_of(module, "body.17.") | {"stem.weight": np.ones((4, 3, 3, 3), "float32")}
     layer = built(ULSAM(2), 8)
-    ledger = port_weights(state, layer)
+    report = port_weights(state, layer)
     assert difference(module, layer, inputs_of(1, 8, 4, 4)) < TOLERANCE
-    assert [r.key for r in ledger.sources if r.status == "outside the prefix"] == ["stem.weight"]
-    assert_balanced(ledger, state, layer)
+    assert [r.key for r in report.sources if r.status == "outside the prefix"] == ["stem.weight"]
+    assert_balanced(report, state, layer)
 
 
 def test_channels_first():
@@ -365,18 +365,18 @@ MODELS = {
 def test_model(make):
     module, model = randomise(Net()), make()
     state = state_of(module)
-    ledger = port_weights(state, model)
+    report = port_weights(state, model)
     assert difference(module, model, inputs_of(2, 3, 6, 6)) < TOLERANCE
-    assert_balanced(ledger, state, model)
-    assert ledger.left_over_keys == ledger.left_over_weights == ()
+    assert_balanced(report, state, model)
+    assert report.left_over_keys == report.left_over_weights == ()
 
 
 def test_model_under_a_prefix():
     module, model = randomise(Net()), functional()
     state = state_of(module, "net.student.") | {"net.teacher.fc.weight": np.ones((5, 8), "float32")}
-    ledger = port_weights(state, model, prefix="net.student.")
+    report = port_weights(state, model, prefix="net.student.")
     assert difference(module, model, inputs_of(2, 3, 6, 6)) < TOLERANCE
-    outside = [r.key for r in ledger.sources if r.status == "outside the prefix"]
+    outside = [r.key for r in report.sources if r.status == "outside the prefix"]
     assert outside == ["net.teacher.fc.weight"]
 
 
@@ -413,20 +413,20 @@ def test_name_map_gives_away_the_module_of_a_layer_left_alone():
         [keras.Input((3,)), layers.Dense(3, name="a"), layers.Dense(3, name="b")]
     )
     state = state_of(module)
-    ledger = port_weights(state, model, name_map={"a": None, "b": "a"})
-    assert ledger.left_over_weights == ("a/kernel", "a/bias")
-    assert_balanced(ledger, state, model)
+    report = port_weights(state, model, name_map={"a": None, "b": "a"})
+    assert report.left_over_weights == ("a/kernel", "a/bias")
+    assert_balanced(report, state, model)
 
 
 def test_name_map_leaves_a_layer_alone():
     module, model = randomise(Net()), functional()
     before = array(model.get_layer("fc").kernel)
     state = state_of(module)
-    ledger = port_weights(state, model, name_map={"fc": None})
+    report = port_weights(state, model, name_map={"fc": None})
     np.testing.assert_array_equal(array(model.get_layer("fc").kernel), before)
-    assert ledger.left_over_weights == ("fc/kernel", "fc/bias")
-    assert ledger.left_over_keys == ("fc.weight", "fc.bias")
-    assert_balanced(ledger, state, model)
+    assert report.left_over_weights == ("fc/kernel", "fc/bias")
+    assert report.left_over_keys == ("fc.weight", "fc.bias")
+    assert_balanced(report, state, model)
 
 
 def test_name_map_leaves_alone_what_has_no_table():
@@ -437,8 +437,8 @@ def test_name_map_leaves_alone_what_has_no_table():
     state = state_of(nn.ModuleDict({"fc": nn.Linear(3, 2)}))
     with pytest.raises(ValueError, match=r"'scaling' cannot be ported: .*name_map"):
         port_weights(state, model)
-    ledger = port_weights(state, model, name_map={"scaling": None})
-    assert len(ledger.left_over_weights) == len(scaling.weights)
+    report = port_weights(state, model, name_map={"scaling": None})
+    assert len(report.left_over_weights) == len(scaling.weights)
 
 
 def test_layer_with_layers_as_attributes():
@@ -478,35 +478,35 @@ def test_repeated_port_gives_the_same():
     assert all(np.array_equal(a, b) for a, b in zip(first, values(model), strict=True))
 
 
-# Ledger
+# Port report
 
 
-def test_ledger_says_where_everything_went():
+def test_port_report_says_where_everything_went():
     module, model = randomise(Net()), functional()
     state = state_of(module)
-    ledger = port_weights(state, model)
-    by_weight = {record.weight: record for record in ledger.weights}
+    report = port_weights(state, model)
+    by_weight = {record.weight: record for record in report.weights}
     kernel = by_weight["features.1/pointwise_kernel"]
     assert kernel.keys == tuple(f"features.1.subspaces.{i}.conv_point.weight" for i in range(4))
     assert kernel.shape == (1, 1, 2, 4)
-    by_key = {record.key: record for record in ledger.sources}
+    by_key = {record.key: record for record in report.sources}
     assert by_key["features.0.0.weight"].weight == "features.0.0/kernel"
     assert "O,I" in by_key["features.0.0.weight"].detail
     assert by_key["features.0.1.num_batches_tracked"].status == "counter"
     assert by_key["features.0.1.num_batches_tracked"].weight is None
 
 
-def test_ledger_is_immutable_json_and_a_table():
+def test_port_report_is_immutable_json_and_a_table():
     state = state_of(randomise(Net())) | {"aux.weight": np.ones((2, 3), "float32")}
     model = functional()
-    ledger = port_weights(state, model, strict=False)
+    report = port_weights(state, model, strict=False)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        ledger.warnings = ()
-    told = json.loads(json.dumps(ledger.to_dict()))
+        report.warnings = ()
+    told = json.loads(json.dumps(report.to_dict()))
     assert [record["key"] for record in told["sources"]] == list(state)
     assert len(told["weights"]) == len(model.weights)
-    text = str(ledger)
-    assert all(record.weight in text for record in ledger.weights)
+    text = str(report)
+    assert all(record.weight in text for record in report.weights)
     assert "features.1.subspaces.{0..3}.conv_dws.weight" in text
     assert "aux.weight" in text
     assert max(map(len, text.splitlines())) < 160
@@ -569,8 +569,8 @@ def early(trained=True, counters=True):
 @pytest.mark.parametrize("counters", [True, False], ids=["counted", "before PyTorch 0.4.1"])
 def test_dead_depthwise_branch_warns(counters):
     with pytest.warns(UserWarning, match="at 'u' has been trained.*got no gradient") as caught:
-        ledger = port_weights(early(counters=counters), built(ULSAM(2), 8), prefix="u")
-    assert ledger.warnings == tuple(str(w.message) for w in caught)
+        report = port_weights(early(counters=counters), built(ULSAM(2), 8), prefix="u")
+    assert report.warnings == tuple(str(w.message) for w in caught)
     assert caught[0].filename == __file__
 
 

@@ -408,9 +408,9 @@ def test_layers_of_one_name_are_told_apart_by_their_paths():
     )
     before = array(target.get_layer("q").layers[0].kernel)
     state["two.weight"] += 1
-    ledger = port_weights(state, target, name_map={"p/fc": "one", "q": None}, strict=False)
+    report = port_weights(state, target, name_map={"p/fc": "one", "q": None}, strict=False)
     np.testing.assert_array_equal(array(target.get_layer("q").layers[0].kernel), before)
-    assert ledger.left_over_weights == ("q/fc/kernel", "q/fc/bias")
+    assert report.left_over_weights == ("q/fc/kernel", "q/fc/bias")
 
 
 # Not strict
@@ -421,17 +421,17 @@ def test_not_strict_ports_what_fits_and_lists_the_rest():
     before = dict(zip((w.path for w in target.weights), values(target), strict=True))
     state = state_of(module(classes=7)) | {"aux.weight": ones(2)}
     del state["bn.running_mean"], state["att.subspaces.1.bn_point.bias"]
-    ledger = port_weights(state, target, strict=False)
-    assert_balanced(ledger, state, target)
+    report = port_weights(state, target, strict=False)
+    assert_balanced(report, state, target)
     kept = ("bn/moving_mean", "att/pointwise_norm/beta", "fc/kernel", "fc/bias")
-    assert set(ledger.left_over_weights) == set(kept)
-    assert set(ledger.left_over_keys) == {
+    assert set(report.left_over_weights) == set(kept)
+    assert set(report.left_over_keys) == {
         *("aux.weight", "att.subspaces.0.bn_point.bias", "fc.weight", "fc.bias")
     }
     for weight, value in zip(target.weights, values(target), strict=True):
         same = np.array_equal(value, before[weight.path])
         assert same == (weight.path in kept), weight.path
-    why = {record.weight: record.detail for record in ledger.weights}
+    why = {record.weight: record.detail for record in report.weights}
     assert "(7, 8)" in why["fc/kernel"]
     assert "'bn.running_mean'" in why["bn/moving_mean"]
 
@@ -441,10 +441,10 @@ def test_not_strict_takes_no_part_of_another_ulsam():
     target = model(splits=2)
     before = values(target.get_layer("att"))
     state = state_of(module(splits=4))
-    ledger = port_weights(state, target, strict=False)
+    report = port_weights(state, target, strict=False)
     assert unchanged(target.get_layer("att"), before)
-    assert len(ledger.left_over_weights) == 12
-    assert_balanced(ledger, state, target)
+    assert len(report.left_over_weights) == 12
+    assert_balanced(report, state, target)
 
 
 # Any key taken out, added or reshaped
@@ -474,9 +474,9 @@ def test_dropped_keys(target, dropped):
         port_weights(state, target)
     assert any(repr(key) in str(caught.value) for key in needed)
     assert unchanged(target, before)
-    ledger = port_weights(state, target, strict=False)
-    assert_balanced(ledger, state, target)
-    assert ledger.left_over_weights
+    report = port_weights(state, target, strict=False)
+    assert_balanced(report, state, target)
+    assert report.left_over_weights
 
 
 paths = st.text("abcfstem_.0123456789", min_size=1, max_size=12)
@@ -492,9 +492,9 @@ def test_added_keys(target, names, shape):
         with pytest.raises(ValueError, match="left-over key"):
             port_weights(state, target)
         assert unchanged(target, before)
-    ledger = port_weights(state, target, strict=False)
-    assert set(ledger.left_over_keys) == set(added)
-    assert_balanced(ledger, state, target)
+    report = port_weights(state, target, strict=False)
+    assert set(report.left_over_keys) == set(added)
+    assert_balanced(report, state, target)
 
 
 @settings(max_examples=60, deadline=None)

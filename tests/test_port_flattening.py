@@ -105,9 +105,9 @@ def test_second_classifier_layer_is_not_reordered():
     ours = functional(layers.Flatten(), fc(8, "hidden"))
     theirs = module(tail=[("hidden", nn.Linear(features, 8))], features=8)
     state = state_of(theirs)
-    ledger = port_weights(state, ours)
+    report = port_weights(state, ours)
     assert difference(theirs, ours, inputs_of(2, C, H, W)) < TOLERANCE
-    reordered = [r.weight for r in ledger.weights if "H,W,C" in r.detail]
+    reordered = [r.weight for r in report.weights if "H,W,C" in r.detail]
     assert reordered == ["hidden/kernel"]
 
 
@@ -203,8 +203,8 @@ def test_subclassed_model_warns():
     model = Unseen(pool=False)
     model(np.zeros((1, H, W, C), "float32"))
     with pytest.warns(UserWarning, match=f"'fc' {ASKS}"):
-        ledger = port_weights(state_of(module()), model)
-    assert len(ledger.warnings) == 1
+        report = port_weights(state_of(module()), model)
+    assert len(report.warnings) == 1
 
 
 def test_subclassed_model_that_pools_does_not_warn():

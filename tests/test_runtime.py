@@ -57,7 +57,7 @@ def test_block_on_the_cpu_equals_pytorch(accelerator, shape):
         assert difference.largest < FLOAT32
     assert runtime.compare_attention(result.outputs["a"], reference["a"]).correlation > 0.999999
     assert result.milliseconds > 0
-    assert result.arithmetic == "float32"
+    assert result.gpu_precision == "float32"
     assert result.signal is None and result.message == ""
 
 
@@ -149,8 +149,8 @@ def test_inputs_that_do_not_fit(two_by_two, inputs, words):
     "option",
     [
         {"accelerator": "npu"},
-        {"arithmetic": "int8"},
-        {"arithmetic": "float16"},  # on the CPU
+        {"gpu_precision": "int8"},
+        {"gpu_precision": "float16"},  # on the CPU
         {"timeout": 0},
         {"timeout": float("nan")},
         {"repeats": -1},

@@ -10,7 +10,7 @@ import torch
 
 import gpu_drivers
 import torch_reference
-from converters import cli
+from converters.cli import types
 from test_command import MODEL, RECORDING, assert_one_line
 
 
@@ -61,7 +61,7 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
 def test_verify_help_says_the_limits(command):
     text = " ".join(command("verify", "--help")[1].split())
     for name in ("float32", "float16", "dynamic_range", "int8", "int16x8"):
-        assert f"{cli.LIMITS[name]} for {name}" in text
+        assert f"{types.LIMITS[name]} for {name}" in text
 
 
 def test_verify_sees_an_attention_that_the_residual_hides(command, converted, tmp_path):

@@ -36,7 +36,7 @@ class Order:
 
     @property
     def name(self) -> str:
-        """What the reordering is called in the ledger."""
+        """What the reordering is called in the port report."""
         return f"features C,H,W -> H,W,C = {','.join(map(str, self.map_shape))}"
 
 

@@ -27,7 +27,7 @@ class Missing:
     Attributes:
         key: The key.
         leaf: The layer.
-        weight: The weight, as the ledger calls it.
+        weight: The weight, as the port report calls it.
         shape: The weight's shape.
     """
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from converters.pytorch import ledger as accounts
+from converters.pytorch import port_report as accounts
 from converters.pytorch.flattening import Graph, Order, Unknown
-from converters.pytorch.ledger import Ledger, SourceRecord, WeightRecord
 from converters.pytorch.matching import NameMap, match, read_name_map
 from converters.pytorch.misfit import Misfit, Missing, Wrong, few, wrong_prefix
 from converters.pytorch.modules import UlsamSite, find_ulsam, join, module_of
+from converters.pytorch.port_report import PortReport, SourceRecord, WeightRecord
 from converters.pytorch.tables import Row
 from converters.pytorch.targets import Leaf, Target, describe
 
@@ -30,7 +30,7 @@ def port_weights(
     prefix: str = "",
     strict: bool = True,
     name_map: NameMap | None = None,
-) -> Ledger:
+) -> PortReport:
     """Fill a Keras layer or model with the weights of a PyTorch state dict.
 
     The whole port is planned and checked first: on an error no weight has been touched. What a
@@ -53,15 +53,15 @@ def port_weights(
             a trailing dot makes no difference. Keys elsewhere are listed, and no error. Default:
             the root; for a lone ULSAM layer, the one ULSAM module there is.
         strict: Whether a missing, left-over or wrong-shaped key is an error. If False, what fits by
-            name and shape is ported, and the ledger lists the rest; that nothing at all fits is an
-            error still.
+            name and shape is ported, and the port report lists the rest; that nothing at all fits
+            is an error still.
         name_map: Paths of PyTorch modules, after the prefix, by the names of Keras layers (layers
-            of one name by their paths in the ledger, ``encoder/conv``), or a function from name to
-            path. None for a path leaves the layer as it is. Layers that a dict does not name go by
-            their names.
+            of one name by their paths in the port report, ``encoder/conv``), or a function from
+            name to path. None for a path leaves the layer as it is. Layers that a dict does not
+            name go by their names.
 
     Returns:
-        The ledger: what became of every key, and where every weight came from.
+        The port report: what became of every key, and where every weight came from.
 
     Raises:
         ValueError: If the state dict does not fit (see `strict`), holds NaN or infinite values or a
@@ -122,7 +122,7 @@ def port_weights(
         weight.assign(value)
     for text in plan.warnings:
         warnings.warn(text, stacklevel=2)
-    return Ledger(
+    return PortReport(
         sources=tuple(plan.sources[key] for key in arrays),
         weights=tuple(plan.weights[id(weight)] for weight in goal.weights),
         warnings=tuple(plan.warnings),

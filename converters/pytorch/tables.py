@@ -21,7 +21,7 @@ class Transform:
     """A named change of layout.
 
     Attributes:
-        name: As the ledger shows it.
+        name: As the port report shows it.
         apply: Makes the Keras layout from the source and the Keras weight's shape. What does not
             fit comes out in another shape than the one asked for.
     """

@@ -76,7 +76,7 @@ class Unreachable:
     """A weight that no table reaches.
 
     Attributes:
-        label: What the ledger calls it.
+        label: What the port report calls it.
         owner: Label of the innermost layer that has it; empty if that is the target itself.
         why: The reason.
     """

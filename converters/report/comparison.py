@@ -27,7 +27,7 @@ class Comparison:
         milliseconds: Median time of one run on one sample; `None` if it was not timed.
         adapter: What ran it, in the runtime's own words.
         fully_accelerated: Whether every operator was on the GPU; `None` on the CPU.
-        arithmetic: The arithmetic that really ran; empty if it is not known.
+        gpu_precision: The precision that really ran; empty if it is not known.
         problem: Why it did not run, in one line; empty if it did.
     """
 
@@ -43,7 +43,7 @@ class Comparison:
     milliseconds: float | None = None
     adapter: str = ""
     fully_accelerated: bool | None = None
-    arithmetic: str = ""
+    gpu_precision: str = ""
     problem: str = ""
 
     @property

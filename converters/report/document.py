@@ -91,7 +91,7 @@ class Report:
         input_shapes: Static input shapes by signature name.
         output_names: Signature names of the outputs.
         parameters: Number of weights of the Keras model, statistics included.
-        ledger: Where every key went and every weight came from.
+        port_report: Where every key went and every weight came from.
         files: The `.tflite` files.
         comparisons: What was compared, with limits.
         attention: The attention of each site, likewise.
@@ -110,7 +110,7 @@ class Report:
     input_shapes: Mapping[str, tuple[int, ...]]
     output_names: list[str]
     parameters: int
-    ledger: dict[str, Any]
+    port_report: dict[str, Any]
     files: list[File]
     comparisons: list[Comparison]
     attention: list[AttentionComparison]

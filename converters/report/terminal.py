@@ -20,7 +20,7 @@ def print_report(report: Report, console: Console) -> None:
     """Prints what was converted, the files, the accuracies, the comparisons and the verdict."""
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.input_shapes.items())
     console.print(f"{report.checkpoint}: {report.architecture}", markup=False, highlight=False)
-    weights = f"{report.parameters:,} weights from {len(report.ledger['sources'])} keys"
+    weights = f"{report.parameters:,} weights from {len(report.port_report['sources'])} keys"
     console.print(f"{weights}; input {shapes}", highlight=False)
     for line in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False)

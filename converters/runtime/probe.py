@@ -60,12 +60,12 @@ def half_precision(env: Mapping[str, str | None] | None = None) -> bool:
         doubling_model(),
         zeros,
         accelerator="gpu",
-        arithmetic="float16",
+        gpu_precision="float16",
         timeout=60,
         repeats=0,
         env=env,
     )
-    return result.arithmetic == "float16"
+    return result.gpu_precision == "float16"
 
 
 def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:

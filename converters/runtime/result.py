@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 Accelerator = Literal["cpu", "cpu_builtin", "cpu_reference", "gpu"]
-Arithmetic = Literal["float32", "float16"]
+GpuPrecision = Literal["float32", "float16"]
 Outcome = Literal["ok", "refused", "crashed", "timed_out", "no_driver"]
 
 
@@ -22,7 +22,7 @@ class RunResult:
         adapter: Which kernels or which device ran: `"XNNPACK"`, `"built-in kernels"`,
             `"reference kernels"`, or the GPU adapter's name. Empty if no GPU adapter was reached.
         fully_accelerated: Whether every operation ran on the GPU. `False` on the CPU.
-        arithmetic: The arithmetic that really ran, which is `"float32"` for a requested
+        gpu_precision: The precision that really ran, which is `"float32"` for a requested
             `"float16"` where the adapter has no half precision; `None` unless `"ok"`.
         milliseconds: Median wall time of one invocation with its outputs read, the first one left
             out; `None` unless `"ok"`, or if no timed repeats were asked for.
@@ -35,7 +35,7 @@ class RunResult:
     outputs: dict[str, np.ndarray] | None = None
     adapter: str = ""
     fully_accelerated: bool = False
-    arithmetic: Arithmetic | None = None
+    gpu_precision: GpuPrecision | None = None
     milliseconds: float | None = None
     message: str = ""
     signal: str | None = None

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from converters.runtime.result import Accelerator, Arithmetic, RunResult
+from converters.runtime.result import Accelerator, GpuPrecision, RunResult
 
 _WORKER = Path(__file__).with_name("worker.py")
 
@@ -29,7 +29,7 @@ def run(
     inputs: Inputs,
     *,
     accelerator: Accelerator = "cpu",
-    arithmetic: Arithmetic = "float32",
+    gpu_precision: GpuPrecision = "float32",
     timeout: float = 300.0,
     repeats: int = 5,
     num_threads: int = 1,
@@ -47,8 +47,8 @@ def run(
             `"cpu_builtin"` (the optimized kernels without XNNPACK), `"cpu_reference"` (the plain
             reference kernels; slow) or `"gpu"` (the GPU accelerator alone, without the CPU to
             fall back on). Defaults to `"cpu"`.
-        arithmetic: `"float32"` or `"float16"`, the arithmetic asked of the GPU; the CPU computes
-            in float32 only. Defaults to `"float32"`.
+        gpu_precision: `"float32"` or `"float16"`, what the GPU is asked to compute in; the
+            CPU computes in float32 only. Defaults to `"float32"`.
         timeout: Seconds that the whole process may take. Defaults to 300.
         repeats: Number of timed invocations, after the first. Defaults to 5.
         num_threads: Number of CPU threads. Defaults to 1.
@@ -64,7 +64,7 @@ def run(
         OSError: If the model file cannot be read.
         ImportError: If ai-edge-litert is not installed.
     """
-    _check(accelerator, arithmetic, timeout, repeats, num_threads)
+    _check(accelerator, gpu_precision, timeout, repeats, num_threads)
     arrays = _arrays(inputs)
     with tempfile.TemporaryDirectory(prefix="ulsam-run-") as name:
         folder = Path(name)
@@ -72,12 +72,12 @@ def run(
             "model": _model_file(tflite, folder),
             "inputs": list(arrays),
             "accelerator": accelerator,
-            "arithmetic": arithmetic,
+            "gpu_precision": gpu_precision,
             "timeout": timeout,
             "repeats": repeats,
             "num_threads": num_threads,
         }
-        if arithmetic == "float16":
+        if gpu_precision == "float16":
             from converters.runtime.probe import doubling_model
 
             request["probe"] = str(folder / "probe.tflite")
@@ -89,18 +89,18 @@ def run(
 
 
 def _check(
-    accelerator: str, arithmetic: str, timeout: float, repeats: int, num_threads: int
+    accelerator: str, gpu_precision: str, timeout: float, repeats: int, num_threads: int
 ) -> None:
     for name, value, known in (
         ("accelerator", accelerator, get_args(Accelerator)),
-        ("arithmetic", arithmetic, get_args(Arithmetic)),
+        ("gpu_precision", gpu_precision, get_args(GpuPrecision)),
     ):
         if value not in known:
             raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
-    if arithmetic == "float16" and accelerator != "gpu":
+    if gpu_precision == "float16" and accelerator != "gpu":
         raise ValueError(
-            "float16 arithmetic is the GPU's; use accelerator='gpu' or arithmetic='float32'. "
-            f"Received: accelerator={accelerator!r}, arithmetic={arithmetic!r}"
+            "float16 is a precision of the GPU; use accelerator='gpu' or gpu_precision='float32'. "
+            f"Received: accelerator={accelerator!r}, gpu_precision={gpu_precision!r}"
         )
     if not timeout > 0:
         raise ValueError(f"`timeout` must be positive seconds. Received: timeout={timeout!r}")
@@ -206,7 +206,7 @@ def _result(
         outputs=outputs,
         adapter=adapter,
         fully_accelerated=reply["fully_accelerated"],
-        arithmetic=reply["arithmetic"],
+        gpu_precision=reply["gpu_precision"],
         milliseconds=reply["milliseconds"],
     )
 

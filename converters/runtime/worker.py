@@ -84,7 +84,7 @@ class GpuModel:
 
         options = Options(
             HardwareAccelerator.GPU,
-            gpu_options=GpuOptions(enforce_f32=request["arithmetic"] == "float32"),
+            gpu_options=GpuOptions(enforce_f32=request["gpu_precision"] == "float32"),
         )
         self._model = model = CompiledModel.from_file(request["model"], options=options)
         self._key = _only_signature(model.get_signature_list())
@@ -180,13 +180,13 @@ def _median_ms(invoke: Callable[[], Any], repeats: int) -> float | None:
     return 1e3 * statistics.median(times) if times else None
 
 
-def _arithmetic(request: dict[str, Any]) -> str:
-    """The arithmetic that the accelerator really used.
+def _gpu_precision(request: dict[str, Any]) -> str:
+    """The precision that the accelerator really used.
 
     An adapter without half precision computes in float32 and says nothing. The probe model adds
     its input to itself: 2049 needs 12 bits of mantissa, float16 has 11 and makes it 2048.
     """
-    if request["arithmetic"] == "float32":
+    if request["gpu_precision"] == "float32":
         return "float32"
     probe = GpuModel({**request, "model": request["probe"]})
     probe.write({name: np.full(shape, 2049, "float32") for name, (_, shape) in probe.specs.items()})
@@ -209,7 +209,7 @@ def _run(request: dict[str, Any], inputs: Arrays) -> tuple[dict[str, Any], Array
     reply = {
         "outcome": "ok",
         "fully_accelerated": model.fully_accelerated,
-        "arithmetic": _arithmetic(request),
+        "gpu_precision": _gpu_precision(request),
         "milliseconds": milliseconds,
     }
     return reply, outputs

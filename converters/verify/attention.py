@@ -100,7 +100,7 @@ def measure_integer_sites(
                 {n: m[:count] for n, m in zip(_names(sites, wanted), maps, strict=True)},
                 first(taken_by(file, arrays), count),
                 accelerator=target.accelerator,
-                arithmetic=target.arithmetic,
+                gpu_precision=target.gpu_precision,
                 limit=limits.snr,
             )
         ]

@@ -1,4 +1,4 @@
-"""The account of a port: where every key went, and where every weight came from.
+"""The report of a port: where every key went, and where every weight came from.
 
 Imports the standard library.
 """
@@ -58,8 +58,8 @@ class WeightRecord:
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """The account that ``port_weights`` returns. ``str()`` of it is a readable table.
+class PortReport:
+    """The report that ``port_weights`` returns. ``str()`` of it is a readable table.
 
     Attributes:
         sources: One record per key of the state dict, in its order.
@@ -97,7 +97,7 @@ class Ledger:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the whole ledger as a dict of JSON types."""
+        """Give the whole port report as a dict of JSON types."""
         return {
             "summary": self.summary(),
             "sources": [_json(asdict(record)) for record in self.sources],
@@ -106,7 +106,7 @@ class Ledger:
         }
 
     def table(self) -> str:
-        """Give the ledger as text: a row per weight, then what was left over on either side."""
+        """Give the report as text: a row per weight, then what was left over on either side."""
         ported = [
             (r.weight, _shape(r.shape), r.detail, _keys(r.keys))
             for r in self.weights
