@@ -105,7 +105,7 @@ def shapes(source, alpha, classes=1000, after=NONE, instead_of=NONE) -> Shapes:
 def with_ulsam(plain: Shapes, body: str, after=NONE, instead_of=NONE) -> Shapes:
     """The shapes with the modules of ULSAM, the later numbers of the body moved up."""
     result, index = {}, -1
-    for block, module in _modules(plain, body):
+    for block, module in modules(plain, body):
         if block is None:
             result |= module
             continue
@@ -122,7 +122,7 @@ def with_ulsam(plain: Shapes, body: str, after=NONE, instead_of=NONE) -> Shapes:
     return result
 
 
-def _modules(plain: Shapes, body: str):
+def modules(plain: Shapes, body: str):
     """(number, keys inside and shapes) of the body's modules; (None, keys and shapes) besides."""
     numbered: dict[int, Shapes] = {}
     rest = {}
@@ -137,19 +137,21 @@ def _modules(plain: Shapes, body: str):
 
 def ulsam(path: str, channels: int, splits: int) -> Shapes:
     """Keys and shapes of the official module."""
-    width = channels // splits
     result = {}
     for index in range(splits):
-        inside = f"{path}.subspaces.{index}"
-        for conv, norm, out in [("conv_dws", "bn_dws", width), ("conv_point", "bn_point", 1)]:
-            into = 1 if conv == "conv_dws" else width
-            result |= {
-                f"{inside}.{conv}.weight": (out, into, 1, 1),
-                f"{inside}.{conv}.bias": (out,),
-            }
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                result[f"{inside}.{norm}.{name}"] = (out,)
-            result[f"{inside}.{norm}.num_batches_tracked"] = ()
+        result |= subspace(f"{path}.subspaces.{index}.", channels // splits)
+    return result
+
+
+def subspace(prefix: str, channels: int) -> Shapes:
+    """Keys and shapes of one of its subspaces."""
+    result = {}
+    for end, into, out in [("dws", 1, channels), ("point", channels, 1)]:
+        conv, norm = f"{prefix}conv_{end}", f"{prefix}bn_{end}"
+        result |= {f"{conv}.weight": (out, into, 1, 1), f"{conv}.bias": (out,)}
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            result[f"{norm}.{name}"] = (out,)
+        result[f"{norm}.num_batches_tracked"] = ()
     return result
 
 
