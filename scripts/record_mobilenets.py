@@ -28,8 +28,8 @@ from torch import nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples" / "digits")]
 
-import recorded_networks as recorded
-from torch_ulsam import ULSAM
+import recorded_networks as recorded  # noqa: E402
+from torch_ulsam import ULSAM  # noqa: E402
 
 
 def load(path):
