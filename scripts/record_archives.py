@@ -4,7 +4,7 @@
 
 Run it once in an environment of each PyTorch version (2.2 and newer; the version is in the files'
 names): three small networks with random weights and batch statistics, as `VERSION_NAME.pt2` and a
-reference `VERSION_NAME.npz`. Those of two versions are kept in `tests/data/`.
+reference `VERSION_NAME.npz`. Two of them are kept in `tests/data/`, deflated.
 
 Imports PyTorch, NumPy and the PyTorch module of the digits example.
 """

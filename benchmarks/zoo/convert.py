@@ -1,6 +1,6 @@
 """Converts what `export.py` wrote and compares with PyTorch: `NAME.convert.json` for each network.
 
-    python benchmarks/zoo/convert.py FOLDER [NAME ...] [--again] [--no-int8] [--no-gpu]
+    python benchmarks/zoo/convert.py FOLDER [NAME ...] [--again] [--no-int8] [--no-gpu] [--no-files]
 
 Runs in this project's environment, without PyTorch; the GPU column needs a Vulkan driver on
 `LD_LIBRARY_PATH`. What has a row already is left out, but for those named and with `--again`. Each
@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 SECONDS = 900
+FLAGS = ("--no-files", "--no-int8", "--no-gpu")
 
 
 class Row:
@@ -44,7 +45,7 @@ class Row:
         self.path.write_text(json.dumps(self.data, indent=1))
 
 
-def convert(folder: Path, name: str, *, int8: bool, gpu: bool) -> None:
+def convert(folder: Path, name: str, *, files: bool, int8: bool, gpu: bool) -> None:
     """Writes the row of one network."""
     import numpy as np
 
@@ -104,6 +105,9 @@ def convert(folder: Path, name: str, *, int8: bool, gpu: bool) -> None:
     each = [in_order(one(image)) for image in images]
     row.add(keras=difference({k: np.concatenate([e[k] for e in each]) for k in expected}))
 
+    if not files:
+        row.add(step="Keras only", seconds=seconds | {"all": round(time.time() - begun, 1)})
+        return
     row.step("float32 file")
     started = time.time()
     shape = (1, *images.shape[1:])
@@ -166,14 +170,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--again", action="store_true", help="also what has a row already")
-    parser.add_argument("--no-int8", action="store_true")
-    parser.add_argument("--no-gpu", action="store_true")
+    for flag in FLAGS:
+        parser.add_argument(flag, action="store_true")
     parser.add_argument("--here", action="store_true", help="in this process")
     options = parser.parse_args()
     if options.here:
-        convert(options.folder, options.names[0], int8=not options.no_int8, gpu=not options.no_gpu)
+        asked = {f[5:]: not getattr(options, f[2:].replace("-", "_")) for f in FLAGS}
+        convert(options.folder, options.names[0], **asked)
         return
-    flags = [f for f in ("--no-int8", "--no-gpu") if getattr(options, f[2:].replace("-", "_"))]
+    flags = [f for f in FLAGS if getattr(options, f[2:].replace("-", "_"))]
     rows = sorted(options.folder.glob("*.export.json"), key=lambda path: path.stat().st_mtime)
     for name in options.names or [path.name.removesuffix(".export.json") for path in rows]:
         path = options.folder / f"{name}.convert.json"
