@@ -526,8 +526,11 @@ def randomise(module, sample, seed=0):
     torch.manual_seed(seed)
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
-            if isinstance(owner, NORMS):
-                parameter.uniform_(*((0.6, 1.4) if name == "weight" else (-0.3, 0.3)))
+            if isinstance(owner, NORMS) and name == "weight":
+                parameter.uniform_(0.6, 1.4)
+            elif isinstance(owner, BATCH_NORMS):
+                # Mostly above 0: deep random networks of ReLU amplify rounding else.
+                parameter.uniform_(-0.2, 1.5)
             elif name == "bias" or parameter.ndim == 0:
                 parameter.uniform_(-0.2, 0.2)
             elif parameter[0].numel() == 1:
@@ -548,7 +551,7 @@ def randomise(module, sample, seed=0):
         deviation = norm.running_var.sqrt()
         norm.running_mean += deviation * torch.empty_like(deviation).uniform_(-0.3, 0.3)
         norm.running_var *= torch.empty_like(deviation).uniform_(0.7, 1.4)
-        norm.running_var.clamp_(min=1e-3)
+        norm.running_var.clamp_(min=float(norm.running_var.mean()) / 4)
         norm.num_batches_tracked.fill_(7)
     return module
 

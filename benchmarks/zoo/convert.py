@@ -32,8 +32,10 @@ class Row:
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f"{name}.convert.json"
         exported = json.loads((folder / f"{name}.export.json").read_text())
-        kept = ("name", "family", "shape", "parameters", "deviation")
-        self.data = {key: exported[key] for key in kept} | {"exported_with": exported["versions"]}
+        kept = ("name", "family", "shape", "parameters", "deviation", "rounding")
+        self.data = {key: exported.get(key) for key in kept} | {
+            "exported_with": exported["versions"]
+        }
 
     def step(self, name: str) -> None:
         """The step that begins now."""

@@ -23,8 +23,9 @@ models and float32 files. Written by `benchmarks/zoo/`: {versions}. Nothing was 
 
 - **deviation**: how much the outputs differ from sample to sample, of the largest; the least of
   the outputs.
-- **Keras**, **file**: the largest difference from PyTorch on {samples} images, of PyTorch's largest
-  output.
+- **PyTorch**: how far PyTorch in float32 is from itself in float64, of the largest output.
+- **Keras**, **file**: the largest difference from PyTorch in float32 on {samples} images, of the
+  largest output.
 - **GPU**: the same on the GPU delegate with a software driver; or what it said.
 - **int8**: signal to noise of the integer file against the float file in dB, calibrated on the
   images compared, the mean over the samples taken off; random weights are harder to round than
@@ -38,6 +39,7 @@ COLUMNS = (
     "layers",
     "ULSAM",
     "transposes",
+    "PyTorch",
     "Keras",
     "file",
     "operators",
@@ -59,6 +61,7 @@ def row(data: dict) -> list[str]:
         str(data.get("layers", "")),
         str(data.get("ulsam") or ""),
         str(data.get("transposes", "")),
+        number(max((data.get("rounding") or {"": ""}).values())),
         number(data.get("keras", "")),
         number(data.get("file", "")),
         str(data.get("operators", "")),
