@@ -3,8 +3,8 @@
     python benchmarks/zoo/export.py FOLDER [NAME ...]
 
 Runs in an environment with PyTorch, torchvision and timm; nothing is downloaded. What is there
-already is left as it is, but for the names given. Each network has a process and a time limit of its
-own.
+already is left as it is, but for the names given. Each network has a process and a time limit of
+its own.
 """
 
 from __future__ import annotations
