@@ -50,9 +50,11 @@ def export(folder: Path, name: str) -> dict:
         example = inputs[:2]
         options["dynamic_shapes"] = ({0: torch.export.Dim("batch", min=1, max=64)},)
     program = torch.export.export(network, (example,), **options)
-    torch.export.save(program, folder / f"{name}.pt2")
+    torch.export.save(program, folder / f"part-{name}.pt2")
     arrays = {f"outputs.{k}" if k else "outputs": v.numpy() for k, v in answers.items()}
-    np.savez(folder / f"{name}.npz", inputs=inputs.numpy(), **arrays)
+    np.savez(folder / f"part-{name}.npz", inputs=inputs.numpy(), **arrays)
+    for end in ("pt2", "npz"):
+        (folder / f"part-{name}.{end}").replace(folder / f"{name}.{end}")
     exact = run(network.double(), inputs.double())
     rounding = {k: ((v - exact[k]).abs().max() / v.abs().max()).item() for k, v in answers.items()}
     return {
