@@ -158,7 +158,7 @@ def subjects(weights: Path | None) -> Iterator[tuple[str, bool, Callable[[], Sub
 
 def measured(subject: Subject, form: str, columns: dict[str, dict]) -> Iterator[dict]:
     """What every accelerator makes of the file with this form."""
-    from converters import attention_fidelity, to_tflite
+    from converters import attention_snr, to_tflite
     from converters.fidelity import run_float
     from converters.runtime import compare
     from converters.tflite.flatbuffer import read_graphs
@@ -173,7 +173,7 @@ def measured(subject: Subject, form: str, columns: dict[str, dict]) -> Iterator[
         row = {"column": column, "outcome": result.outcome, "message": result.message}
         if result.ok:
             first = first or result
-            rows = attention_fidelity(tflite, model, checked, **where)
+            rows = attention_snr(tflite, model, checked, **where)
             worst = min(rows, key=lambda r: -1 if r.snr is None else r.snr)
             row |= {
                 "whole": result.fully_accelerated or where["accelerator"] != "gpu",
@@ -189,7 +189,7 @@ def measured(subject: Subject, form: str, columns: dict[str, dict]) -> Iterator[
 
 def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
     """What an integer file keeps of a network on XNNPACK."""
-    from converters import attention_fidelity, to_tflite
+    from converters import attention_snr, to_tflite
     from converters.fidelity import decibels, run_float
     from converters.tflite.flatbuffer import read_graphs
 
@@ -207,7 +207,7 @@ def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
     if result.outputs is None:
         raise SystemExit(f"{form} did not run: {result.message}")
     [outputs] = result.outputs.values()
-    sites = attention_fidelity(tflite, subject.model, subject.checked)
+    sites = attention_snr(tflite, subject.model, subject.checked)
     answers = outputs.argmax(1)
     yield {
         "images": len(answers),
@@ -217,9 +217,9 @@ def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
         "output": decibels(expected, outputs - expected),
         "largest": float(np.abs(outputs - expected).max() / np.abs(expected).max()),
         "snr": [site.snr for site in sites],
-        "form_snr": [site.form_snr for site in sites],
-        "effect": [site.effect_correlation for site in sites],
-        "without": [site.without_snr for site in sites],
+        "softmax_snr": [site.softmax_snr for site in sites],
+        "effect": [site.multiplier_correlation for site in sites],
+        "without": [site.without_attention_snr for site in sites],
     }
 
 

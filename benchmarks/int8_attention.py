@@ -5,7 +5,7 @@
 
 One block, 4 groups, standard normal features, weights such that the scores before the softmax span
 the given range over the data. Ranges come from 100 samples; 8 others are measured, in the file
-itself, by `converters.attention_fidelity`. Prints Markdown tables: the attention; the block's
+itself, by `converters.attention_snr`. Prints Markdown tables: the attention; the block's
 output; the time, LiteRT's CPU interpreter with one thread; and int8 against float32 at two sites of
 MobileNets. All models of a time table run in turns in one process, with inputs and outputs of their
 own type: a ratio is the median over the turns.
@@ -82,7 +82,7 @@ def block(size: int, channels: int, score_range: float, data: np.ndarray):
 
 def attention(size: int, channels: int, score_range: float) -> Iterator[dict]:
     """What every form leaves of the attention, one row per form."""
-    from converters import attention_fidelity, to_tflite
+    from converters import attention_snr, to_tflite
     from converters.fidelity import decibels, run_float
 
     data = features(size, channels)
@@ -91,7 +91,7 @@ def attention(size: int, channels: int, score_range: float) -> Iterator[dict]:
     expected = np.asarray(model(checked))
     for form, options in FORMS.items():
         tflite = to_tflite(model, representative_data=calibration, **options)
-        [row] = attention_fidelity(tflite, model, checked)
+        [row] = attention_snr(tflite, model, checked)
         result = run_float(tflite, {"image": checked}, repeats=0)
         if row.problem or result.outputs is None:
             raise SystemExit(f"{form} at {size}x{size} did not run: {row.problem}")
@@ -99,13 +99,13 @@ def attention(size: int, channels: int, score_range: float) -> Iterator[dict]:
         yield {
             "form": form,
             "snr": row.snr,
-            "form_snr": row.form_snr,
+            "softmax_snr": row.softmax_snr,
             "cosine": row.cosine,
             "zeros": row.zeros,
             "y": decibels(expected, y - expected),
-            "without": row.without_snr,
+            "without": row.without_attention_snr,
             "rounding": row.rounding_snr,
-            "pattern": row.effect_correlation,
+            "pattern": row.multiplier_correlation,
         }
 
 
@@ -198,7 +198,7 @@ def table(head: list[str], rows: list[list[str]]) -> None:
 def attention_cell(row: dict, least: float) -> str:
     snr = f"{row['snr']:.1f}"
     snr = snr if row["snr"] >= least else f"**{snr}**"
-    return f"{snr} ({row['form_snr']:.0f}) / {row['cosine']:.3f} / {100 * row['zeros']:.0f} %"
+    return f"{snr} ({row['softmax_snr']:.0f}) / {row['cosine']:.3f} / {100 * row['zeros']:.0f} %"
 
 
 def show(measured: list[list[dict]], least: float) -> None:

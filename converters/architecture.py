@@ -3,22 +3,14 @@
 Keras and ulsam_keras are imported inside the functions.
 """
 
-import importlib
-import importlib.util
-import os
-import shutil
-import sys
-import tempfile
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.model_source import load_model
 from converters.pytorch.layouts import LAYOUTS, Recognised, recognise
 from converters.pytorch.layouts.recognised import DEFAULT_INPUT_SIZE as DEFAULT_INPUT_SIZE
 
@@ -78,8 +70,8 @@ def resolve(
     if source is not None:
         if sites is not None:
             raise ValueError(
-                "--sites is for networks recognised by their keys; the model given with --model "
-                f"has its sites already. Received: --model {source}, --sites {sites}"
+                "`sites` is for networks recognised by their keys; the model given as `model` "
+                f"has its sites already. Received: model={source!r}, sites={sites!r}"
             )
         model = load_model(source)
         found = _recognised_for(model, state, prefix)
@@ -92,19 +84,30 @@ def resolve(
     if found is None:
         if sites is not None:
             raise ValueError(
-                "--sites is for networks recognised by their keys, and these are of none: "
-                f"{_layouts()}. Received: --sites {sites}, keys {_some(state)}"
+                "`sites` is for networks recognised by their keys, and these are of none: "
+                f"{_layouts()}. Received: sites={sites!r}, keys {_some(state)}"
             )
         return _lone_ulsam(state, input_size, prefix)
     if found.same:
         warnings.warn(
             f"The ULSAM sites, {found.reading.sites}, are as well {' or '.join(found.same[:3])}: "
             "the same network, in which only the block numbers in layer names differ; choose with "
-            "--sites.",
+            "`sites`.",
             stacklevel=2,
         )
     model = found.build(input_size)
     return Architecture(model, model, found.description, found.prefix, found.name_map)
+
+
+def of_keras_file(path: str) -> Architecture:
+    """A Keras model with its own weights, which needs no checkpoint.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no model that can be loaded.
+    """
+    model = load_model(path)
+    return Architecture(model, model, f"the model of {path}", prefix="")
 
 
 def _recognised_for(
@@ -134,22 +137,22 @@ def _lone_ulsam(
         at = f" at {wanted!r}" if wanted else ""
         raise ValueError(
             f"No ULSAM module is found in the checkpoint{at} and its network is not recognised "
-            f"({_layouts()} are); give the network with --model. Received: keys {_some(state)}"
+            f"({_layouts()} are); give the network with `model`. Received: keys {_some(state)}"
         )
     if len(sites) > 1:
         raise ValueError(
             "The checkpoint holds several ULSAM modules and its network is not recognised; give "
-            "the network with --model, or one module with --prefix. "
+            "the network with `model`, or one module with `prefix`. "
             f"Received: modules at {', '.join(repr(s.prefix) for s in sites)}"
         )
     [site] = sites
     others = [k for k in state if not any(k.startswith(f"{b}." if b else "") for b in site.bases)]
     if others and not wanted:
         # A module at the root has no path that could leave the others out.
-        way = f"the module alone with --prefix {site.prefix}" if site.prefix else "save it alone"
+        way = f"the module alone with `prefix={site.prefix!r}`" if site.prefix else "save it alone"
         raise ValueError(
             "The checkpoint holds more than its ULSAM module and its network is not recognised; "
-            f"give the network with --model, or {way}. Received: other keys {_some(others)}"
+            f"give the network with `model`, or {way}. Received: other keys {_some(others)}"
         )
     import keras
 
@@ -179,99 +182,7 @@ def _target(model: "keras.Model") -> "keras.layers.Layer":
     return inner if isinstance(inner, ULSAM) else model
 
 
-def load_model(source: str) -> "keras.Model":
-    """The Keras model of a `.keras` file, `module:function` or `file.py:function`.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it holds no such model.
-    """
-    import keras
-
-    import ulsam_keras  # noqa: F401  registers the layers that the file may hold
-
-    if os.path.isdir(source):
-        raise IsADirectoryError(
-            f"A model is a .keras file or module:function. Received: {source!r}, a folder"
-        )
-    suffix = Path(source).suffix.lower()
-    if suffix in (".keras", ".h5"):
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"No such model file. Received: {source!r}")
-        if suffix == ".keras" and not zipfile.is_zipfile(source):
-            raise ValueError(
-                "The file is not a .keras file; save the model with model.save. "
-                f"Received: {source!r}"
-            )
-        try:
-            if source.endswith(suffix):
-                return keras.saving.load_model(source, compile=False)
-            # Keras tells the format by the suffix, in small letters.
-            with tempfile.TemporaryDirectory() as folder:
-                copy = shutil.copy(source, Path(folder, f"model{suffix}"))
-                return keras.saving.load_model(copy, compile=False)
-        except Exception as error:  # whatever a damaged or foreign file makes of Keras
-            raise ValueError(
-                f"The model file cannot be loaded by Keras. Received: {source!r}, {_line(error)}"
-            ) from error
-    place, colon, name = source.rpartition(":")
-    if not colon or not place or not name.isidentifier():
-        raise ValueError(
-            "A model is given as a .keras file, as module:function or as file.py:function. "
-            f"Received: {source!r}"
-        )
-    module = _module(place)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ValueError(f"{place!r} has no function {name!r}. Received: {source!r}")
-    try:
-        model = function()
-    except (Exception, SystemExit) as error:  # the user's own code
-        raise ValueError(
-            f"The model's function must run without arguments. "
-            f"Received: {source!r}, which raised {type(error).__name__}: {_line(error)}"
-        ) from error
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"The model's function must return a keras.Model. "
-            f"Received: {source!r}, which returned {type(model).__name__}"
-        )
-    return model
-
-
-def _module(place: str) -> ModuleType:
-    if not place.endswith(".py"):
-        # As `python -m` does, modules of the current folder are found too.
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        try:
-            return importlib.import_module(place)
-        except Exception as error:
-            raise ValueError(
-                f"The model's module cannot be imported. "
-                f"Received: {place!r}, {type(error).__name__}: {_line(error)}"
-            ) from error
-    path = Path(place)
-    if not path.is_file():
-        raise FileNotFoundError(f"No such Python file. Received: {place!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(
-            f"The model's file cannot be run. "
-            f"Received: {place!r}, {type(error).__name__}: {_line(error)}"
-        ) from error
-    return module
-
-
 def _some(names: Any, count: int = 4) -> str:
     names = list(names)
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(repr(n) for n in names[:count]) + more
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

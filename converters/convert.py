@@ -1,4 +1,4 @@
-"""From a checkpoint to verified `.tflite` files: the whole way, stage by stage.
+"""From a checkpoint, program or Keras model to verified `.tflite` files: the way, stage by stage.
 
 TensorFlow and Keras are imported when the first stage needs them.
 """
@@ -7,46 +7,44 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.checkpoint import load_checkpoint
-from converters.fidelity import AttentionFidelity
+from converters.data.calibration import (
+    Calibration,
+    Source,
+    describe_answers,
+    load_calibration,
+    own_calibration,
+)
+from converters.data.layout import as_dtype, fitted
+from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
-from converters.recorded import Recorded, as_dtype, load_recorded
-from converters.report.comparison import AttentionComparison, Comparison
 from converters.report.document import File, Report
+from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
 from converters.tflite import INTEGER_PRECISIONS
-from converters.tflite.flatbuffer import read_graphs
-from converters.tflite.precision import why_not_on_gpu
+from converters.tflite.marks import mark_attention
 from converters.tflite.quiet import without_native_logs
-from converters.verification import (
-    CPU,
-    Tolerances,
-    check_attention,
-    check_fidelity,
-    check_keras,
-    check_tflite,
-    find_gpu,
-    gpu_targets,
-    keras_outputs,
-    noise,
-)
+from converters.verify.compare import Judge, Verification, explain
+from converters.verify.inputs import DEFAULT_SIZE, Samples, fit_reference, random_samples
+from converters.verify.limits import Limits
+from converters.verify.outputs import find_classifiers
+from converters.verify.references import load_reference
+from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side, reference_side
+from converters.verify.targets import CPU, TIMEOUT, Runner, find_targets
 
 if TYPE_CHECKING:
     import keras
 
-    from converters.architecture import Architecture
     from converters.tflite import Exporter
 
-PRECISIONS = ("float32", "float16")
-# How many of the calibration samples the files of integers are compared on without a recording.
+# How many of the calibration samples are compared on without a reference.
 CALIBRATION_CHECKED = 64
 
 
@@ -55,53 +53,57 @@ class Request:
     """What `convert` is asked for; the options of `ulsam-keras convert`.
 
     Attributes:
-        checkpoint: The checkpoint file.
+        source: The checkpoint, the program (`.pt2`), or a `.keras` file.
         output_dir: Where the files go.
-        precisions: Which `.tflite` files to make.
-        input_size: Height and width; `None` takes the model's own, or the default.
-        reference: An `.npz` recording to compare with; `None` compares Keras and `.tflite` only.
-        model: The user's architecture, as in `converters.architecture.resolve`.
-        sites: How ambiguous sites are read, as in `converters.architecture.resolve`.
-        prefix: The module within the checkpoint.
-        entry: Which state dict of a training checkpoint.
-        name_map: Names of Keras layers to paths of PyTorch modules.
-        name: Stem of the `.tflite` files; `None` takes the checkpoint's.
+        precision: Which `.tflite` files to make.
+        input_size: Height and width; `None` takes the model's own, the reference's, or 224.
+        reference: An `.npz` file of what PyTorch answers; `None` compares files with Keras only.
+        porting: How a checkpoint goes into a model.
+        import_files: Python files or modules run first, such as register custom layers.
+        name: Stem of the `.tflite` files; `None` takes the source's.
         with_attention: Whether the files give the attention of every ULSAM as further outputs.
         calibration: A folder of images or an `.npz` file that the ranges of integer activations
             are taken from; needed by, and for, the precisions `int8` and `int16x8`.
         image_mean: What is taken off images of a folder, scaled to 0 to 1, per channel or one.
         image_std: What they are then divided by, likewise.
-        attention_form: How the softmax of ULSAM is computed in int8, as `attention` of
+        confirm_calibration: Whether calibration data that looks wrong is meant so.
+        attention: How the softmax of ULSAM is computed in int8, as `attention` of
             `converters.to_tflite`.
-        inference_type: The type of the inputs and outputs of int8 files, as `inference_type` of
-            `converters.to_tflite`; those of the other files are float32.
-        require_gpu: Whether it is an error that no Vulkan driver is there.
-        tolerances: What holds.
+        inference_type: The type of the inputs and outputs of files of integers, as
+            `inference_type` of `converters.to_tflite`; those of the other files are float32.
+        classifier: Whether the outputs are classes; `None` where labels or shares tell.
+        gpu: Whether files are run on a GPU too, where there is a Vulkan driver.
+        require_gpu: Whether it is an error that there is none.
+        timeout: Seconds that one run of a file may take.
+        threads: CPU threads of every run.
+        limits: What passes.
     """
 
-    checkpoint: str
+    source: str
     output_dir: str
-    precisions: Sequence[str] = PRECISIONS
+    precision: Sequence[str] = ("float32", "float16")
     input_size: tuple[int, int] | None = None
     reference: str | None = None
-    model: str | None = None
-    sites: str | None = None
-    prefix: str = ""
-    entry: str | None = None
-    name_map: Mapping[str, str] | None = None
+    porting: Porting = field(default_factory=Porting)
+    import_files: Sequence[str] = ()
     name: str | None = None
     with_attention: bool = False
     calibration: str | None = None
-    image_mean: Sequence[float] = (0.0,)
-    image_std: Sequence[float] = (1.0,)
-    attention_form: str | None = None
+    image_mean: Sequence[float] | None = None
+    image_std: Sequence[float] | None = None
+    confirm_calibration: bool = False
+    attention: str | None = None
     inference_type: str = "float32"
+    classifier: bool | None = None
+    gpu: bool = True
     require_gpu: bool = False
-    tolerances: Tolerances = field(default_factory=Tolerances)
+    timeout: float = TIMEOUT
+    threads: int = 1
+    limits: Limits = field(default_factory=Limits)
 
 
 def convert(request: Request, progress: Callable[[str, int, int], None] | None = None) -> Report:
-    """Converts a checkpoint and verifies every file that comes out.
+    """Converts a checkpoint or a Keras model and verifies every file that comes out.
 
     Args:
         request: What to convert, and how.
@@ -109,95 +111,98 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             are; once more at the end.
 
     Returns:
-        The report; `report.holds` says whether every comparison held. The files are written
-        either way.
+        The report; `report.passed` says whether every comparison did. The files are written either
+        way.
 
     Raises:
         OSError: If a file cannot be read or written.
-        ValueError: If the checkpoint, the model or the recording is not fit, or if a GPU is
-            required and there is none. Nothing is written.
+        ValueError: If the checkpoint, the model or the data is not fit, or if a GPU is required
+            and there is none. Nothing is written.
     """
-    _check_calibration(request)
-    stages = _Stages(progress, 6 + bool(request.calibration) + 2 * len(request.precisions))
+    _check(request)
+    stages = _Stages(progress, 6 + bool(_integers(request)) + 2 * len(request.precision))
+    judge = Judge(request.limits, request.classifier)
+    runner = Runner(request.timeout, request.threads)
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
-        with stages("read the checkpoint"):
-            recorded = load_recorded(request.reference) if request.reference else None
-            state = load_checkpoint(request.checkpoint, entry=request.entry)
+        with stages("read the files"):
+            recorded = load_reference(request.reference) if request.reference else None
+            source = read_source(request.source, request.porting)
+            recorded = recorded or source.reference
         with stages("look for a GPU"):
-            adapter = find_gpu(request.require_gpu)
-            targets = CPU + gpu_targets(adapter)
+            targets = find_targets(request.gpu, request.require_gpu)
         with stages("load TensorFlow"):
             start_tensorflow()
-        with stages("port the weights"):
-            architecture, port_report = _ported(state, request)
-            model = architecture.model
+            import_sources(request.import_files)
+        with stages("make the model"):
+            size = request.input_size or (recorded.image_size if recorded else None)
+            made = source.make(request.porting, size, recorded)
+            model = made.model
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
-            exporter, probe = _exporters(model, request)
-            if recorded is not None:
-                recorded = _fit(recorded, exporter, model)
+            exporter, plain, attention = _exporter(model, request, size)
+            ours = keras_side(plain, "keras")
         with stages("run Keras"):
-            inputs: Mapping[str, np.ndarray] = noise(exporter.input_shapes, exporter.input_dtypes)
-            if recorded is not None:
-                inputs = _recorded_inputs(recorded, exporter)
-            expected = keras_outputs(exporter.model, inputs, exporter.output_names)
-            comparisons: list[Comparison] = []
-            attention: list[AttentionComparison] = []
-            if recorded is not None:
-                comparisons.append(check_keras(expected, recorded, request.tolerances))
-        calibration: Calibration | None = None
-        if request.calibration:
-            with stages("read the calibration data"):
-                calibration = _calibration(request, exporter)
-        fidelity: list[AttentionFidelity] = []
-        files = []
-        not_on_gpu: dict[str, str] = {}
-        name_stem = request.name or stem(request.checkpoint)
-        for precision in request.precisions:
-            data = calibration if precision in INTEGER_PRECISIONS else None
-            with stages(f"export {precision}"):
-                content = exporter.convert(precision, **_options(precision, data, request))
-                name = f"{name_stem}_{precision}.tflite"
-                folder.path(name).write_bytes(content)
-                files.append(File.of(name, precision, content))
-            refusal = why_not_on_gpu(read_graphs(content)[0])
-            on = CPU if refusal else targets
-            if refusal:
-                not_on_gpu[precision] = refusal
-            with stages(f"verify {precision}"):
-                given: Mapping[str, np.ndarray] = inputs
-                wanted: Mapping[str, np.ndarray] = expected
-                if data is not None and recorded is None:
-                    # Noise is beyond the ranges of images.
-                    given, wanted = data.inputs, data.outputs
-                comparisons += check_tflite(
-                    content, precision, given, wanted, request.tolerances, recorded, on
+            theirs, samples = _samples(made, ours, exporter)
+            found = Verification()
+            if theirs is not None:
+                found += judge.compare(
+                    ours, theirs, samples, CPU, names=("keras", "pytorch"), attention=False
                 )
-                if data is not None:
-                    # The samples of a recording are not those that the ranges were taken from.
-                    fidelity += check_fidelity(
-                        content, precision, exporter.model, given, request.tolerances, on
+                found += explain(ours, theirs, found, judge.limits, made.modules)
+        calibration: Calibration | None = None
+        if _integers(request):
+            with stages("read the calibration data"):
+                calibration = _calibration(request, exporter, ours, theirs, samples)
+                if theirs is None:
+                    samples = _checked_on(calibration, ours, samples)
+                calibration = _answered(calibration, ours, judge)
+        files = []
+        attends = _attends(plain)
+        stem = request.name or stem_of(request.source)
+        for precision in request.precision:
+            with stages(f"export {precision}"):
+                options = _options(precision, calibration, request)
+                file = mark_attention(exporter.convert(precision, **options), attention)
+                name = f"{stem}_{precision}.tflite"
+                folder.path(name).write_bytes(file.content)
+                files.append(File.of(name, precision, file))
+            with stages(f"verify {precision}"):
+                side = replace(file_side(file, name, runner), precision=precision)
+                side = replace(
+                    side,
+                    inputs={name: side.inputs[name] for name in ours.inputs},
+                    dtypes={name: side.dtypes[name] for name in ours.inputs},
+                )
+                names = (precision, "keras")
+                found += judge.compare(
+                    side, ours, samples, targets.all, names=names, attention=attends
+                )
+                if theirs is not None:
+                    found += judge.compare(
+                        side,
+                        theirs,
+                        samples,
+                        CPU[:1],
+                        names=(precision, "pytorch"),
+                        attention=False,
                     )
-                elif probe is not None:
-                    attention += check_attention(probe, precision, inputs, request.tolerances, on)
         report = Report(
-            checkpoint=os.path.basename(request.checkpoint),
-            architecture=architecture.description,
+            source=os.path.basename(request.source),
+            architecture=made.description,
             input_shapes=exporter.input_shapes,
             output_names=exporter.output_names,
             parameters=int(sum(np.prod(w.shape) for w in model.weights)),
-            port_report=port_report.to_dict(),
+            port_report=made.port_report,
+            keys=made.keys,
             files=files,
-            comparisons=comparisons,
-            attention=attention,
-            fidelity=fidelity,
-            calibration=None if calibration is None else calibration.description,
-            gpu=adapter,
-            not_on_gpu=not_on_gpu,
-            recorded_correct=None if recorded is None else recorded.correct,
-            real_inputs=recorded is not None,
+            verification=found,
+            samples=samples.kind,
+            reference=None if theirs is None else theirs.reference,
+            calibration=calibration,
+            gpu=targets.adapter,
+            threads=request.threads,
             seconds=stages.seconds,
-            warnings=caught,
+            warnings=[*caught, *made.warnings],
         )
         document = json.dumps(report.to_dict(), indent=1, allow_nan=False)
         folder.path("report.json").write_text(document + "\n", encoding="utf-8")
@@ -206,33 +211,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
     return report
 
 
-def _recorded_inputs(recorded: Recorded, exporter: "Exporter") -> dict[str, np.ndarray]:
-    [name], [dtype] = exporter.input_shapes, exporter.input_dtypes
-    return {name: as_dtype(recorded.inputs, dtype, recorded.name)}
-
-
-def _ported(state: Mapping[str, np.ndarray], request: Request) -> "tuple[Architecture, Any]":
-    """The Keras model with the checkpoint's weights in it, and the port report."""
-    from converters.architecture import resolve
-    from converters.pytorch import port_weights
-
-    architecture = resolve(
-        state,
-        source=request.model,
-        input_size=request.input_size,
-        prefix=request.prefix,
-        sites=request.sites,
-    )
-    port_report = port_weights(
-        state,
-        architecture.target,
-        prefix=architecture.prefix,
-        name_map=request.name_map or architecture.name_map,
-    )
-    return architecture, port_report
-
-
-def stem(path: str) -> str:
+def stem_of(path: str) -> str:
     """The file's name without its suffix, and without both in `model.pth.tar`."""
     name = Path(path)
     if name.suffix.lower() == ".tar" and Path(name.stem).suffix.lower() in (".pth", ".pt", ".ckpt"):
@@ -240,21 +219,39 @@ def stem(path: str) -> str:
     return name.stem
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Representative data, and what Keras answers to the first of it.
-
-    Attributes:
-        samples: All samples, by input.
-        inputs: The first of them.
-        outputs: Keras's outputs for these, by name.
-        description: What the data is, in words.
-    """
-
-    samples: Mapping[str, np.ndarray]
-    inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray]
-    description: str
+def _check(request: Request) -> None:
+    """Refuses options that do not go together, before anything is read."""
+    integers = _integers(request)
+    received = f"Received: precision {', '.join(request.precision)}"
+    given = {
+        "`calibration`": (request.calibration is not None, INTEGER_PRECISIONS),
+        "`attention`": (request.attention is not None, ("int8",)),
+        "`inference_type`": (request.inference_type != "float32", INTEGER_PRECISIONS),
+    }
+    for option, (there, needed) in given.items():
+        if there and not set(needed) & set(integers):
+            raise ValueError(
+                f"{option} is for the precision {' or '.join(needed)}; leave it out, or ask for "
+                f"that. {received}"
+            )
+    scaling = request.image_mean is not None or request.image_std is not None
+    if scaling and request.calibration is None:
+        raise ValueError(
+            "`image_mean` and `image_std` scale the images of `calibration`; leave them out, or "
+            f"give such a folder. {received}"
+        )
+    refused = [p for p in integers if not _runs_on_gpu(p, request)]
+    if request.require_gpu and (refused or not request.gpu):
+        raise ValueError(
+            "The GPU takes no 16-bit integers and no log-softmax; with `require_gpu` give "
+            f"`attention` float, and leave int16x8 and no `gpu` out. {received}"
+        )
+    if request.attention == "float" and request.inference_type != "float32":
+        raise ValueError(
+            "`attention` float is converted with float inputs and outputs only; leave "
+            "`inference_type` out, or give `attention` log_softmax. "
+            f"Received: `inference_type` {request.inference_type}"
+        )
 
 
 def _runs_on_gpu(precision: str, request: Request) -> bool:
@@ -263,124 +260,31 @@ def _runs_on_gpu(precision: str, request: Request) -> bool:
     It takes no 16-bit integers and no log-softmax.
     """
     if precision == "int8":
-        return request.attention_form in ("softmax", "float")
+        return request.attention in ("softmax", "float")
     return precision != "int16x8"
 
 
-def _check_calibration(request: Request) -> None:
-    integers = [p for p in request.precisions if p in INTEGER_PRECISIONS]
-    if integers and not request.calibration:
-        raise ValueError(
-            "Integer activations need data for their ranges; give --calibration with a folder of "
-            f"images or an .npz file with the array inputs. Received: precision {integers[0]}"
-        )
-    if request.calibration and not integers:
-        raise ValueError(
-            f"--calibration is for the precisions {' and '.join(INTEGER_PRECISIONS)}; leave it "
-            f"out, or ask for one of them. Received: precisions {', '.join(request.precisions)}"
-        )
-    refused = [p for p in integers if not _runs_on_gpu(p, request)]
-    if refused and request.require_gpu:
-        raise ValueError(
-            "The GPU takes no 16-bit integers and no log-softmax; with --require-gpu give "
-            f"--attention float, and not int16x8. Received: precision {refused[0]}"
-        )
-    given = {
-        "--attention": request.attention_form is not None,
-        "--inference-type": request.inference_type != "float32",
-    }
-    if any(given.values()) and "int8" not in integers:
-        name = next(name for name, there in given.items() if there)
-        raise ValueError(
-            f"{name} is for the precision int8; leave it out, or ask for that. "
-            f"Received: precisions {', '.join(request.precisions)}"
-        )
-    if all(given.values()) and request.attention_form == "float":
-        raise ValueError(
-            "--attention float is converted with float inputs and outputs only; leave "
-            "--inference-type out, or give --attention log_softmax. "
-            f"Received: --inference-type {request.inference_type}"
-        )
-
-
-def _calibration(request: Request, exporter: "Exporter") -> Calibration:
-    """The representative data in the layout of the model."""
-    from converters.tflite import load_images, representative_samples
-    from converters.tflite.representative import image_shape
-
-    path = str(request.calibration)
-    shapes = exporter.input_shapes
-    data: Any = path
-    how = "as recorded"
-    if os.path.isdir(path):
-        shape = image_shape(shapes)
-        with without_native_logs():
-            data = load_images(
-                path,
-                (shape[1], shape[2]),
-                channels=shape[3],
-                mean=request.image_mean,
-                std=request.image_std,
-            )
-        mean, std = (
-            "(" + ", ".join(f"{v:g}" for v in values) + ")" if len(values) > 1 else f"{values[0]:g}"
-            for values in (request.image_mean, request.image_std)
-        )
-        how = f"images, (pixel / 255 - {mean}) / {std}"
-    samples = representative_samples(data, shapes, exporter.input_dtypes)
-    count = len(next(iter(samples.values())))
-    batch = next(iter(shapes.values()))[0]
-    # Whole batches, as the files take them.
-    first = max(batch, min(count, CALIBRATION_CHECKED) // batch * batch)
-    inputs = {
-        name: np.take(value, range(first), axis=0, mode="wrap") for name, value in samples.items()
-    }
-    return Calibration(
-        samples=samples,
-        inputs=inputs,
-        outputs=keras_outputs(exporter.model, inputs, exporter.output_names),
-        description=f"{count} samples of {os.path.basename(os.path.normpath(path))}, {how}",
-    )
-
-
-def _options(precision: str, calibration: Calibration | None, request: Request) -> dict[str, Any]:
-    """What `Exporter.convert` is given beside the precision."""
-    if calibration is None:
-        return {}
-    options: dict[str, Any] = {"representative_data": dict(calibration.samples)}
-    if precision == "int8":
-        options |= {
-            "attention": request.attention_form,
-            "inference_type": request.inference_type,
-        }
-    return options
-
-
-def _exporters(model: "keras.Model", request: Request) -> "tuple[Exporter, Exporter | None]":
-    """What makes the files, and what makes those that the attention is compared on."""
-    from converters.architecture import DEFAULT_INPUT_SIZE
+def _exporter(
+    model: "keras.Model", request: Request, size: tuple[int, int] | None
+) -> "tuple[Exporter, keras.Model, dict[str, str]]":
+    """What makes the files, the float32 model, and the layer of each output that is attention."""
     from converters.tflite import Exporter
-    from ulsam_keras import ULSAM, with_attention
+    from converters.tflite.inputs import signature_names
+    from converters.tflite.rebuild import float32_model
+    from ulsam_keras import with_attention
 
-    size = request.input_size or (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
-    shapes = _input_shapes(model, size, request.input_size is not None)
-    try:
-        probe = with_attention(model)
-    except ValueError:
-        # A subclassed model's graph is not known; a model without ULSAM has nothing to show.
-        if request.with_attention:
-            raise
-        if any(isinstance(layer, ULSAM) for layer in model.layers):
-            warnings.warn(
-                f"The attention inside of {model.name!r} cannot be compared: its graph is not "
-                "known, as it is a subclassed model.",
-                stacklevel=2,
-            )
-        return Exporter(model, input_shape=shapes), None
-    attention = Exporter(probe, input_shape=shapes)
-    if request.with_attention:
-        return attention, attention
-    return Exporter(model, input_shape=shapes), attention
+    shapes = _input_shapes(model, size or DEFAULT_SIZE, request.input_size is not None)
+    if not request.with_attention:
+        exporter = Exporter(model, input_shape=shapes)
+        return exporter, exporter.model, {}
+    plain = float32_model(model, shapes)
+    further = with_attention(plain)
+    exporter = Exporter(further, input_shape=shapes)
+    keys = list(further.output)
+    # In the signature the keys of a dictionary come in the order in which it is flattened.
+    names = dict(zip(sorted(keys), signature_names(sorted(keys), "output"), strict=True))
+    added = keys[len(model.outputs) :]
+    return exporter, plain, {names[key]: key.removesuffix("_attention") for key in added}
 
 
 def _input_shapes(
@@ -401,24 +305,119 @@ def _input_shapes(
         ):
             raise ValueError(
                 f"The model's input has a fixed size of {declared[1:3]}; leave "
-                f"--input-size out, or give that. Received: {size[0]}x{size[1]}"
+                f"`input_size` out, or give that. Received: {size[0]}x{size[1]}"
             )
         if None in declared[1:3]:
             shapes[-1] = (declared[1] or size[0], declared[2] or size[1], declared[3])
     return shapes if any(shapes) else None
 
 
-def _fit(recorded: Recorded, exporter: "Exporter", model: "keras.Model") -> Recorded:
-    """The recording in the layout of the model."""
-    plain = [name for name in exporter.output_names if not name.endswith("_attention")]
-    if len(exporter.input_shapes) > 1 or len(plain) > 1:
-        raise ValueError(
-            "A recording holds one input and one output, and the model has more; leave "
-            f"--reference out. Received: inputs {sorted(exporter.input_shapes)}, outputs "
-            f"{exporter.output_names}"
+def _samples(
+    made: Made, ours: KerasSide, exporter: "Exporter"
+) -> tuple[ReferenceSide | None, Samples]:
+    """The reference in the layout of the model, if there is one, and what everything is given."""
+    shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
+    if made.reference is not None:
+        side = reference_side(made.reference)
+        theirs = fit_reference(side, replace(ours, inputs=shapes))
+        kept = theirs.reference
+        return theirs, Samples(tuple(kept.inputs.values()), "reference", kept.labels)
+    if made.examples and set(made.examples) == set(shapes):
+        arrays = [
+            as_dtype(
+                fitted(made.examples[n], (None, *shape[1:]), n, "examples", True),
+                ours.dtypes[n],
+                "examples",
+            )
+            for n, shape in shapes.items()
+        ]
+        return None, Samples(tuple(arrays), "example")
+    dtypes = [ours.dtypes[name] for name in shapes]
+    return None, random_samples(list(shapes.values()), dtypes)
+
+
+def _integers(request: Request) -> list[str]:
+    """The precisions that need data for their ranges."""
+    return [precision for precision in request.precision if precision in INTEGER_PRECISIONS]
+
+
+def _calibration(
+    request: Request,
+    exporter: "Exporter",
+    ours: KerasSide,
+    theirs: ReferenceSide | None,
+    samples: Samples,
+) -> Calibration:
+    """The representative data in the layout of the model."""
+    names = exporter.input_shapes
+    if request.calibration is None:
+        if samples.kind not in ("reference", "example"):
+            raise ValueError(
+                "Integer activations need data for their ranges; give `calibration` with a folder "
+                "of images or an .npz file with the array inputs. "
+                f"Received: precision={_integers(request)[0]!r}"
+            )
+        # What came with the program.
+        arrays = dict(zip(ours.inputs, samples.inputs, strict=True))
+        return own_calibration({n: arrays[n] for n in names}, names, exporter.input_dtypes)
+    source = Source(
+        request.calibration, request.image_mean, request.image_std, request.confirm_calibration
+    )
+    recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
+    with without_native_logs():
+        return load_calibration(
+            source, names, exporter.input_dtypes, recorded, _scales_itself(exporter.model)
         )
-    [shape] = exporter.input_shapes.values()
-    return recorded.fitted((None, *shape[1:]), model.compute_output_shape(shape))
+
+
+def _attends(model: "keras.Model") -> bool:
+    """Whether there is attention to compare."""
+    from converters.tflite.rebuild import layers_of
+    from ulsam_keras import ULSAM
+
+    return any(isinstance(layer, ULSAM) for layer in layers_of(model))
+
+
+def _scales_itself(model: "keras.Model") -> bool:
+    """Whether a model begins with a layer that scales its inputs."""
+    import keras
+
+    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
+    own = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
+    return bool(own) and isinstance(own[0], scaling)
+
+
+def _checked_on(calibration: Calibration, ours: KerasSide, given: Samples) -> Samples:
+    """The first calibration samples: noise is beyond the ranges of images."""
+    if given.kind == "example" and calibration.count <= given.count:
+        return given
+    arrays = tuple(calibration.samples[name][:CALIBRATION_CHECKED] for name in ours.inputs)
+    return Samples(arrays, "calibration")
+
+
+def _answered(calibration: Calibration, ours: KerasSide, judge: Judge) -> Calibration:
+    """The calibration with the float model's answers to the first of its samples in words."""
+    arrays = {name: calibration.samples[name][:CALIBRATION_CHECKED] for name in ours.inputs}
+    outputs = ours.answer(arrays, CPU[0]).outputs or {}
+    classifiers = find_classifiers(outputs, None, judge.classifier)
+    return replace(calibration, answers=describe_answers(outputs, classifiers))
+
+
+def _options(precision: str, calibration: Calibration | None, request: Request) -> dict[str, Any]:
+    """What `Exporter.convert` is given beside the precision."""
+    if calibration is None or precision not in INTEGER_PRECISIONS:
+        return {}
+    options: dict[str, Any] = {"representative_data": dict(calibration.samples)}
+    if precision == "int8":
+        options["attention"] = request.attention
+    if request.inference_type != "float32" and _fits(precision, request.inference_type):
+        options["inference_type"] = request.inference_type
+    return options
+
+
+def _fits(precision: str, inference_type: str) -> bool:
+    """Whether a type of inputs and outputs is one of a precision's."""
+    return (precision == "int16x8") == (inference_type == "int16")
 
 
 class _Stages:
@@ -442,7 +441,10 @@ class _Stages:
 
 @contextmanager
 def _collected_warnings() -> Iterator[list[str]]:
-    """What the user is warned of, one line each, in the order it came and each once."""
+    """What the user is warned of, one line each, in the order it came and each once.
+
+    Where the conversion fails they are given to whoever shows warnings, as no report will.
+    """
     lines: list[str] = []
 
     def collect(message: Warning | str, *_: object, **__: object) -> None:
@@ -450,9 +452,14 @@ def _collected_warnings() -> Iterator[list[str]]:
         if line not in lines:
             lines.append(line)
 
-    with warnings.catch_warnings():
-        # What frameworks deprecate is no matter of the model.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = collect
-        yield lines
+    try:
+        with warnings.catch_warnings():
+            # What frameworks deprecate is no matter of the model.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = collect
+            yield lines
+    except BaseException:
+        for line in lines:
+            warnings.warn(line, stacklevel=3)
+        raise

@@ -3,14 +3,18 @@
 Imports pytest only, as it is loaded for every test file.
 """
 
+import re
 import sys
 
 import pytest
 
+# What `convert` tells of each stage where stderr is no terminal.
+PROGRESS = re.compile(r"^\[\d+/\d+\] .*\n", re.MULTILINE)
+
 
 @pytest.fixture
 def command(monkeypatch, capfd):
-    """Runs the command in this process: (exit status, stdout, stderr)."""
+    """Runs the command in this process: (exit status, stdout, stderr without the progress)."""
     from converters import cli
 
     def run(*arguments):
@@ -21,7 +25,7 @@ def command(monkeypatch, capfd):
         with pytest.raises(SystemExit) as end:
             cli.main()
         out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
+        return end.value.code or 0, out, PROGRESS.sub("", err)
 
     return run
 

@@ -484,13 +484,6 @@ class TestOtherFiles:
         save(content, tmp_path / "c")
         assert words in refusal(tmp_path / "c")
 
-    def test_whole_model(self, tmp_path, save):
-        for content in (small_model(), {"epoch": 1, "model": small_model()}):
-            save(content, tmp_path / "c")
-            message = refusal(tmp_path / "c")
-            assert "whole pickled nn.Module" in message and "model.state_dict()" in message
-            assert "'torch.nn.modules.container.Sequential'" in message
-
     def test_torchscript(self, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

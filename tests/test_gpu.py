@@ -11,7 +11,7 @@ import pytest
 import gpu_drivers
 import litert_models
 import parity
-from converters import attention_fidelity, lint, runtime, to_tflite
+from converters import attention_snr, lint, runtime, to_tflite
 from converters.fidelity import run_float
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.sites import find_sites
@@ -66,7 +66,7 @@ def is_float16(array):
 
 def check(result, reference, limits):
     differences = runtime.compare(result, reference)
-    attention = runtime.compare_attention(result.outputs["a"], reference["a"])
+    attention = compare_attention(result.outputs["a"], reference["a"])
     assert differences["y"].largest < limits["y"]
     assert attention.relative_error < limits["a"]
     assert attention.correlation > limits["correlation"]
@@ -137,15 +137,15 @@ def test_int8_block_equals_the_cpu(driver, form, size):
     # In float16 the rounded value and its distance from the range's end, of 255 steps, are rounded.
     rounding = HALF * (255 * step + np.abs(cpu).max()) if gpu_precision == "float16" else FLOAT32
     assert np.abs(gpu.outputs["y"] - cpu).max() <= STEPS * step + rounding
-    [there] = attention_fidelity(tflite, model, x, **where)
-    [here] = attention_fidelity(tflite, model, x)
+    [there] = attention_snr(tflite, model, x, **where)
+    [here] = attention_snr(tflite, model, x)
     least = here.snr
     if gpu_precision == "float16" and site.attention.scales[0] < SMALLEST_STEP:
         maps = attention_maps(model, x)["ulsam"]
         error = 10 ** (-least / 10) + maps.size * SMALLEST_STEP**2 / 12 / np.square(maps).sum()
         least = -10 * np.log10(error)
     assert least - 1 <= there.snr <= here.snr + 1
-    assert form == "softmax" or (there.holds and there.snr >= LEAST_SNR)
+    assert form == "softmax" or (there.passed and there.snr >= LEAST_SNR)
 
 
 def test_attention_of_blocks_in_a_row_is_measured(driver):
@@ -161,11 +161,11 @@ def test_attention_of_blocks_in_a_row_is_measured(driver):
     options = {"precision": "int8", "attention": "softmax", "inference_type": "int8"}
     tflite = to_tflite(model, representative_data=samples, **options)
     where = {"accelerator": "gpu", "gpu_precision": driver[2], "env": driver[1]}
-    there = attention_fidelity(tflite, model, samples[:2], **where)
-    here = attention_fidelity(tflite, model, samples[:2])
+    there = attention_snr(tflite, model, samples[:2], **where)
+    here = attention_snr(tflite, model, samples[:2])
     assert [row.site for row in there] == ["first", "second"]
     for row, expected in zip(there, here, strict=True):
-        assert row.holds, row
+        assert row.passed, row
         if driver[2] == "float32":
             assert row.snr == pytest.approx(expected.snr, abs=1)
         else:  # half precision has roundings of its own; what int8 promises is kept
@@ -187,8 +187,8 @@ def test_refused_integers_and_what_lint_says_of_them(driver, form):
     assert (result.outcome, result.outputs) == ("refused", None)
     assert word in result.message
     # Measured there, it is a row that says so, and does not hold.
-    [row] = attention_fidelity(tflite, model, samples[:1], **where)
-    assert not row.holds and row.problem.startswith("refused") and word in row.problem
+    [row] = attention_snr(tflite, model, samples[:1], **where)
+    assert not row.passed and row.problem.startswith("refused") and word in row.problem
 
 
 @pytest.mark.parametrize("name", ["swiftshader", "lavapipe"])
@@ -310,7 +310,7 @@ def check_mobilenet(driver, size, alpha, sites, timeout=300):
             # The largest difference could not be met by attention that is flat, that is, dead.
             flat = np.full_like(maps, 1 / maps[0, :, :, 0].size)
             assert runtime.compare(flat, maps)["output"].largest > limits[name]
-            attention = runtime.compare_attention(result.outputs[name], maps)
+            attention = compare_attention(result.outputs[name], maps)
             assert attention.row_sum_error < (FLOAT16_SUM if half else FLOAT32)
             assert half or attention.correlation > 1 - FLOAT32
 

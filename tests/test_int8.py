@@ -11,7 +11,7 @@ import torch
 
 import gpu_drivers
 import parity
-from converters import attention_fidelity, lint, to_tflite
+from converters import attention_snr, lint, to_tflite
 from converters.fidelity import run_float
 from converters.tflite import Exporter
 from converters.tflite.flatbuffer import read_graphs
@@ -114,7 +114,7 @@ def test_int16x8(inference_type):
     (graph,) = read_graphs(tflite)
     assert float_operators(graph) == []
     assert "SOFTMAX" in operators(tflite)
-    (row,) = attention_fidelity(tflite, model, further)
+    (row,) = attention_snr(tflite, model, further)
     assert row.snr > 35 and row.rounding_snr > 80
 
 
@@ -123,7 +123,7 @@ def test_other_numbers_of_groups(groups):
     model, samples = flat(9, groups=groups)
     tflite = to_tflite(model, precision="int8", representative_data=samples)
     assert float_operators(read_graphs(tflite)[0]) == []
-    (row,) = attention_fidelity(tflite, model, samples[:4])
+    (row,) = attention_snr(tflite, model, samples[:4])
     assert row.snr > LEAST_SNR
 
 
@@ -138,8 +138,8 @@ def test_default_form_keeps_the_attention_of_ported_blocks(size):
     model, _, further, attention = ported(size)
     tflite = int8(size)
     assert float_operators(read_graphs(tflite)[0]) == []
-    (row,) = attention_fidelity(tflite, model, further)
-    assert row.holds and row.snr >= LEAST_SNR
+    (row,) = attention_snr(tflite, model, further)
+    assert row.passed and row.snr >= LEAST_SNR
     # The same by other means: PyTorch's attention, and a file that gives its own.
     (site,) = find_sites(read_graphs(tflite)[0])
     outputs = run_float(with_outputs(tflite, {"a": site.attention}), {"image": further}).outputs
@@ -152,14 +152,14 @@ def test_plain_softmax_is_dead_on_a_large_flat_map_and_the_other_forms_are_not()
     rows, float_ones = {}, {}
     for form in ATTENTION_FORMS:
         tflite = to_tflite(model, precision="int8", representative_data=samples, attention=form)
-        (rows[form],) = attention_fidelity(tflite, model, samples[:2])
+        (rows[form],) = attention_snr(tflite, model, samples[:2])
         float_ones[form] = float_operators(read_graphs(tflite)[0])
     dead = rows["softmax"]
-    assert not dead.holds
+    assert not dead.passed
     assert (dead.snr, dead.zeros, dead.dead_maps) == (0, 1, 1)
     assert dead.lost_in == "softmax"
     for form in ("log_softmax", "float"):
-        assert rows[form].holds and rows[form].snr >= LEAST_SNR
+        assert rows[form].passed and rows[form].snr >= LEAST_SNR
         assert rows[form].zeros == rows[form].dead_maps == 0
         assert rows[form].lost_in == ""
     assert float_ones == {"softmax": [], "log_softmax": [], "float": ISLAND}
@@ -179,8 +179,8 @@ def test_attention_that_is_lost_before_the_block_is_told_from_a_dead_one():
     parity.fill(layer, parity.oracle(2, 8, seed=0).eval())
     samples = np.random.default_rng(0).normal(size=(100, 8, 8, 8)).astype("float32")
     tflite = to_tflite(model, precision="int8", representative_data=samples)
-    (row,) = attention_fidelity(tflite, model, samples[:4])
-    assert not row.holds and row.form_snr >= LEAST_SNR
+    (row,) = attention_snr(tflite, model, samples[:4])
+    assert not row.passed and row.softmax_snr >= LEAST_SNR
     assert row.lost_in == "features"
 
 
@@ -196,10 +196,10 @@ def test_scores_that_are_always_zero(form):
     samples = np.random.default_rng(0).normal(size=(100, 6, 6, 8)).astype("float32")
     tflite = to_tflite(model, precision="int8", representative_data=samples, attention=form)
     for accelerator in ("cpu", "cpu_builtin", "cpu_reference"):
-        rows = attention_fidelity(tflite, model, samples[:4], accelerator=accelerator)
+        rows = attention_snr(tflite, model, samples[:4], accelerator=accelerator)
         assert [row.site for row in rows] == ["first", "second"]
         for row in rows:
-            assert row.holds and row.zeros == row.dead_maps == 0, row
+            assert row.passed and row.zeros == row.dead_maps == 0, row
     expected = model.predict(samples[:4], verbose=0)
     (outputs,) = run_float(tflite, {"image": samples[:4]}).outputs.values()
     assert relative(outputs, expected) < INT8_OUTPUT
@@ -330,7 +330,7 @@ def test_numbers_behind_an_add(accelerator):
     result = run_float(tflite, {"image": samples[:4]}, accelerator=accelerator)
     (outputs,) = result.outputs.values()
     assert relative(outputs, expected) < INT8_OUTPUT
-    (row,) = attention_fidelity(tflite, model, samples[:4], accelerator=accelerator)
+    (row,) = attention_snr(tflite, model, samples[:4], accelerator=accelerator)
     assert row.snr >= LEAST_SNR
 
 
@@ -352,10 +352,10 @@ def test_lint_says_that_the_gpu_refuses_the_default_form():
 def test_files_of_floats_can_be_measured_too():
     model, _, further, _ = ported(14)
     for precision in ("float32", "float16", "dynamic_range"):
-        (row,) = attention_fidelity(to_tflite(model, precision=precision), model, further)
-        assert row.snr > 50 and row.form_snr > 90 and row.zeros == 0
+        (row,) = attention_snr(to_tflite(model, precision=precision), model, further)
+        assert row.snr > 50 and row.softmax_snr > 90 and row.zeros == 0
         assert row.rounding_snr == np.inf and row.visible
-        assert row.effect_correlation > 0.999
+        assert row.multiplier_correlation > 0.999
         assert row.float_operators
 
 
@@ -367,16 +367,14 @@ def test_every_site_by_its_name():
     model = keras.Model(image, ULSAM(2, name="one_position")(x))
     samples = np.random.default_rng(0).normal(size=(100, 10, 10, 8)).astype("float32")
     tflite = to_tflite(model, precision="int8", representative_data=samples)
-    rows = attention_fidelity(tflite, model, samples[:3])
+    rows = attention_snr(tflite, model, samples[:3])
     # The softmax of one position is 1: there is nothing to measure.
     assert [(row.site, row.map_size) for row in rows] == [("first", (10, 10)), ("second", (4, 4))]
     with pytest.raises(ValueError, match=r"blocks of the file.*Received: .*\(14, 14, 4\)"):
-        attention_fidelity(int8(14), model, samples[:3])
+        attention_snr(int8(14), model, samples[:3])
 
 
 def test_a_run_that_fails_is_told_in_every_row():
     model, _, further, _ = ported(14)
-    (row,) = attention_fidelity(
-        int8(14), model, further[:1], accelerator="gpu", env=gpu_drivers.NONE
-    )
-    assert row.problem.startswith("no_driver") and not row.holds and row.snr is None
+    (row,) = attention_snr(int8(14), model, further[:1], accelerator="gpu", env=gpu_drivers.NONE)
+    assert row.problem.startswith("no_driver") and not row.passed and row.snr is None

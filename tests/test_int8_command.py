@@ -56,20 +56,20 @@ def test_digits_in_int8(command, training_images, tmp_path, monkeypatch):
     assert float_operators(read_graphs(content)[0]) == []
 
     report = json.loads((out / "report.json").read_text())
-    assert report["holds"] and report["files"][0]["float_operators"] == []
+    assert report["passed"] and report["files"][0]["float_operators"] == []
     assert report["calibration"] == "200 samples of digits.npz, as recorded"
     recorded = np.load(RECORDING)
     float_correct = int((recorded["outputs"].argmax(1) == recorded["labels"]).sum())
     (row,) = [
         c
         for c in report["comparisons"]
-        if (c["subject"], c["reference"], c["kernels"]) == ("int8", "keras", "XNNPACK")
+        if (c["subject"], c["reference"], c["runtime"]) == ("int8", "keras", "XNNPACK")
     ]
     assert row["samples"] == 360 and row["correct"] >= float_correct - MOST_LOST
-    sites = [r for r in report["fidelity"] if r["kernels"] == "XNNPACK"]
+    sites = [r for r in report["attention"] if r["runtime"] == "XNNPACK"]
     assert [r["site"] for r in sites] == ["ulsam1", "ulsam2", "ulsam3"]
     for r in sites:
-        assert r["holds"] and r["snr"] > 20 and r["cosine"] > 0.99 and r["zeros"] < 0.05
+        assert r["passed"] and r["snr"] > 20 and r["cosine"] > 0.99 and r["zeros"] < 0.05
         assert r["float_operators"] == []
     assert "Float operators in digits_ulsam_int8.tflite: none." in text
     assert f"{row['correct']} of 360" in text
@@ -98,7 +98,7 @@ def test_digits_with_a_folder_of_images_a_float_island_and_16_bits(
     files = {file["precision"]: file for file in report["files"]}
     assert files["int8"]["float_operators"] == ["DIV", "EXP", "REDUCE_MAX", "SUB", "SUM"]
     assert files["int16x8"]["float_operators"] == []
-    snr = {r["subject"]: r["snr"] for r in report["fidelity"] if r["kernels"] == "XNNPACK"}
+    snr = {r["subject"]: r["snr"] for r in report["attention"] if r["runtime"] == "XNNPACK"}
     assert snr["int16x8"] > snr["int8"] > 20
 
 
@@ -126,14 +126,14 @@ def test_dead_attention_fails(command, flat_block, tmp_path, monkeypatch):
     status, text, _ = command(*arguments, tmp_path / "plain", "--attention", "softmax")
     assert status == 1 and "DEAD" in text
     report = json.loads((tmp_path / "plain" / "report.json").read_text())
-    assert not report["holds"]
+    assert not report["passed"]
     # The output shows nothing of it.
-    outputs = {c["kernels"]: c for c in report["comparisons"]}
-    inside = {r["kernels"]: r for r in report["fidelity"]}
+    outputs = {c["runtime"]: c for c in report["comparisons"]}
+    inside = {r["runtime"]: r for r in report["attention"]}
     for kernels in ("XNNPACK", "built-in"):
-        assert outputs[kernels]["holds"]
+        assert outputs[kernels]["passed"]
         row = inside[kernels]
-        assert (row["snr"], row["zeros"], row["holds"]) == (0, 1, False)
+        assert (row["snr"], row["zeros"], row["passed"]) == (0, 1, False)
     # The reference kernel of SOFTMAX aborts where its sum of exponentials needs a thirteenth bit.
     assert inside["reference"]["problem"].startswith("crashed: ended by SIGABRT")
     # The files are there all the same, and the limit is the user's.

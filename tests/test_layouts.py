@@ -118,7 +118,7 @@ def test_any_network_is_read_as_it_was_built(network):
         strides = [s for n, s in enumerate(STRIDES[source], 1) if n not in instead_of]
         assert found.reading.network(found.layout.family) == tuple(strides)
     except ValueError as error:
-        assert "can be read as" in str(error) and "--sites" in str(error)
+        assert "can be read as" in str(error) and "`sites`" in str(error)
         # Only where widths do not tell the stages apart.
         assert len(set(widths_of(source, alpha)[1:])) < len(LAYOUTS[0].family.stages)
         assert source != V1
@@ -177,7 +177,7 @@ def test_a_network_under_a_prefix():
     state = {f"net.{k}": v for k, v in state_of("torchvision", 0.35, 10).items()}
     assert recognise(state).prefix == "net"
     both = state | {"head.weight": empty(3, 10)}
-    with pytest.raises(ValueError, match="--prefix net.*'head'"):
+    with pytest.raises(ValueError, match="prefix='net'.*'head'"):
         recognise(both)
     assert recognise(both, prefix="net.").prefix == "net"
     two = state | {f"teacher.{k}": v for k, v in state_of("tonylins", 0.35, 10).items()}
@@ -226,7 +226,7 @@ def test_a_block_with_a_stride_is_not_replaced():
         ("after:9", "must be one of the readings of the checkpoint: after:5,instead:3"),
         ("instead:12", "after:2,instead:5"),
         ("after", "after:3,instead:12"),
-        ("after:3;instead:12", "--sites is a list"),
+        ("after:3;instead:12", "`sites` is a list"),
         ("", "must be one of"),
     ],
 )
@@ -234,7 +234,7 @@ def test_sites_that_are_no_reading(sites, words):
     state = state_of("torchvision", 0.1, 10, {5: 4}, {3: 4})
     with pytest.raises(ValueError, match=words) as caught:
         recognise(state, sites=sites)
-    assert str(caught.value).endswith(f"Received: --sites {sites}")
+    assert str(caught.value).endswith(f"Received: sites={sites!r}")
 
 
 # What is refused
@@ -421,7 +421,7 @@ def test_refused(name):
     with pytest.raises(ValueError) as caught:
         recognise(state)
     message = str(caught.value)
-    assert "\n" not in message and "Received: " in message and "--model" in message
+    assert "\n" not in message and "Received: " in message and "`model`" in message
     assert all(word in message for word in words), message
 
 

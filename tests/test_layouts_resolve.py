@@ -73,23 +73,23 @@ def test_same_network_by_other_numbers_is_said():
 
 def test_two_networks_are_asked_for():
     state = state_of("torchvision", 0.75, 10, {5: 4}, {3: 4})
-    with pytest.raises(ValueError, match="--sites.*after:5,instead:3 or after:2,instead:5"):
+    with pytest.raises(ValueError, match="`sites`.*after:5,instead:3 or after:2,instead:5"):
         resolve(state)
     model = resolve(state, sites="after:2,instead:5", input_size=(32, 32)).model
     assert {"block_2_ulsam", "block_5_ulsam"} <= {layer.name for layer in model.layers}
 
 
 def test_sites_without_a_recognised_network(state, tmp_path):
-    with pytest.raises(ValueError, match="--sites is for networks recognised"):
+    with pytest.raises(ValueError, match="`sites` is for networks recognised"):
         resolve({"layer1.0.conv1.weight": np.zeros((4, 4, 3, 3))}, sites="after:3")
-    with pytest.raises(ValueError, match="--sites is for networks recognised"):
+    with pytest.raises(ValueError, match="`sites` is for networks recognised"):
         resolve(state, source=saved(tmp_path), sites="after:3")
 
 
 def test_another_network():
     names = ("conv1", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.downsample.0")
     resnet = {f"{name}.weight": np.zeros((8, 8, 3, 3), "float32") for name in names}
-    with pytest.raises(ValueError, match="torchvision MobileNetV2.*--model.*'conv1.weight'"):
+    with pytest.raises(ValueError, match="torchvision MobileNetV2.*`model`.*'conv1.weight'"):
         resolve(resnet)
 
 

@@ -195,7 +195,7 @@ REFUSED = {
         lambda: site("a.") | site("b.c."),
         lone,
         {},
-        ["2 ULSAM modules", "prefix=: 'a', 'b.c'"],
+        ["2 ULSAM modules", "choose one with `prefix`: 'a', 'b.c'"],
     ),
     "no ULSAM": (lambda: {"a.weight": ones(2, 2)}, lone, {}, ["no ULSAM module"]),
     "ULSAM of 8 subspaces": (
@@ -520,3 +520,55 @@ def test_a_port_that_raises_nothing_changes_every_weight():
     port_weights(STATE, target)
     assert not any(np.array_equal(a, b) for a, b in zip(values(target), before, strict=True))
     assert np.isfinite(array(target(inputs_of(1, 6, 6, 3)))).all()
+
+
+# Keys that are left out
+
+
+def test_ignored_keys_are_reported_and_nothing_else_is_different():
+    state = state_of(module())
+    extra = {"aux.0.weight": ones(3, 3), "aux.0.bias": ones(3), "head2.weight": ones(2, 2)}
+    ours = model()
+    report = port_weights(state | extra, ours, ignore_keys=["aux.*", "head?.weight"])
+    assert_balanced(report, state | extra, ours)
+    told = {r.key: (r.status, r.detail) for r in report.sources if r.key in extra}
+    assert told == {
+        "aux.0.weight": ("ignored", "as 'aux.*' says"),
+        "aux.0.bias": ("ignored", "as 'aux.*' says"),
+        "head2.weight": ("ignored", "as 'head?.weight' says"),
+    }
+    assert report.left_over_keys == () and "keys ignored: 3" in report.summary()
+    assert "keys ignored:" in str(report)
+    plain = model()
+    port_weights(state, plain)
+    for a, b in zip(ours.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "words"),
+    [
+        (["axu.*"], ["matches none", "'axu.*'"]),
+        (["*"], ["match all", "'\\*'"]),
+        (["fc.*"], ["missing key", "'fc.weight'"]),
+    ],
+)
+def test_keys_that_cannot_be_ignored(patterns, words):
+    state = state_of(module()) | {"aux.weight": ones(3, 3)}
+    ours = model()
+    before = values(ours)
+    with pytest.raises(ValueError, match=".*".join(words)) as error:
+        port_weights(state, ours, ignore_keys=patterns)
+    assert "\n" not in str(error.value)
+    assert unchanged(ours, before)
+
+
+def test_left_over_keys_name_the_way_out_in_python_and_in_the_command():
+    from converters.cli.words import in_options
+
+    state = state_of(module()) | {"aux.weight": ones(3, 3)}
+    with pytest.raises(ValueError) as error:
+        port_weights(state, model())
+    assert "with `ignore_keys`" in str(error.value)
+    assert "with --ignore-keys" in in_options(str(error.value))
+    assert "strict" not in str(error.value)

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_block_on_the_cpu_equals_pytorch(accelerator, shape):
     assert result.outcome == "ok"
     for difference in runtime.compare(result, reference).values():
         assert difference.largest < FLOAT32
-    assert runtime.compare_attention(result.outputs["a"], reference["a"]).correlation > 0.999999
+    assert compare_attention(result.outputs["a"], reference["a"]).correlation > 0.999999
     assert result.milliseconds > 0
     assert result.gpu_precision == "float32"
     assert result.signal is None and result.message == ""
@@ -264,6 +265,64 @@ def stub(folder, package):
 def test_the_worker_needs_neither_tensorflow_nor_keras(two_by_two, tmp_path):
     for package in ("tensorflow", "keras", "tf_keras", "torch"):
         stub(tmp_path, package)
+    inputs = {"left": ONES, "right": ONES}
+    assert runtime.run(two_by_two, inputs, env={"PYTHONPATH": str(tmp_path)}).ok
+
+
+def runtime_that(folder, *lines):
+    """A stand-in for ai_edge_litert, whose interpreter does what the lines say."""
+    (folder / "ai_edge_litert").mkdir()
+    (folder / "ai_edge_litert" / "__init__.py").write_text("")
+    body = "".join(f"        {line}\n" for line in lines)
+    (folder / "ai_edge_litert" / "interpreter.py").write_text(
+        "import os, signal, subprocess, sys, time\n"
+        "class OpResolverType:\n"
+        "    BUILTIN = BUILTIN_WITHOUT_DEFAULT_DELEGATES = BUILTIN_REF = 0\n"
+        "class Interpreter:\n"
+        f"    def __init__(self, **options):\n{body}"
+    )
+    return {"PYTHONPATH": str(folder), "MARK": uuid.uuid4().hex}
+
+
+GRANDCHILD = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("lines", "outcome"),
+    [
+        (["raise ValueError('no')"], "refused"),
+        (["time.sleep(60)"], "timed_out"),
+        (["os.abort()"], "crashed"),
+    ],
+)
+def test_a_grandchild_outlasts_neither_the_run_nor_its_limit(tmp_path, lines, outcome):
+    """It holds the worker's output open, as a driver's shader compiler may."""
+    env = runtime_that(tmp_path, GRANDCHILD, *lines)
+    started = time.monotonic()
+    result = runtime.run(b"", ONES, timeout=3, env=env)
+    assert result.outcome == outcome
+    assert time.monotonic() - started < 15  # far from a minute; starting may be slow
+    while processes_with(env["MARK"]) and time.monotonic() - started < 20:
+        time.sleep(0.05)  # killed, and not yet gone
+    assert processes_with(env["MARK"]) == []
+
+
+@pytest.mark.parametrize("accelerator", CPU)
+def test_the_number_of_threads_reaches_every_kernel(tmp_path, accelerator):
+    env = runtime_that(tmp_path, "raise ValueError('threads: %d' % options['num_threads'])")
+    result = runtime.run(b"", ONES, accelerator=accelerator, num_threads=3, env=env)
+    assert result.message == "threads: 3"
+    assert 1 <= runtime.cores() <= os.cpu_count()
+
+
+def test_a_worker_without_what_only_posix_has(two_by_two, tmp_path):
+    """As on Windows: no module `resource`, no SIGHUP, no timers."""
+    (tmp_path / "resource.py").write_text("raise ImportError('not on Windows')")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal\n"
+        "for name in ('setitimer', 'ITIMER_REAL', 'SIGHUP', 'SIGALRM'): delattr(signal, name)\n"
+    )
     inputs = {"left": ONES, "right": ONES}
     assert runtime.run(two_by_two, inputs, env={"PYTHONPATH": str(tmp_path)}).ok
 

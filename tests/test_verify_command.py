@@ -21,7 +21,7 @@ def converted(module_checkpoint, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("converted")
     checkpoint = str(module_checkpoint / "ulsam.pth")
-    assert convert(Request(checkpoint, str(folder), with_attention=True)).holds
+    assert convert(Request(checkpoint, str(folder), with_attention=True)).passed
     return folder
 
 
@@ -30,7 +30,7 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
     from converters import to_tflite
     from converters.tflite.flatbuffer import read_graphs
     from converters.tflite.precision import precision_of
-    from converters.verification import Tolerances
+    from converters.verify import Limits
     from ulsam_keras import ULSAM
 
     keras.utils.set_random_seed(0)
@@ -45,23 +45,25 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
     sides = (tmp_path / "model.tflite", tmp_path / "model.keras")
     status, text, err = command("verify", *sides)
     assert (status, err) == (0, ""), text
-    limits = Tolerances()
+    limits = Limits()
     assert f" {getattr(limits, precision):.0e} " in text
     assert f" {getattr(limits, f'attention_{precision}'):.0e} " in text
     assert f"are those of {precision}, the coarser of A and B." in text
     if precision != "float16":
         return
     # The other way round too, and with limits of one's own.
-    status, text, _ = command("verify", *sides[::-1], "--tolerance", "0.125")
+    status, text, _ = command("verify", *sides[::-1], "--tolerance", "float16=0.125")
     assert status == 0 and " 1e-01 " in text, text
-    assert command("verify", *sides, "--tolerance", "1e-12")[0] == 1
-    assert command("verify", *sides, "--attention-tolerance", "1e-12")[0] == 1
+    assert command("verify", *sides, "--tolerance", "float16=1e-12")[0] == 1
+    assert command("verify", *sides, "--tolerance", "attention_float16=1e-12")[0] == 1
 
 
 def test_verify_help_says_the_limits(command):
-    text = " ".join(command("verify", "--help")[1].split())
-    for name in ("float32", "float16", "dynamic_range", "int8", "int16x8"):
-        assert f"{types.LIMITS[name]} for {name}" in text
+    from converters.verify import Limits
+
+    text = "".join(command("verify", "--help")[1].split())
+    for name, value in vars(Limits()).items():
+        assert f"{name}={value:g}" in text
 
 
 def test_verify_sees_an_attention_that_the_residual_hides(command, converted, tmp_path):
@@ -71,12 +73,14 @@ def test_verify_sees_an_attention_that_the_residual_hides(command, converted, tm
     other.save(tmp_path / "other.keras")
     files = (converted / "ulsam_float32.tflite", converted / "ulsam_float16.tflite")
     for side in (converted / "model.keras", *files):
-        options = (tmp_path / "other.keras", "--tolerance", "0.2")
+        options = [tmp_path / "other.keras"]
+        for name in ("float32", "float16"):
+            options += ["--tolerance", f"{name}=0.2"]
         status, text, err = command("verify", side, *options)
         assert (status, err) == (1, ""), text
         assert "Attention beyond its limit: ulsam" in text
-        outputs, attention = text.split("Attention of every site")
-        assert "FAILS" not in outputs and "FAILS" in attention
+        outputs, attention = text.split("Attention of every site,")
+        assert "FAILED" not in outputs and "FAILED" in attention
     status, text, _ = command("verify", *files)
     assert status == 0 and "Attention of every site" in text
 
@@ -88,7 +92,7 @@ def test_verify_compares_the_attention_on_the_gpu(command, converted, monkeypatc
     sides = (converted / "ulsam_float32.tflite", converted / "model.keras")
     status, text, err = command("verify", *sides, "--require-gpu")
     assert (status, err) == (0, ""), text
-    _, attention = text.split("Attention of every site")
+    _, attention = text.split("Attention of every site,")
     assert "GPU float32" in attention
 
 
@@ -105,8 +109,8 @@ def of_eight_groups():
 
 
 LEFT_OUT = {
-    "recording": (None, "recorded.npz is a recording of outputs."),
-    "no ULSAM": (without_ulsam, "The model has no ULSAM layer."),
+    "recording": (None, "recorded.npz is a reference of outputs"),
+    "no ULSAM": (without_ulsam, "The model has no ULSAM layer"),
     "other groups": (of_eight_groups, "(14, 14, 4) in ulsam_float32.tflite and (14, 14, 8) in"),
 }
 
@@ -135,20 +139,20 @@ def test_verify_tells_files_by_their_suffix_in_any_case(
     status, text, _ = command("verify", tmp_path / "A.TFLITE", tmp_path / "B.Keras")
     assert status == 0 and "GPU:" in text
     status, text, _ = command("verify", tmp_path / "B.Keras", tmp_path / "C.NPZ")
-    assert status == 0 and "The one comparison holds." in text and "GPU:" not in text
-    options = ("--tolerance", "0")
+    assert status == 0 and "The one comparison passed." in text and "GPU:" not in text
+    options = ("--tolerance", "reference=0")
     status, text, _ = command("verify", tmp_path / "B.Keras", tmp_path / "C.NPZ", *options)
-    assert status == 1 and "The one comparison fails." in text
+    assert status == 1 and "The one comparison failed." in text
 
 
 def test_verify_on_inputs_of_ones_own(command, converted, module_checkpoint, tmp_path):
     sides = (converted / "ulsam_float32.tflite", converted / "model.keras")
     x = np.load(module_checkpoint / "recorded.npz")["inputs"]
     bad = {
-        "other.npz": ({"other": x}, "['other']"),
+        "other.npz": ({"other": x}, "with none"),
         "small.npz": ({"inputs": x[:, :, 1:]}, "(6, 32, 13, 14)"),
         "nan.npz": ({"inputs": np.full_like(x, np.nan)}, "finite"),
-        "none.npz": ({"inputs": x[:0]}, "at least 1"),
+        "none.npz": ({"inputs": x[:0]}, "at least one sample"),
     }
     for name, (arrays, words) in bad.items():
         np.savez(tmp_path / name, **arrays)
@@ -158,7 +162,7 @@ def test_verify_on_inputs_of_ones_own(command, converted, module_checkpoint, tmp
     np.savez(tmp_path / "x.npz", inputs=x)
     status, text, err = command("verify", *sides, "--inputs", tmp_path / "x.npz")
     assert (status, err) == (0, ""), text
-    assert "on recorded inputs" in text and "XNNPACK, TensorFlow    6 " in text
+    assert "on the given inputs" in text and "XNNPACK      6 " in text
     recording = module_checkpoint / "recorded.npz"
     status, _, err = command("verify", sides[0], recording, "--inputs", tmp_path / "x.npz")
     assert_one_line(status, err)
@@ -177,7 +181,7 @@ def test_tables_fit_into_80_columns(command, converted, module_checkpoint, monke
             kernels = [
                 k for k in ("XNNPACK", "built-in", "reference") if line.strip().startswith(k)
             ]
-            assert not kernels or line.rstrip().endswith("holds"), line
+            assert not kernels or line.rstrip().endswith("passed"), line
 
 
 INTEGER_MODELS = """
@@ -230,7 +234,7 @@ def test_integers_that_a_model_does_not_take(command, tmp_path):
     status, _, err = command("verify", tmp_path / "tokens.keras", tmp_path / "tokens.keras")
     assert_one_line(status, err)
     assert "--inputs" in err and "tokens of int32" in err and "is not in [0, 10)" in err
-    np.savez(tmp_path / "tokens.npz", tokens=np.arange(6)[None])
+    np.savez(tmp_path / "tokens.npz", **{"inputs.tokens": np.arange(6)[None]})
     options = ("--inputs", tmp_path / "tokens.npz")
     sides = (tmp_path / "tokens.keras", tmp_path / "tokens.keras")
     assert command("verify", *sides, *options)[0] == 0
@@ -241,9 +245,9 @@ def test_integers_that_a_model_does_not_take(command, tmp_path):
     [("uint8", 0, 255), ("int8", -128, 127), ("int32", 0, 255), ("int64", 0, 255), ("bool", 0, 1)],
 )
 def test_random_integers_fill_their_range(dtype, least, most):
-    from converters.verification import draw
+    from converters.verify.inputs import random_samples
 
-    values = draw(np.random.default_rng(0), (100, 10, 10), dtype)
+    [values] = random_samples([(1, 100, 100)], [dtype]).inputs
     assert values.dtype == dtype
     assert (values.min(), values.max()) == (least, most)
 
@@ -255,7 +259,7 @@ def test_random_integers_fill_their_range(dtype, least, most):
         (("TEXT.tflite", "TEXT.tflite"), "LiteRT"),
         ((str(RECORDING), str(RECORDING)), "model"),
         (("TEXT.keras", str(RECORDING)), "TEXT.keras"),
-        (("SMALL.keras", str(RECORDING)), "recorded inputs"),
+        (("SMALL.keras", str(RECORDING)), "(None, 8, 8, 4)"),
         (("SMALL.keras", MODEL), "one shape"),
     ],
 )

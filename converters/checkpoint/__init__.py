@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.checkpoint import entries, files
-from converters.checkpoint.content import ContentError, LazyTensor
+from converters.checkpoint import entries, files, npz_file
+from converters.checkpoint.archive import Archive
+from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor
 
-__all__ = ["TensorInfo", "list_tensors", "load_checkpoint"]
+__all__ = ["TensorInfo", "list_tensors", "load_checkpoint", "read_npz"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def load_checkpoint(
 
     Nothing in the file is executed and PyTorch is not needed. Of a training checkpoint only the
     model's tensors are read; optimizer state, epoch numbers and arguments are passed over. Values
-    of a state dict that are no tensors are left out.
+    of a state dict that are no tensors are left out. A whole module (`torch.save(model)`), whatever
+    its class, is read as its state dict, with a warning: what it computes is not in such a file.
 
     Args:
         path: A ``.pth``, ``.pt`` or ``.tar`` file of ``torch.save`` (zip format, or the stream that
@@ -92,3 +94,26 @@ def _state_dict(path: str | os.PathLike[str], entry: str | None) -> Iterator[dic
                 yield entries.select(tree, entry, source=os.fspath(path))
         except ContentError as error:
             raise ValueError(f"{os.fspath(path)!r}: {error}") from None
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz`` file, by name as they stand there.
+
+    Raises:
+        OSError: As for ``load_checkpoint``.
+        ValueError: It is no ``.npz`` file, is damaged, or holds anything but numbers.
+    """
+    with files.open_binary(path) as file:
+        try:
+            tree = npz_file.read_tree(Archive(file))
+            arrays = {}
+            for name, tensor in tree.items():
+                if isinstance(tensor, UnsupportedTensor):
+                    raise ContentError(f"{tensor.kind}; {tensor.advice}")
+                arrays[name] = tensor.read()
+            return arrays
+        except ContentError as error:
+            raise ValueError(
+                f"The file must be an .npz file of arrays of numbers, written with numpy.savez. "
+                f"Received: {os.fspath(path)!r}, {error}"
+            ) from None

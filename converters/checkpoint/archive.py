@@ -3,17 +3,19 @@
 May import NumPy and, to hand over to, the readers of the two formats that are zip archives.
 """
 
+import io
 import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, read_into, shown
+from converters.checkpoint.content import ContentError, read_into, shown, size_of
 
 # An archive may unpack to 20 times its size, and to 1 GiB in any case: weights hardly compress.
 _MAX_RATIO, _ALWAYS_ALLOWED = 20, 1 << 30
@@ -45,8 +47,14 @@ class Archive:
         self._members = {member.filename: member for member in members}
         self.sizes = {member.filename: member.file_size for member in members}
         if len(self._members) != len(members):
-            raise ContentError("a zip archive with two members of one name; write the file again")
-        size, unpacked = os.fstat(file.fileno()).st_size, sum(self.sizes.values())
+            twice = next(
+                n for n, count in Counter(m.filename for m in members).items() if count > 1
+            )
+            raise ContentError(
+                "a zip archive with two members of one name; write the file again. "
+                f"Received: {shown(twice)}"
+            )
+        size, unpacked = size_of(file), sum(self.sizes.values())
         if unpacked > max(_MAX_RATIO * size, _ALWAYS_ALLOWED):
             raise ContentError(
                 f"a zip archive that unpacks to more than {_MAX_RATIO} times its size is refused; "
@@ -67,6 +75,12 @@ class Archive:
                 raise EOFError(f"{len(data)} of {member.file_size} bytes")
             return np.frombuffer(data, np.uint8)
 
+    def part(self, name: str) -> BinaryIO:
+        """Open one member, not compressed, as a file of its own; its CRC is not looked at."""
+        member = self._members[name]
+        with _damage_named(name):
+            return io.BufferedReader(_Part(self, self._file, self._find(member), member.file_size))
+
     def head(self, name: str, count: int) -> bytes:
         """Read the first bytes of one member, fewer than `count` if it is shorter."""
         with _damage_named(name), self._zip.open(self._members[name]) as stream:
@@ -74,6 +88,17 @@ class Archive:
 
     def _read_stored(self, member: zipfile.ZipInfo) -> np.ndarray:
         """Read straight into the array; zipfile would copy, and cannot skip a CRC not written."""
+        self._file.seek(self._find(member))
+        data = read_into(self._file, member.file_size)
+        # torch.serialization.set_crc32_options(False) writes zeros in place of the CRCs.
+        if member.CRC and zlib.crc32(data.data) != member.CRC:
+            raise zipfile.BadZipFile("the CRC differs")
+        return data
+
+    def _find(self, member: zipfile.ZipInfo) -> int:
+        """Find where the data of a member begin that is not compressed."""
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise zipfile.BadZipFile("expected a member that is not compressed")
         if member.flag_bits & _ENCRYPTED or member.compress_size != member.file_size:
             raise zipfile.BadZipFile("encrypted, or stored with two sizes")
         self._file.seek(member.header_offset)
@@ -82,12 +107,35 @@ class Archive:
         )
         if signature != b"PK\x03\x04":
             raise zipfile.BadZipFile("no local header")
-        self._file.seek(name_length + extra_length, os.SEEK_CUR)
-        data = read_into(self._file, member.file_size)
-        # torch.serialization.set_crc32_options(False) writes zeros in place of the CRCs.
-        if member.CRC and zlib.crc32(data.data) != member.CRC:
-            raise zipfile.BadZipFile("the CRC differs")
-        return data
+        return member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+
+
+class _Part(io.RawIOBase):
+    """A run of bytes of a file, as a file."""
+
+    def __init__(self, owner: object, file: BinaryIO, start: int, size: int):
+        self._owner = owner  # the file is open as long as its archive is there
+        self._file, self._start, self._size, self._position = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("a position before the start")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._size - self._position))
+        self._file.seek(self._start + self._position)
+        read = self._file.readinto(memoryview(buffer)[:count])  # type: ignore[attr-defined]
+        self._position += read
+        return read
 
 
 @contextmanager
@@ -100,13 +148,16 @@ def open_archive(file: BinaryIO) -> Iterator[dict[str, Any]]:
     tops = {name.split("/")[-1] if name.count("/") == 1 else name for name in names}
     if names and all(name.endswith(".npy") for name in names):
         yield npz_file.read_tree(archive)
-    elif "constants.pkl" in tops or any(name.split("/")[1:2] == ["code"] for name in names):
-        raise ContentError(
-            "a TorchScript archive (constants.pkl, code/) is a program; load it with "
-            "torch.jit.load and save its state_dict() with torch.save. Received: TorchScript"
-        )
     elif "data.pkl" in tops:
         yield torch_zip.read_tree(archive)
+    elif {"models/model.json", "serialized_exported_program.json"} & {
+        *names,
+        *(name.partition("/")[2] for name in names),
+    }:
+        raise ContentError(
+            "expected a checkpoint; converters.read_program reads a program, and "
+            "`ulsam-keras convert` converts one. Received: a .pt2 of torch.export"
+        )
     elif {"config.json", "model.weights.h5"} <= tops:
         raise ContentError(
             "expected a checkpoint of torch.save, .safetensors or .npz. "

@@ -6,7 +6,7 @@ May import NumPy only.
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -27,11 +27,13 @@ class LazyTensor:
         shape: Shape.
         dtype: NumPy dtype of the array that ``read`` gives.
         read: Reads the data; valid while the file is open.
+        place: Where the data lie; that of two tensors is the same if they are one. None: unknown.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    place: Hashable = None
 
     def __post_init__(self) -> None:
         # NumPy leaves out axes of length 0 when it asks whether an array is too big.
@@ -70,13 +72,21 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def size_of(file: BinaryIO) -> int:
+    """Say how long a file is, keeping its position; a part of a file (`Archive.part`) too."""
+    position = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return size
+
+
 def read_into(file: BinaryIO, count: int) -> np.ndarray:
     """Read exactly `count` bytes from a file's position into an array of their own.
 
     Raises:
         ContentError: The file ends before. Nothing is allocated then.
     """
-    left = os.fstat(file.fileno()).st_size - file.tell()
+    left = size_of(file) - file.tell()
     if not 0 <= count <= left:
         raise ContentError(
             f"the file is incomplete: expected {count} more bytes at {file.tell()}; get it again. "

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, shown
+from converters.checkpoint.modules import state_dict
+from converters.checkpoint.unpickler import Global, Refused
 
 # Names under which training scripts keep the model, in the order of preference.
 _MODEL_NAMES = (
@@ -40,7 +42,7 @@ def select(tree: Any, entry: str | None, *, source: str) -> dict[str, LazyTensor
     """Choose one state dict and strip the wrappers' prefixes from its keys.
 
     Args:
-        tree: Content of the checkpoint: nested dicts with text keys.
+        tree: Content of the checkpoint: nested dicts with text keys, or whole modules.
         entry: Name or dotted path of a state dict; the model's when None.
         source: The file's name, for the warning.
 
@@ -55,7 +57,7 @@ def select(tree: Any, entry: str | None, *, source: str) -> dict[str, LazyTensor
         raise ContentError(
             "expected a state dict; save a dict of named tensors. Received: a single tensor"
         )
-    found = _find(tree)
+    found, modules = _find(tree)
     if not found:
         raise ContentError(
             "holds no tensors under text keys; save model.state_dict(). "
@@ -63,6 +65,13 @@ def select(tree: Any, entry: str | None, *, source: str) -> dict[str, LazyTensor
         )
     path = _choose(found, entry, source)
     tensors = found[path]
+    if path in modules:
+        warnings.warn(
+            f"{source!r} holds a whole module, {shown(str(modules[path]))}: its weights were read; "
+            "what it computes is in its code and not in this file. Where the code is, "
+            "converters.export_program(model, inputs, 'net.pt2') writes both",
+            stacklevel=5,  # the caller of load_checkpoint, past two context managers
+        )
     for key, tensor in tensors.items():
         if isinstance(tensor, UnsupportedTensor):
             raise ContentError(
@@ -71,22 +80,32 @@ def select(tree: Any, entry: str | None, *, source: str) -> dict[str, LazyTensor
     return _strip(tensors)
 
 
-def _find(tree: Any) -> dict[_Path, dict[str, Any]]:
-    """Collect the state dicts: dicts with tensors and without further state dicts below."""
+def _find(tree: Any) -> tuple[dict[_Path, dict[str, Any]], dict[_Path, Global]]:
+    """Collect the state dicts: dicts with tensors and without further state dicts below.
+
+    Whole modules give one, too; which these are is the second thing that is returned.
+    """
     found: dict[_Path, dict[str, Any]] = {}
+    modules: dict[_Path, Global] = {}
     # A pickle may refer to one dict many times, and to itself: wrappers are entered once.
     entered: set[int] = set()
     known: dict[int, dict[str, Any]] = {}
 
     def visit(node: Any, path: _Path) -> bool:
-        if not isinstance(node, dict) or len(path) > _DEPTH:
+        is_module = isinstance(node, Refused) and node.state is not None
+        if not (is_module or isinstance(node, dict)) or len(path) > _DEPTH:
             return False
+        if is_module:
+            modules[path] = node.origin
         if id(node) in known:
             found[path] = known[id(node)]
             return not _is_bookkeeping(path)
         if id(node) in entered:
             return False
         entered.add(id(node))
+        if is_module:
+            found[path] = known[id(node)] = state_dict(node)
+            return not _is_bookkeeping(path)
         if path and "param_groups" in node:  # an optimizer's state
             return False
         # A list, for `any` must not stop at the first. get_extra_state() may return anything.
@@ -99,7 +118,7 @@ def _find(tree: Any) -> dict[_Path, dict[str, Any]]:
         return bool(tensors) and not _is_bookkeeping(path)
 
     visit(tree, ())
-    return found
+    return {path: tensors for path, tensors in found.items() if tensors}, modules
 
 
 def _is_bookkeeping(path: _Path) -> bool:

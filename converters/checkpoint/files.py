@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 from converters.checkpoint.content import ContentError, shown
+from converters.formats import compiled
 
 _HEAD = 512
 _WANTED = (
@@ -26,15 +27,15 @@ _OTHER_FORMATS = (
 _TEXT_BYTES = frozenset(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D}
 
 
-def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; OSError for anything else."""
+def open_binary(path: str | os.PathLike[str], wanted: str = _WANTED) -> BinaryIO:
+    """Open a regular file for reading; OSError, which says what is wanted, for anything else."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(
-            errno.EISDIR, f"Is a directory; {_WANTED}: name the file inside it", os.fspath(path)
+            errno.EISDIR, f"Is a directory; {wanted}: name the file inside it", os.fspath(path)
         )
     if not stat.S_ISREG(mode):  # a pipe would block, a device may never end
-        raise OSError(errno.EINVAL, f"Not a regular file; {_WANTED}", os.fspath(path))
+        raise OSError(errno.EINVAL, f"Not a regular file; {wanted}", os.fspath(path))
     return open(path, "rb")
 
 
@@ -56,6 +57,8 @@ def open_tree(file: BinaryIO) -> AbstractContextManager[Any]:
     file.seek(0)
     if not head:
         raise ContentError(f"the file is empty; {_WANTED}. Received: 0 bytes")
+    if what := compiled(file):
+        raise ContentError(f"{_WANTED}. Received: {what}")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         from converters.checkpoint import archive
 

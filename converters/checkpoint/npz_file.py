@@ -5,19 +5,34 @@ Not ``numpy.load``: it would trust a header's size before it sees the data, and 
 
 import io
 import math
+from collections.abc import Mapping
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.lib import format as npy
 
-from converters.checkpoint.archive import Archive
 from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, shown
 
 _LONGEST_HEADER = 1 << 14  # numpy refuses headers above 10 000 characters
 _KINDS = "biufc"
 
 
-def read_tree(archive: Archive) -> dict[str, LazyTensor | UnsupportedTensor]:
+class Members(Protocol):
+    """What is read of an archive."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes by the member's name."""
+
+    def head(self, name: str, count: int) -> bytes:
+        """Give the first bytes of a member."""
+
+    def read(self, name: str) -> np.ndarray:
+        """Give the bytes of a member."""
+
+
+def read_tree(archive: Members) -> dict[str, LazyTensor | UnsupportedTensor]:
     """Describe every array of an .npz archive by its name.
 
     Raises:
@@ -26,7 +41,7 @@ def read_tree(archive: Archive) -> dict[str, LazyTensor | UnsupportedTensor]:
     return {name.removesuffix(".npy"): _describe(archive, name) for name in archive.sizes}
 
 
-def _describe(archive: Archive, name: str) -> LazyTensor | UnsupportedTensor:
+def _describe(archive: Members, name: str) -> LazyTensor | UnsupportedTensor:
     stream = io.BytesIO(archive.head(name, _LONGEST_HEADER))
     try:
         version = npy.read_magic(stream)
@@ -62,7 +77,7 @@ def _describe(archive: Archive, name: str) -> LazyTensor | UnsupportedTensor:
 
 
 def _read(
-    archive: Archive,
+    archive: Members,
     name: str,
     start: int,
     dtype: np.dtype,

@@ -98,6 +98,29 @@ def _tensor(
     dtype: np.dtype | None = None,
 ) -> LazyTensor | UnsupportedTensor:
     """torch._utils._rebuild_tensor, _rebuild_tensor_v2; offset and strides in elements."""
+    if isinstance(metadata, dict) and any(metadata.get(flag) for flag in ("conj", "neg")):
+        return UnsupportedTensor(
+            "a lazily conjugated or negated tensor",
+            "call resolve_conj().resolve_neg() before saving",
+        )
+    return strided(storage, offset, shape, strides, dtype)
+
+
+def strided(
+    storage: Any, offset: Any, shape: Any, strides: Any, dtype: np.dtype | None = None
+) -> LazyTensor:
+    """A tensor that lies in a storage; nothing that it is given is trusted.
+
+    Args:
+        storage: The storage.
+        offset: Its first element there.
+        shape: Its shape, a tuple.
+        strides: Its strides in elements, a tuple.
+        dtype: Its dtype; that of the storage by default.
+
+    Raises:
+        ContentError: No such tensor lies in that storage.
+    """
     if not (
         isinstance(storage, Storage)
         and _is_count(offset)
@@ -109,11 +132,6 @@ def _tensor(
         raise ContentError(
             "a tensor without a proper storage, shape or strides; the file is damaged or "
             f"malicious. Received: shape {shown(shape)}, strides {shown(strides)}"
-        )
-    if isinstance(metadata, dict) and any(metadata.get(flag) for flag in ("conj", "neg")):
-        return UnsupportedTensor(
-            "a lazily conjugated or negated tensor",
-            "call resolve_conj().resolve_neg() before saving",
         )
     dtype = dtype or storage.dtype
     count = math.prod(shape)
@@ -131,7 +149,8 @@ def _tensor(
             f"a tensor expanded to {count * dtype.itemsize} bytes is refused; save it contiguous. "
             f"Received: shape {shown(shape)}, strides {shown(strides)}"
         )
-    return LazyTensor(shape, dtype, partial(_read, storage, first, shape, strides, dtype))
+    place = (storage.key, first, shape, strides, dtype)
+    return LazyTensor(shape, dtype, partial(_read, storage, *place[1:]), place)
 
 
 def _read(
@@ -193,7 +212,17 @@ def _with_attributes(
     unpickler: Unpickler, function: Any, kind: Any, arguments: Any, state: Any = None
 ) -> Any:
     """torch._tensor._rebuild_from_type_v2: a tensor with Python attributes, or a subclass."""
+    while isinstance(function, Global) and function.name == _FROM_TYPE:  # itself inside itself
+        unpickler.spend(1)
+        function, kind, arguments, *_ = arguments
     return unpickler.call(function, arguments)
+
+
+def _set(unpickler: Unpickler, items: Any = ()) -> list[Any]:
+    if not isinstance(items, list | tuple):
+        raise TypeError("a set of what is no list")
+    unpickler.spend(len(items))
+    return list(items)
 
 
 def _size(unpickler: Unpickler, shape: Any = ()) -> tuple[Any, ...]:
@@ -217,7 +246,7 @@ def _unsupported(kind: str) -> Callable[..., UnsupportedTensor]:
     return lambda unpickler, *_: UnsupportedTensor(kind)
 
 
-_UTILS = "torch._utils"
+_UTILS, _FROM_TYPE = "torch._utils", "_rebuild_from_type_v2"
 _REBUILDING: dict[tuple[str, str], Callable[..., Any] | None] = {
     (_UTILS, "_rebuild_tensor"): _tensor,
     (_UTILS, "_rebuild_tensor_v2"): _tensor,
@@ -226,8 +255,8 @@ _REBUILDING: dict[tuple[str, str], Callable[..., Any] | None] = {
     (_UTILS, "_rebuild_parameter_with_state"): _inner_tensor,
     (_UTILS, "_rebuild_device_tensor_from_cpu_tensor"): _inner_tensor,
     (_UTILS, "_rebuild_device_tensor_from_numpy"): _inner_tensor,
-    ("torch._tensor", "_rebuild_from_type_v2"): _with_attributes,
-    ("torch.tensor", "_rebuild_from_type_v2"): _with_attributes,
+    ("torch._tensor", _FROM_TYPE): _with_attributes,
+    ("torch.tensor", _FROM_TYPE): _with_attributes,
     **{
         (_UTILS, name): _unsupported(f"a {kind} tensor (torch._utils.{name})")
         for name, kind in {
@@ -250,6 +279,8 @@ _REBUILDING: dict[tuple[str, str], Callable[..., Any] | None] = {
 }
 _CONTAINERS: dict[tuple[str, str], Callable[..., Any] | None] = {
     ("torch", "Size"): _size,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
     **dict.fromkeys(
         [
             ("collections", "OrderedDict"),
@@ -290,7 +321,7 @@ _BOOKKEEPING: dict[tuple[str, str], Callable[..., Any] | None] = dict.fromkeys(
             for module in ("builtins", "__builtin__")
             for name in (
                 *("bool", "int", "float", "complex", "str", "list", "tuple"),
-                *("set", "frozenset", "slice", "range", "xrange", "object", "long", "unicode"),
+                *("frozenset", "slice", "range", "xrange", "object", "long", "unicode"),
             )
         ],
     ]

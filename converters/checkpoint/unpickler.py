@@ -17,6 +17,8 @@ _LONGEST_LINE = 4096
 # A state dict takes about 100 opcodes for a tensor; the histories of long trainings some millions.
 _BUDGET = 20_000_000
 _MARK = object()
+# An attribute of many modules: `norm_layer=partial(BatchNorm2d, eps=1e-3)`.
+_PARTIAL = ("functools", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,19 @@ class Inert:
 
 
 class Refused(Inert):
-    """Stands for an object whose class is not admitted."""
+    """Stands for an object whose class is not admitted.
 
-    __slots__ = ("origin",)
+    Attributes:
+        origin: The class.
+        state: Its attributes if it is a module (`torch.nn.Module`), which is known by having
+            parameters and modules in it; else None.
+    """
+
+    __slots__ = ("origin", "state")
 
     def __init__(self, origin: Global):
         self.origin = origin
+        self.state: dict[str, Any] | None = None
 
 
 class Unbuilt(Inert):
@@ -85,11 +94,15 @@ class Unpickler:
         self._persistent_load = persistent_load
         self._set_state = set_state
         self._budget = _BUDGET
-        self.refused: dict[Global, None] = {}
-        self.modules: list[Global] = []  # inner ones first
+        self._named: dict[Global, None] = {}  # globals not admitted
+        self._called: dict[Global, None] = {}  # of these, those that are called as a function is
+        self._modules = False
 
     def load(self) -> Any:
         """Interpret one pickle.
+
+        The classes of modules are not admitted but their objects are, being data: their attributes
+        in a `Refused`. A file with such may name any class, for attributes may be of any.
 
         Returns:
             None, booleans, numbers, text, bytes, lists, tuples, dicts (items with text keys only)
@@ -114,15 +127,10 @@ class Unpickler:
 
     def _raise_refusal(self) -> None:
         """Name what was refused. Reading goes on until the end to tell models from the rest."""
-        if not self.refused:
+        refused = self._called if self._modules else self._named
+        if not refused:
             return
-        if self.modules:
-            raise ContentError(
-                "a whole pickled nn.Module is code, not weights; save its weights with "
-                "torch.save(model.state_dict(), path). "
-                f"Received: {shown(str(self.modules[-1]))}"
-            )
-        names = ", ".join(shown(str(refused)) for refused in list(self.refused)[:3])
+        names = ", ".join(shown(str(name)) for name in list(refused)[:3])
         raise ContentError(
             "the pickle asks for what no state dict needs; nothing of it was executed. Save only "
             f"model.state_dict() with torch.save, or distrust the file. Received: {names}"
@@ -140,17 +148,26 @@ class Unpickler:
         """Admit or refuse a global."""
         found = Global(module, name)
         if (module, name) not in self._constructors:
-            self.refused[found] = None
+            self._named[found] = None
         return found
+
+    def make(self, kind: Any, arguments: Any) -> Any:
+        """Do what stands for making an object of a class: nothing, where it is not admitted."""
+        if isinstance(kind, Global) and (kind.module, kind.name) not in self._constructors:
+            return Refused(kind)
+        return self.call(kind, arguments)
 
     def call(self, function: Any, arguments: Any) -> Any:
         """Do what stands for calling a global."""
         if isinstance(function, Refused):
+            self._called[function.origin] = None
             return function
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise TypeError("a call of what is no global")
         key = (function.module, function.name)
         if key not in self._constructors:
+            if key != _PARTIAL:
+                self._called[function] = None
             return Refused(function)
         constructor = self._constructors[key]
         return INERT if constructor is None else constructor(self, *arguments)
@@ -289,13 +306,15 @@ class Unpickler:
 
     def _new_with_keywords(self) -> None:
         function, arguments, _ = self._last(3)
-        self._push(self.call(function, arguments))
+        self._push(self.make(function, arguments))
 
     def _build(self) -> None:
         state = self._stack.pop()
         target = self._stack[-1]
-        if isinstance(target, Refused) and isinstance(state, dict) and "_parameters" in state:
-            self.modules.append(target.origin)
+        if isinstance(target, Refused):
+            if isinstance(state, dict) and {"_parameters", "_modules"} <= state.keys():
+                target.state = state
+                self._modules = True
         elif self._set_state is not None:
             built = self._set_state(self, target, state)
             if isinstance(target, Unbuilt):
@@ -345,7 +364,7 @@ _OPCODES: dict[bytes, Callable[[Unpickler], Any]] = {
     b"d": Unpickler._make_dict,
     b"s": lambda u: u._set_items(list(u._last(2))),
     b"u": lambda u: u._set_items(u._to_mark()),
-    b"\x8f": lambda u: u._push(INERT),
+    b"\x8f": lambda u: u._push([]),  # a set, of what may have no hash here
     b"\x90": lambda u: u._extend(u._to_mark()),
     b"\x91": Unpickler._frozen_set,
     # Stack and memo
@@ -366,7 +385,7 @@ _OPCODES: dict[bytes, Callable[[Unpickler], Any]] = {
     b"i": Unpickler._instance,
     b"o": Unpickler._object,
     b"R": lambda u: u._push(u.call(*u._last(2))),
-    b"\x81": lambda u: u._push(u.call(*u._last(2))),
+    b"\x81": lambda u: u._push(u.make(*u._last(2))),
     b"\x92": Unpickler._new_with_keywords,
     b"b": Unpickler._build,
     b"Q": Unpickler._persistent,

@@ -2,48 +2,61 @@
 
 import json
 import os
+from dataclasses import fields
+from typing import Any
 
 import click
 
-from converters.cli.guard import CONTEXT, progress_bar, quiet_tensorflow, reader_may_leave
+from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.paths import AnyPath, Folder, ModelFile
+from converters.cli.printing import progress_bar
 from converters.cli.types import (
     ATTENTION_FORMS,
     INFERENCE_TYPES,
-    LIMITS,
     PRECISIONS,
-    Limits,
     Numbers,
     Precisions,
     Size,
 )
+from converters.cli.verification import verification_options
 
 
 @click.command(
     context_settings=CONTEXT,
     epilog="Example: ulsam-keras convert digits.pth --model model.py:build --output-dir out",
 )
-@click.argument("checkpoint")
-@click.option("--output-dir", "-o", required=True, help="Folder for the files; made if missing.")
+@click.argument("source", type=ModelFile())
+@click.option(
+    "--output-dir",
+    "-o",
+    type=Folder(),
+    required=True,
+    help="Folder for the files; made if missing.",
+)
 @click.option(
     "--precision",
     type=Precisions(),
-    default="float32,float16",
-    show_default=True,
-    help=f"Files to make, separated by commas: {', '.join(PRECISIONS)}.",
+    multiple=True,
+    default=["float32,float16"],
+    callback=lambda ctx, param, lists: tuple(dict.fromkeys(p for some in lists for p in some)),
+    help=f"Files to make, separated by commas: {', '.join(PRECISIONS)}. Default: float32,float16.",
 )
 @click.option(
     "--input-size",
     type=Size(),
     help="Image size, SIZE or HEIGHTxWIDTH. Default: the model's own; where it leaves that open, "
-    "224; for a lone ULSAM, 14.",
+    "that of --reference, or 224; for a lone ULSAM, 14.",
 )
 @click.option(
     "--reference",
+    type=AnyPath(),
     metavar="NPZ",
-    help="Recording to compare with: arrays inputs, outputs and, if known, labels.",
+    help="What PyTorch answers, as converters.record writes it: the arrays inputs and outputs, or "
+    "inputs.NAME and outputs.NAME, and, if known, labels.",
 )
 @click.option(
     "--model",
+    type=AnyPath(),
     metavar="FILE.keras|MODULE:FUNCTION",
     help="The architecture, where the keys do not tell it. The function may be in a file, "
     "model.py:build; it takes no arguments and returns a keras.Model.",
@@ -58,13 +71,22 @@ from converters.cli.types import (
 @click.option("--prefix", default="", help="Module within the checkpoint, d0_ulsam for example.")
 @click.option(
     "--name-map",
+    type=AnyPath(),
     metavar="JSON",
-    help="File with an object of Keras layer names to PyTorch module paths.",
+    help="File with an object of Keras layer names to PyTorch module paths; null for a path leaves "
+    "the layer as it is.",
 )
-@click.option("--name", help="Stem of the .tflite files. Default: the checkpoint's.")
+@click.option(
+    "--ignore-keys",
+    metavar="PATTERN,…",
+    callback=lambda ctx, param, text: tuple(text.split(",")) if text else (),
+    help="Shell patterns of keys to leave out, separated by commas: 'aux.*,*.total_ops'.",
+)
+@click.option("--name", help="Stem of the .tflite files. Default: the source's.")
 @click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
 @click.option(
     "--calibration",
+    type=AnyPath(),
     metavar="FOLDER|NPZ",
     help="What the ranges of int8 and int16x8 activations are taken from: a folder of images, or "
     "an .npz file with the array inputs; 100 samples or more.",
@@ -72,17 +94,19 @@ from converters.cli.types import (
 @click.option(
     "--image-mean",
     type=Numbers(),
-    default="0",
-    show_default=True,
     help="Taken off the pixels of --calibration images, which are scaled to 0 to 1 before; one "
-    "number, or one per channel.",
+    "number, or one per channel. Default: 0.",
 )
 @click.option(
     "--image-std",
     type=Numbers(),
-    default="1",
-    show_default=True,
-    help="What the pixels are then divided by, likewise.",
+    help="What the pixels are then divided by, likewise. Default: 1.",
+)
+@click.option(
+    "--confirm-calibration",
+    is_flag=True,
+    help="Take calibration data though it looks wrong: its scale, or its range beside that of the "
+    "reference.",
 )
 @click.option(
     "--attention",
@@ -94,75 +118,44 @@ from converters.cli.types import (
     type=click.Choice(INFERENCE_TYPES),
     default="float32",
     show_default=True,
-    help="Type of the inputs and outputs of the int8 file.",
+    help="Type of the inputs and outputs of files of integers.",
 )
-@click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU is there.")
-@click.option(
-    "--tolerance",
-    "tolerances",
-    type=Limits(),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Largest relative difference that holds, or, for top1 and top1_int8, smallest share "
-    "of equal top-1 classes on recorded inputs, or, for attention_snr, smallest signal-to-noise "
-    "ratio of the attention in int8 and int16x8, in dB; repeatable. Defaults: "
-    f"{', '.join(map('='.join, LIMITS.items()))}.",
-)
+@verification_options
 def convert(
-    checkpoint: str,
-    output_dir: str,
-    precision: tuple[str, ...],
-    input_size: tuple[int, int] | None,
-    reference: str | None,
-    model: str | None,
-    sites: str | None,
-    entry: str | None,
-    prefix: str,
     name_map: str | None,
     name: str | None,
-    with_attention: bool,
-    calibration: str | None,
-    image_mean: tuple[float, ...],
-    image_std: tuple[float, ...],
-    attention: str | None,
-    inference_type: str,
-    require_gpu: bool,
-    tolerances: tuple[tuple[str, float], ...],
+    limits: tuple[tuple[str, float], ...],
+    as_json: bool,
+    **options: Any,
 ) -> int:
-    """Convert a PyTorch CHECKPOINT to a Keras model and verified .tflite files.
+    """Convert SOURCE, a PyTorch checkpoint or a Keras model, to verified .tflite files.
 
-    Reads CHECKPOINT (.pth, .pt, .tar, .safetensors or .npz) without PyTorch, ports every key,
-    writes model.keras, NAME_PRECISION.tflite and report.json, and compares each file, and the
-    attention inside it, with Keras and with the recording: run with and without XNNPACK, and on the
-    GPU where there is a Vulkan driver. Differences are relative to the largest
-    absolute value of the reference. Exit status 0: all comparisons hold; 1: one fails, the files
-    are written all the same; 2: bad input, nothing is written.
+    Reads a checkpoint (.pth, .pt, .tar, .safetensors or .npz) without PyTorch and ports every key,
+    or takes a .keras file; writes model.keras, NAME_PRECISION.tflite and report.json, and compares
+    each file, and the attention inside it, with Keras and with what PyTorch answered: run with and
+    without XNNPACK, and on the GPU where there is a Vulkan driver. Exit status 0: all comparisons
+    passed; 1: one failed, the files are written all the same; 2: bad input, nothing is written.
     """
     quiet_tensorflow()
     from converters.convert import Request
     from converters.convert import convert as run_conversion
-    from converters.verification import Tolerances
+    from converters.source import Porting
+    from converters.verify.limits import Limits
 
-    request = Request(
-        checkpoint=checkpoint,
-        output_dir=output_dir,
-        precisions=precision,
-        input_size=input_size,
-        reference=reference,
-        model=model,
-        sites=sites,
-        prefix=prefix,
-        entry=entry,
+    porting = Porting(
         name_map=None if name_map is None else _name_map(name_map),
+        **{
+            field.name: options.pop(field.name)
+            for field in fields(Porting)
+            if field.name in options
+        },
+    )
+    # The other options have the names of the request's fields.
+    request = Request(
+        porting=porting,
         name=_stem(name),
-        with_attention=with_attention,
-        calibration=calibration,
-        image_mean=image_mean,
-        image_std=image_std,
-        attention_form=attention,
-        inference_type=inference_type,
-        require_gpu=require_gpu,
-        tolerances=Tolerances(**dict(tolerances)),
+        limits=Limits(**dict(limits)),
+        **options,
     )
     with progress_bar() as progress:
         report = run_conversion(request, progress)
@@ -170,15 +163,17 @@ def convert(
 
     from converters.report.terminal import print_report
 
-    with reader_may_leave():
-        console = Console(emoji=False)
-        print_report(report, console)
-        written = f"Written to {output_dir}: model.keras, report.json and the files above."
-        console.print(written, markup=False, highlight=False)
-    return 0 if report.holds else 1
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+        return 0 if report.passed else 1
+    console = Console(emoji=False)
+    print_report(report, console)
+    written = f"Written to {request.output_dir}: model.keras, report.json and the files above."
+    console.print(written, markup=False, highlight=False)
+    return 0 if report.passed else 1
 
 
-def _name_map(path: str) -> dict[str, str]:
+def _name_map(path: str) -> dict[str, str | None]:
     with open(path, encoding="utf-8") as file:
         try:
             names = json.load(file)
@@ -186,9 +181,11 @@ def _name_map(path: str) -> dict[str, str]:
             raise ValueError(
                 f"--name-map must be a JSON object. Received: {path!r}, {error}"
             ) from error
-    if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
+    if not isinstance(names, dict) or not all(
+        value is None or isinstance(value, str) for value in names.values()
+    ):
         raise ValueError(
-            "--name-map must be a JSON object of Keras layer names to PyTorch module paths. "
+            "--name-map must be a JSON object of Keras layer names to PyTorch paths, or null. "
             f"Received: {path!r}"
         )
     return names

@@ -4,13 +4,17 @@ import json
 
 import click
 
-from converters.cli.guard import CONTEXT
+from converters.cli.guard import CHECK_FAILED, CONTEXT
 
 
 @click.command(context_settings=CONTEXT, epilog="Example: ulsam-keras doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> int:
-    """Say what this machine has, and the command that installs what is missing."""
+    """Say what this machine has, and the command that installs what is missing.
+
+    Exit status 1: something is missing that every use needs (keras, numpy, ml_dtypes, safetensors,
+    click); what single uses need, TensorFlow for conversion or a GPU, makes no difference.
+    """
     from dataclasses import asdict
 
     from converters.doctor import examine
@@ -18,9 +22,10 @@ def doctor(as_json: bool) -> int:
     parts = examine()
     if as_json:
         click.echo(json.dumps([asdict(part) for part in parts], indent=1))
-        return 0
-    width = max(len(part.name) for part in parts)
-    for part in parts:
-        state = part.found or f"missing; {part.use}: {part.install}"
-        click.echo(f"{part.name:{width}}  {state}")
-    return 0
+    else:
+        width = max(len(part.name) for part in parts)
+        for part in parts:
+            why = f" ({part.problem})" if part.problem else ""
+            state = part.found or f"missing{why}; {part.use}: {part.install}"
+            click.echo(f"{part.name:{width}}  {state}")
+    return CHECK_FAILED if any(part.needed and not part.found for part in parts) else 0

@@ -4,25 +4,34 @@ import click
 
 from converters.cli.convert import convert
 from converters.cli.doctor import doctor
-from converters.cli.guard import CONTEXT, run_command
+from converters.cli.guard import BAD_INPUT, CONTEXT, debug_option, run_command
 from converters.cli.inspect import inspect
 from converters.cli.lint import lint
 from converters.cli.verify import verify
 
 
 def main() -> None:
-    """Runs the command; every error is one line on stderr and exit status 2."""
+    """Runs the command and ends the process."""
     run_command(cli)
 
 
+@debug_option
 @click.group(
     context_settings=CONTEXT,
+    invoke_without_command=True,
     epilog="Example: ulsam-keras convert model.pth --output-dir out",
 )
 @click.version_option(package_name="ulsam-keras")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> int:
     """From PyTorch checkpoints with ULSAM to verified LiteRT (.tflite) models."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return BAD_INPUT
+    return 0
 
 
 for command in (convert, inspect, verify, lint, doctor):
-    cli.add_command(command)
+    # The first paragraph whole: click would cut it at the width of the terminal.
+    command.short_help = " ".join((command.help or "").split("\n\n")[0].split())
+    cli.add_command(debug_option(command))

@@ -1,4 +1,4 @@
-"""What guards a run: exit statuses, signals, printing, progress and warnings.
+"""What guards a run: exit statuses, signals, and errors as one line.
 
 Imports click only.
 """
@@ -6,48 +6,112 @@ Imports click only.
 import os
 import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import TypeVar
 
 import click
 
+from converters.cli.printing import careful_streams, stderr_line
+from converters.cli.words import in_options
+
+AnyCommand = TypeVar("AnyCommand", bound=click.Command)
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CHECK_FAILED, BAD_INPUT, UNEXPECTED = 1, 2, 3
+
+
+class Ended(BaseException):
+    """A signal that ends the run; no `Exception`, so that nothing takes it for an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass
+class Settings:
+    """What holds for the whole run: `obj` of click's context.
+
+    Attributes:
+        debug: Whether an error's traceback is printed.
+    """
+
+    debug: bool = False
 
 
 def run_command(cli: click.Command) -> None:
-    """Runs the command and ends the process: every error is one line on stderr and status 2."""
-    # So that what is half-written is cleared away, as on Ctrl-C.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _terminate)
-    try:
-        status = cli.main(standalone_mode=False, prog_name="ulsam-keras")
-    except click.exceptions.Abort:
-        status = _complain("interrupted", 130)
-    except click.ClickException as error:
-        status = _complain(error.format_message())
-    except OSError as error:
-        status = _complain(_os_error(error))
-    except ValueError as error:
-        status = _complain(str(error))
+    """Runs the command and ends the process, with the exit status that `converters.cli` names."""
+    with careful_streams(), _signals_end_the_run(), _warnings_as_lines():
+        status = _status(cli)
     sys.exit(status)
 
 
-def _terminate(number: int, _: object) -> None:
-    sys.exit(128 + number)
+def _status(cli: click.Command) -> int:
+    settings = Settings()
+    try:
+        # An exit that click itself asks for, as after --help, is returned.
+        return int(cli.main(standalone_mode=False, prog_name="ulsam-keras", obj=settings) or 0)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _complain("interrupted", 128 + signal.SIGINT)
+    except Ended as end:
+        return _complain(f"ended by {signal.Signals(end.number).name}", 128 + end.number)
+    except click.ClickException as error:
+        return _complain(error.format_message(), BAD_INPUT)
+    except OSError as error:
+        return _complain(_os_error(error), BAD_INPUT, settings)
+    except ValueError as error:
+        return _complain(in_options(str(error)), BAD_INPUT, settings)
+    except ImportError as error:
+        return _complain(
+            f"{error}. `ulsam-keras doctor` says what is missing", UNEXPECTED, settings
+        )
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}".rstrip(": ")
+        return _complain(
+            f"unexpected, {words[:500]}; --debug shows where it comes from", UNEXPECTED, settings
+        )
+
+
+def debug_option(command: AnyCommand) -> AnyCommand:
+    """Adds `--debug`, which is taken before and after the name of the subcommand."""
+
+    def debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.ensure_object(Settings).debug |= value
+
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=debug,
+        help="Print the traceback of an error.",
+    )(command)
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Prints as far as the reader of a pipe wants; the exit status stays what it is."""
+def _signals_end_the_run() -> Iterator[None]:
+    """Clears away what is half-written on SIGTERM and SIGHUP too, as on Ctrl-C.
+
+    A signal that the caller had ignored stays so: SIGHUP under nohup, for example.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Ended(number)
+
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    before = {number: signal.getsignal(number) for number in numbers if number is not None}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield
-        sys.stdout.flush()
-    # rich turns a closed pipe into an exit.
-    except (BrokenPipeError, SystemExit):
-        # What is left in the buffer would raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def quiet_tensorflow() -> None:
@@ -57,37 +121,11 @@ def quiet_tensorflow() -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar with the stage on stderr; nothing where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda name, number, count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    # A descriptor of its own: TensorFlow's logs are held back by turning stderr away for a while.
-    console = Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8"))
-    columns = (
-        TextColumn("{task.description:24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("start", total=None)
-
-        def update(name: str, number: int, count: int) -> None:
-            bar.update(task, description=name, completed=number, total=count)
-
-        yield update
-
-
-@contextmanager
-def warnings_as_lines() -> Iterator[None]:
+def _warnings_as_lines() -> Iterator[None]:
     """Prints what the user is warned of as lines on stderr, not what frameworks deprecate."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+        stderr_line(f"warning: {in_options(str(message))}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -102,6 +140,9 @@ def _os_error(error: OSError) -> str:
     return f"{error.strerror}. Received: {error.filename!r}" if error.filename else error.strerror
 
 
-def _complain(message: str, status: int = 2) -> int:
-    click.echo(f"ulsam-keras: error: {' '.join(message.split())}", err=True)
+def _complain(message: str, status: int, settings: Settings | None = None) -> int:
+    if settings is not None and settings.debug:
+        with suppress(Exception):  # printing it may need what has run out
+            stderr_line(traceback.format_exc().rstrip(), fold=False)
+    stderr_line(f"ulsam-keras: error: {message}")
     return status

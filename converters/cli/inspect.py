@@ -2,55 +2,91 @@
 
 import json
 import math
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import click
 
-from converters.cli.guard import CONTEXT, warnings_as_lines
+from converters.cli.guard import CONTEXT
+from converters.cli.paths import ModelFile
+from converters.cli.words import in_options
+
+if TYPE_CHECKING:
+    from converters.inspection import Inspection
 
 
 @click.command(context_settings=CONTEXT, epilog="Example: ulsam-keras inspect model.pth")
-@click.argument("checkpoint")
+@click.argument("file", type=ModelFile())
 @click.option("--entry", help="State dict to list of a checkpoint that holds several.")
+@click.option("--summary", is_flag=True, help="Fold modules that are alike into one line.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(checkpoint: str, entry: str | None, as_json: bool) -> int:
-    """List the tensors of a CHECKPOINT, without reading them, and what network they are of."""
-    from converters.checkpoint import list_tensors
-    from converters.pytorch import find_ulsam
-    from converters.pytorch.layouts import recognise
+def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
+    """Say what is in a FILE, without running it.
 
-    with warnings_as_lines():
-        tensors = list_tensors(checkpoint, entry=entry)
-    sites = find_ulsam(tensors)
-    try:
-        found = recognise(tensors)
-        network = found.description if found else None
-    except ValueError as error:
-        # What does not fit is what the reader of the list wants to know.
-        network = " ".join(str(error).split())
-    total = sum(math.prod(t.shape) for t in tensors)
+    Of a checkpoint, its tensors and what network they are of; of a .tflite or .keras file, its
+    inputs, outputs, operators or layers, and metadata; of all, the ULSAM modules.
+    """
+    from converters.inspection import inspect as look
+
+    found = look(file, entry=entry)
     if as_json:
-        document = {
-            "tensors": [
-                {"name": t.name, "shape": list(t.shape), "dtype": str(t.dtype)} for t in tensors
-            ],
-            "ulsam": [
-                {"prefix": s.prefix, "channels": s.channels, "num_splits": s.num_splits}
-                for s in sites
-            ],
-            "values": total,
-            "network": network,
-        }
-        click.echo(json.dumps(document, indent=1))
+        click.echo(json.dumps(found.to_dict(), indent=1))
         return 0
-    width = max((len(t.name) for t in tensors), default=0)
-    for t in tensors:
-        click.echo(f"{t.name:{width}}  {t.dtype!s:9} {'x'.join(map(str, t.shape)) or 'scalar'}")
-    click.echo(f"{len(tensors)} tensors, {total:,} values")
-    for s in sites:
-        place = repr(s.prefix) if s.prefix else "the root"
-        click.echo(f"ULSAM at {place}: {s.channels} channels, {s.num_splits} splits")
-    if not sites:
-        click.echo("no ULSAM module")
-    if network:
-        click.echo(f"network: {network}")
+    for line in _lines(found, summary):
+        click.echo(line)
     return 0
+
+
+def _lines(found: "Inspection", summary: bool) -> Iterator[str]:
+    if summary:
+        yield from _folded(found)
+    else:
+        width = max((len(tensor.name) for tensor in found.tensors), default=0)
+        for t in found.tensors:
+            yield f"{t.name:{width}}  {t.dtype:9} {_shape(t.shape)}"
+    for what, ends in (("input", found.inputs), ("output", found.outputs)):
+        for end in ends:
+            yield f"{what} {end.name}: {end}"
+    if found.operators:
+        what = "operators" if found.kind == "tflite" else "layers"
+        told = ", ".join(f"{name} {count}" for name, count in found.operators.items())
+        yield f"{sum(found.operators.values())} {what}: {told}"
+    if found.tensors:
+        yield f"{len(found.tensors)} tensors, {found.values:,} values"
+    for site in found.ulsam:
+        place = repr(site.name) if site.name else "the root"
+        channels = "" if site.channels is None else f"{site.channels} channels, "
+        yield f"ULSAM at {place}: {channels}{site.num_splits} splits"
+    if not found.ulsam:
+        yield "no ULSAM module"
+    if found.metadata:
+        yield f"metadata: {', '.join(found.metadata)}"
+    if found.kind != "checkpoint":
+        yield f"{found.size:,} bytes"
+    if found.network:
+        yield f"{'network' if found.kind == 'checkpoint' else 'model'}: {in_options(found.network)}"
+
+
+def _folded(found: "Inspection") -> Iterator[str]:
+    from converters.inspection import fold
+
+    modules = fold(found.tensors)
+    rows = [
+        (
+            module.path or "the root",
+            "; ".join(
+                f"{', '.join(name for name, _ in alike)} {_shape(shape)}"
+                for shape, alike in groupby(module.tensors, key=lambda tensor: tensor[1])
+            ),
+            module.count * sum(math.prod(shape) for _, shape in module.tensors),
+        )
+        for module in modules
+    ]
+    width = max((len(path) for path, *_ in rows), default=0)
+    for path, shapes, values in rows:
+        yield f"{path:{width}}  {values:>10,}  {shapes}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

@@ -1,20 +1,40 @@
 """`ulsam-keras lint`."""
 
 import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import click
 
-from converters.cli.guard import CONTEXT
+from converters.cli.guard import CHECK_FAILED, CONTEXT
+from converters.cli.paths import ModelFile
+from converters.cli.words import in_options
+
+if TYPE_CHECKING:
+    from converters.tflite.static_check import Finding
+
+# How many places of one kind are told.
+SHOWN = 3
 
 
 @click.command(context_settings=CONTEXT, epilog="Example: ulsam-keras lint model.tflite")
-@click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def lint(file: str, as_json: bool) -> int:
+@click.argument("file", type=ModelFile())
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning"]),
+    default="error",
+    show_default=True,
+    help="What exit status 1 is for: error, findings that keep the file from running as a static "
+    "model; warning, also what some runtimes refuse or compute wrongly.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: every place by itself.")
+def lint(file: str, fail_on: str, as_json: bool) -> int:
     """Check a .tflite FILE for what phones refuse or compute wrongly, without running it.
 
-    Exit status 0: nothing found; 1: something found; 2: bad input. The reason codes are listed in
-    docs/lint.md. That a file passes does not mean that a GPU runs it: run it with verify.
+    Exit status 0: nothing found that --fail-on speaks of; 1: something is; 2: bad input. The reason
+    codes are listed in docs/lint.md. That a file passes does not mean that a GPU runs it: run it
+    with verify.
     """
     from dataclasses import asdict
 
@@ -24,9 +44,26 @@ def lint(file: str, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        for finding in findings:
-            click.echo(f"{finding.code} ({finding.severity}) at {finding.where}")
-            click.echo(f"  {finding.symptom} {finding.meaning} {finding.advice}")
-        plural = "s" if len(findings) > 1 else ""
-        click.echo(f"{len(findings)} finding{plural}" if findings else "nothing found")
-    return 1 if findings else 0
+        for line in _lines(findings):
+            click.echo(line)
+    failing = {"error", fail_on}
+    return CHECK_FAILED if any(finding.severity in failing for finding in findings) else 0
+
+
+def _lines(findings: Sequence["Finding"]) -> Iterator[str]:
+    """The findings, those that differ in their place only as one; they come ordered by rule."""
+    for code, group in groupby(findings, key=lambda finding: finding.code):
+        alike = list(group)
+        places = ", ".join(finding.where for finding in alike[:SHOWN])
+        more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
+        times = f", {len(alike)} times:" if len(alike) > 1 else " at"
+        first = alike[0]
+        yield f"{code} ({first.severity}){times} {places}{more}"
+        yield in_options(f"  {first.symptom} {first.meaning} {first.advice}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    told = [
+        f"{count} {what}{'s' if count > 1 else ''}"
+        for count, what in ((errors, "error"), (len(findings) - errors, "warning"))
+        if count
+    ]
+    yield ", ".join(told) or "nothing found"

@@ -1,30 +1,21 @@
-"""The values that the options take: parameter types, choices and limits. Imports click only."""
+"""The values that the options take: parameter types, choices and limits.
+
+Imports click, and what says the choices and the limits, which need the standard library only.
+"""
 
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-# The choices of `converters.tflite` and `ulsam_keras`, which are too heavy to import for --help.
-PRECISIONS = ("float32", "float16", "dynamic_range", "int8", "int16x8")
-ATTENTION_FORMS = ("log_softmax", "softmax", "float")
-INFERENCE_TYPES = ("float32", "int8", "uint8")
-# The fields of `converters.verification.Tolerances`, which is too heavy to import for --help.
-LIMITS = {
-    "reference": "1e-4",
-    "float32": "1e-4",
-    "float16": "5e-3",
-    "dynamic_range": "5e-2",
-    "gpu_float16": "2e-2",
-    "attention_float32": "1e-3",
-    "attention_float16": "5e-2",
-    "attention_dynamic_range": "2e-1",
-    "attention_gpu_float16": "1e-1",
-    "int8": "2e-1",
-    "int16x8": "1e-1",
-    "attention_snr": "10",
-    "top1": "0.99",
-    "top1_int8": "0.95",
-}
+from converters.tflite.options import ATTENTION_FORMS as FORMS
+from converters.tflite.options import INFERENCE_TYPES as TYPES
+from converters.tflite.options import PRECISIONS
+from converters.verify.limits import Limits
+
+ATTENTION_FORMS = tuple(dict.fromkeys(form for forms in FORMS.values() for form in forms))
+INFERENCE_TYPES = tuple(dict.fromkeys(kind for kinds in TYPES.values() for kind in kinds))
+LIMITS = {name: f"{value:g}" for name, value in vars(Limits()).items()}
 
 
 class Size(click.ParamType):
@@ -60,6 +51,17 @@ class Precisions(click.ParamType):
             self.fail(f"give one or more of {known}. Received: {', '.join(unknown)}", param, ctx)
         return tuple(dict.fromkeys(names))
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The precisions that are not in the list yet, after its last comma."""
+        before, comma, last = incomplete.rpartition(",")
+        return [
+            CompletionItem(f"{before}{comma}{name}")
+            for name in PRECISIONS
+            if name.startswith(last) and name not in before.split(",")
+        ]
+
 
 class Numbers(click.ParamType):
     """Numbers separated by commas."""
@@ -78,7 +80,7 @@ class Numbers(click.ParamType):
             self.fail(f"give a number, or one per channel, 0.5,0.5,0.5. Received: {value}")
 
 
-class Limits(click.ParamType):
+class Limit(click.ParamType):
     """One limit, `NAME=VALUE`."""
 
     name = "limit"

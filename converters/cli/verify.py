@@ -1,101 +1,80 @@
 """`ulsam-keras verify`."""
 
+import json
+from typing import Any
+
 import click
 
-from converters.cli.guard import CONTEXT, quiet_tensorflow, reader_may_leave, warnings_as_lines
-from converters.cli.types import LIMITS, PRECISIONS, Size
+from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.paths import AnyPath, ModelFile
+from converters.cli.types import Size
+from converters.cli.verification import verification_options
 
 
 @click.command(
     context_settings=CONTEXT,
     epilog="Example: ulsam-keras verify out/model_float32.tflite out/model.keras",
 )
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=ModelFile())
+@click.argument("b", metavar="B", type=ModelFile())
 @click.option(
-    "--input-size",
-    type=Size(),
-    default="224",
-    show_default=True,
-    help="Image size where neither model fixes it.",
+    "--input-size", type=Size(), help="Image size where neither model fixes it. Default: 224."
 )
 @click.option(
     "--inputs",
+    type=AnyPath(),
     metavar="NPZ",
-    help="What two models are given: the array inputs, or one for each input by its name. "
-    "Default: random numbers in the range of the inputs.",
+    help="What two models are given: the array inputs, or inputs.NAME for each input. Default: "
+    "random numbers in the range of the inputs.",
 )
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    metavar="NUMBER",
-    help="Largest difference of an output, relative to B's largest absolute value. Default: that "
-    "of the coarser of A and B: "
-    f"{', '.join(f'{LIMITS[name]} for {name}' for name in PRECISIONS)}.",
-)
-@click.option(
-    "--attention-tolerance",
-    type=click.FloatRange(min=0),
-    metavar="NUMBER",
-    help="Largest difference of an attention, likewise. Default: "
-    f"{', '.join(LIMITS['attention_' + name] + ' for ' + name for name in PRECISIONS[:3])}.",
-)
-@click.option(
-    "--attention-snr",
-    type=click.FloatRange(min=0),
-    metavar="NUMBER",
-    default=float(LIMITS["attention_snr"]),
-    show_default=True,
-    help="Smallest signal-to-noise ratio of an attention in int8 or int16x8, in dB.",
-)
-@click.option(
-    "--min-top1",
-    type=click.FloatRange(0, 1),
-    metavar="NUMBER",
-    help="Smallest share of equal top-1 classes on recorded inputs. Default: "
-    f"{LIMITS['top1']}, {LIMITS['top1_int8']} for int8.",
-)
-@click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU can run it.")
+@verification_options
 def verify(
     a: str,
     b: str,
-    input_size: tuple[int, int],
+    input_size: tuple[int, int] | None,
     inputs: str | None,
-    tolerance: float | None,
-    attention_tolerance: float | None,
-    attention_snr: float,
-    min_top1: float | None,
+    limits: tuple[tuple[str, float], ...],
+    classifier: bool | None,
+    gpu: bool,
     require_gpu: bool,
+    timeout: float,
+    threads: int,
+    import_files: tuple[str, ...],
+    as_json: bool,
 ) -> int:
-    """Compare A with B: two models, or a model and recorded inputs and outputs.
+    """Compare A with B: two models, or a model and a reference.
 
-    Each is a .keras or .tflite file, module:function, or an .npz recording with the arrays inputs
+    Each is a .keras or .tflite file, module:function, or an .npz reference with the arrays inputs
     and outputs. A .tflite file runs with and without XNNPACK, and on the GPU, in float32, where
     there is a Vulkan driver. Of two models the attention of every ULSAM is compared too, as the
-    residual hides it. Exit status 0: all comparisons hold; 1: one fails; 2: bad input.
+    residual hides it. Limits that are not given are those of the coarser of A and B. Exit status
+    0: all comparisons passed; 1: one failed; 2: bad input.
     """
     quiet_tensorflow()
     from rich.console import Console
 
-    from converters.report.terminal import print_verification
-    from converters.verification import find_gpu
-    from converters.verify import verify as compare
+    from converters.model_source import import_sources
+    from converters.report.document import comparison_document
+    from converters.report.terminal import print_comparison
+    from converters.verify.compare import Judge
+    from converters.verify.compare import verify as compare
+    from converters.verify.limits import Limits
+    from converters.verify.targets import Runner, find_targets
 
-    with warnings_as_lines():
-        adapter = find_gpu(require_gpu)
-        found = compare(
-            a,
-            b,
-            tolerance=tolerance,
-            attention_tolerance=attention_tolerance,
-            attention_snr=attention_snr,
-            top1=min_top1,
-            input_size=input_size,
-            inputs=inputs,
-            gpu=bool(adapter),
-            require_gpu=require_gpu,
-        )
-    with reader_may_leave():
-        files = any(path.lower().endswith(".tflite") for path in (a, b))
-        print_verification(found, Console(emoji=False), adapter, files)
-    return 0 if found.holds else 1
+    given: dict[str, Any] = dict(limits)
+    import_sources(import_files)
+    found = compare(
+        a,
+        b,
+        judge=Judge(Limits(**given), classifier),
+        input_size=input_size,
+        inputs=inputs,
+        targets=find_targets(gpu or require_gpu, require_gpu, float16=False),
+        runner=Runner(timeout, threads),
+        require_gpu=require_gpu,
+    )
+    if as_json:
+        click.echo(json.dumps(comparison_document(found), indent=1))
+    else:
+        print_comparison(found, Console(emoji=False))
+    return 0 if found.passed else 1

@@ -1,6 +1,6 @@
 """A `torch.export` archive (`.pt2`) as data: graph, weights, example inputs. No PyTorch needed.
 
-Imports NumPy, ml_dtypes and the standard library.
+May import `checkpoint`, NumPy and the standard library.
 """
 
 from converters.program.program import Argument as Argument
@@ -13,3 +13,6 @@ from converters.program.program import Node as Node
 from converters.program.program import Program as Program
 from converters.program.program import Ref as Ref
 from converters.program.program import Weight as Weight
+from converters.program.reading import read_program as read_program
+from converters.program.summary import Summary as Summary
+from converters.program.summary import summarise as summarise

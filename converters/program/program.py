@@ -39,7 +39,7 @@ class Meta:
     Attributes:
         shape: Its sizes; a `str` for one that depends on a dynamic dimension.
         dtype: NumPy's or ml_dtypes' name.
-        hint: The sizes as they were with the example inputs.
+        hint: The sizes as they were with the example inputs; -1 for one that is not known.
     """
 
     shape: tuple[Dimension, ...]
@@ -72,7 +72,8 @@ class Node:
     Attributes:
         target: The operator with its overload, `"aten.conv2d.default"`.
         arguments: What it is given, by the names of the operator's schema; those at their defaults
-            may be left out.
+            may be left out. An operator that writes in place (`aten.relu_.default`) is given the
+            value as it was; whatever uses that value afterwards is given this node's output.
         outputs: The names of its values, in order; `None` for one that is not used. A list of
             tensors is several outputs.
         modules: The modules that it was called in, the innermost last.
@@ -130,6 +131,8 @@ class Program:
         torch_version: The PyTorch that wrote it, where it says.
         nodes: The calls in their order. Calls inside `no_grad` and the like are among them.
         values: What is known of every tensor, by its name in the graph: inputs, weights, results.
+        numbers: Of every number that the program computes, by its name in the graph, the size or
+            expression of sizes that it is; its own name where it is none.
         inputs: What a user gives, in order.
         outputs: What it answers, flat, in order.
         weights: By the name in the graph, what each tensor held by the program is. Several names
@@ -137,11 +140,16 @@ class Program:
         tensors: The content by key, each read when it is asked for.
         dynamic: The dynamic dimensions by name, with least and largest size (`None`: unbounded).
         aliases: Keys that share memory with an earlier key, by which they are tied.
-        examples: The example inputs by name, where the archive holds them.
+        examples: The example inputs by name, where the archive holds them; each read when it is
+            asked for.
         reference: What `converters.export_program` recorded beside it: the arrays of a
-            reference file, `inputs…`, `outputs…`, `labels`, `layers.…`; empty without.
+            reference file, `inputs…`, `outputs…`, `labels`, `layers.…`, each read when it is asked
+            for; empty without.
         mutated: Keys of buffers that the program writes to, with the value written (BatchNorm in
             training mode).
+        hazards: Nodes, by name (`"output"` for the program's end), that use a value, the one
+            given, whose memory was written to in place through another view of it. PyTorch sees
+            the new content there and this graph does not: such a node cannot be converted.
     """
 
     name: str
@@ -157,3 +165,5 @@ class Program:
     examples: Mapping[str, np.ndarray] = field(default_factory=dict)
     reference: Mapping[str, np.ndarray] = field(default_factory=dict)
     mutated: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, Dimension] = field(default_factory=dict)
+    hazards: Mapping[str, str] = field(default_factory=dict)

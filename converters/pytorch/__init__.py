@@ -7,7 +7,16 @@ inside functions; never TensorFlow or PyTorch.
 """
 
 from converters.pytorch.modules import UlsamSite, find_ulsam
-from converters.pytorch.port import port_weights
-from converters.pytorch.port_report import PortReport, SourceRecord, WeightRecord
+from converters.pytorch.port import ignored_keys, port_weights
+from converters.pytorch.port_report import PortReport, SourceRecord, WeightRecord, modules_of
 
-__all__ = ["PortReport", "SourceRecord", "UlsamSite", "WeightRecord", "find_ulsam", "port_weights"]
+__all__ = [
+    "PortReport",
+    "SourceRecord",
+    "UlsamSite",
+    "WeightRecord",
+    "find_ulsam",
+    "ignored_keys",
+    "modules_of",
+    "port_weights",
+]

@@ -48,7 +48,7 @@ def match(
         if path is not None and owners.setdefault(path, leaf.label) != leaf.label:
             raise ValueError(
                 f"Layers {owners[path]!r} and {leaf.label!r} both take module {path!r}; tell them "
-                f"apart with name_map. Received: {path!r} twice"
+                f"apart with `name_map`. Received: {path!r} twice"
             )
     return chosen
 
@@ -146,7 +146,7 @@ class _Paths:
             if len(found) > 1:
                 raise ValueError(
                     f"Layer {leaf.label!r} can be {' or '.join(map(repr, found))}; say which with "
-                    f"name_map={{{leaf.label!r}: path}}. Received: {len(found)} such modules"
+                    f"`name_map`. Received: {len(found)} such modules"
                 )
             if found:
                 return found[0]

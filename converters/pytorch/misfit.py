@@ -167,8 +167,8 @@ class Misfit:
                 causes.append("layers built with use_bias=False or center=False")
             elif heads := list(dict.fromkeys(module_of(key) or key for key, _ in self.left_over)):
                 causes.append(
-                    f"the model has no layer for {few(map(repr, heads))}; strict=False ports "
-                    "without them"
+                    f"the model has no layer for {few(map(repr, heads))}; leave out what it is "
+                    "not to have with `ignore_keys`"
                 )
         return causes
 
@@ -204,10 +204,10 @@ def _causes_of_names(
         names = few(repr(leaf.label) for leaf in automatic)
         return [
             f"layers with Keras's automatic names ({names}): name them as the PyTorch modules or "
-            "say with name_map which they are"
+            "say with `name_map` which they are"
         ]
     names = few(repr(leaf.label) for leaf in unmatched)
-    return [f"no module for {names}: another network, or other names (name_map tells them)"]
+    return [f"no module for {names}: another network, or other names (`name_map` tells them)"]
 
 
 def _causes_of_shapes(wrong: Sequence[Wrong], leaves: Sequence[Leaf]) -> list[str]:

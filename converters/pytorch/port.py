@@ -3,8 +3,9 @@
 Imports NumPy; Keras only inside functions, through ``targets`` and ``flattening``.
 """
 
+import fnmatch
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from converters.pytorch import port_report as accounts
 from converters.pytorch.flattening import Graph, Order, Unknown
-from converters.pytorch.matching import NameMap, match, read_name_map
+from converters.pytorch.matching import NameMap, did_you_mean, match, read_name_map
 from converters.pytorch.misfit import Misfit, Missing, Wrong, few, wrong_prefix
 from converters.pytorch.modules import UlsamSite, find_ulsam, join, module_of
 from converters.pytorch.port_report import PortReport, SourceRecord, WeightRecord
@@ -20,7 +21,7 @@ from converters.pytorch.tables import Row
 from converters.pytorch.targets import Leaf, Target, describe
 
 _KERAS_EPSILON = 1e-3
-_ALONE = "left alone by name_map"
+_ALONE = "left alone by the name map"
 
 
 def port_weights(
@@ -30,6 +31,7 @@ def port_weights(
     prefix: str = "",
     strict: bool = True,
     name_map: NameMap | None = None,
+    ignore_keys: Sequence[str] = (),
 ) -> PortReport:
     """Fill a Keras layer or model with the weights of a PyTorch state dict.
 
@@ -59,6 +61,8 @@ def port_weights(
             of one name by their paths in the port report, ``encoder/conv``), or a function from
             name to path. None for a path leaves the layer as it is. Layers that a dict does not
             name go by their names.
+        ignore_keys: Shell patterns (``*``, ``?``, ``[0-9]``) of keys that are left out, ``"aux.*"``
+            for example, as if the state dict did not have them.
 
     Returns:
         The port report: what became of every key, and where every weight came from.
@@ -73,7 +77,9 @@ def port_weights(
     >>> model = keras.Model(inputs, layer(inputs))
     >>> print(port_weights(load_checkpoint("net.pth"), layer, prefix="d0_ulsam"))
     """
-    arrays = _arrays(state)
+    everything = _arrays(state)
+    ignored = ignored_keys(everything, ignore_keys)
+    arrays = {key: array for key, array in everything.items() if key not in ignored}
     goal = describe(target)
     everywhere = find_ulsam(arrays)
     prefix = prefix.strip(".")
@@ -93,7 +99,10 @@ def port_weights(
         chosen = match(goal.leaves, source.modules, source.sites, told)
 
     alone = {label for label, path in told.items() if path is None}
-    plan, graph = _Plan(), Graph(target, [leaf.layer for leaf in goal.leaves])
+    plan = _Plan()
+    for key, pattern in ignored.items():
+        plan.account_key(key, everything[key], accounts.IGNORED, f"as {pattern!r} says")
+    graph = Graph(target, [leaf.layer for leaf in goal.leaves])
     for leaf in goal.leaves:
         path = chosen[leaf.label]
         if leaf.label in alone:
@@ -123,10 +132,39 @@ def port_weights(
     for text in plan.warnings:
         warnings.warn(text, stacklevel=2)
     return PortReport(
-        sources=tuple(plan.sources[key] for key in arrays),
+        sources=tuple(plan.sources[key] for key in everything),
         weights=tuple(plan.weights[id(weight)] for weight in goal.weights),
         warnings=tuple(plan.warnings),
     )
+
+
+def ignored_keys(keys: Iterable[str], patterns: Sequence[str]) -> dict[str, str]:
+    """Find the keys that patterns leave out.
+
+    Args:
+        keys: The keys of a state dict.
+        patterns: Shell patterns, as `ignore_keys` of ``port_weights``.
+
+    Returns:
+        The first pattern that a key matches, by key.
+
+    Raises:
+        ValueError: If a pattern matches no key, or if nothing is left.
+    """
+    keys = list(keys)
+    found = {key: p for p in reversed(patterns) for key in fnmatch.filter(keys, p)}
+    for pattern in patterns:
+        if not fnmatch.filter(keys, pattern):
+            raise ValueError(
+                "`ignore_keys` must match keys of the checkpoint; this pattern matches none"
+                f"{did_you_mean(pattern, keys)}. Received: {pattern!r}"
+            )
+    if keys and len(found) == len(keys):
+        raise ValueError(
+            "`ignore_keys` must leave keys to port; these patterns match all. "
+            f"Received: {', '.join(map(repr, patterns))}"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -240,7 +278,7 @@ def _only_site(sites: Sequence[UlsamSite], goal: Target) -> str:
             f"'conv_point.weight'. Received: target={goal.name}, prefix=''"
         )
     raise ValueError(
-        f"The checkpoint has {len(sites)} ULSAM modules; choose one with prefix=: "
+        f"The checkpoint has {len(sites)} ULSAM modules; choose one with `prefix`: "
         f"{few((repr(site.prefix) for site in sites), 8)}. "
         f"Received: target={goal.name}, prefix=''"
     )
@@ -339,11 +377,9 @@ def _transformed(
     """Give the value in Keras's layout; None if there is none."""
     if not all(_is_float(part.dtype) for part in parts):
         return None
-    if len(parts) == 1:
-        return row.transform.apply(parts[0], shape)
-    if len({part.shape for part in parts}) > 1 or parts[0].ndim == 0:
+    if len(parts) > 1 and (len({part.shape for part in parts}) > 1 or parts[0].ndim == 0):
         return None
-    return row.transform.apply(np.concatenate(parts), shape)
+    return row.join(parts, shape)
 
 
 def _of_another_shape(

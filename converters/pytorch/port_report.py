@@ -12,6 +12,7 @@ PORTED = "ported"
 COUNTER = "counter"
 LEFT_OVER = "left over"
 OUTSIDE = "outside the prefix"
+IGNORED = "ignored"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class SourceRecord:
         shape: Shape of its tensor.
         dtype: NumPy name of its dtype.
         status: ``"ported"``, ``"counter"`` (a training-step counter, read but without a
-            counterpart in Keras), ``"left over"`` or ``"outside the prefix"``.
+            counterpart in Keras), ``"left over"``, ``"outside the prefix"`` or ``"ignored"``.
         weight: The Keras weight that it went to; None unless ported.
         detail: The transform it went through, or why it did not go anywhere.
     """
@@ -73,7 +74,7 @@ class PortReport:
 
     @property
     def left_over_keys(self) -> tuple[str, ...]:
-        """The keys that went nowhere; those outside the prefix are not among them."""
+        """The keys that went nowhere, but not those outside the prefix or ignored."""
         return tuple(record.key for record in self.sources if record.status == LEFT_OVER)
 
     @property
@@ -83,7 +84,7 @@ class PortReport:
 
     def summary(self) -> str:
         """Give the counts in one line."""
-        keys = {status: 0 for status in (PORTED, COUNTER, LEFT_OVER, OUTSIDE)}
+        keys = {status: 0 for status in (PORTED, COUNTER, LEFT_OVER, OUTSIDE, IGNORED)}
         for record in self.sources:
             keys[record.status] += 1
         filled = len(self.weights) - len(self.left_over_weights)
@@ -92,6 +93,7 @@ class PortReport:
             (COUNTER, "step counters"),
             (LEFT_OVER, "keys left over"),
             (OUTSIDE, "keys outside the prefix"),
+            (IGNORED, "keys ignored"),
         ):
             parts += [f"{text}: {keys[status]}"] if keys[status] else []
         return ", ".join(parts)
@@ -115,7 +117,7 @@ class PortReport:
         lines = _columns([("Keras weight", "shape", "transform", "from"), *ported])
         left = [(r.weight, _shape(r.shape), r.detail) for r in self.weights if r.status != PORTED]
         lines += _section("Keras weights left as they were", left)
-        for status in (LEFT_OVER, OUTSIDE):
+        for status in (LEFT_OVER, OUTSIDE, IGNORED):
             rows = [(r.key, _shape(r.shape), r.detail) for r in self.sources if r.status == status]
             lines += _section(f"keys {status}", rows)
         lines += _section("warnings", [(text,) for text in self.warnings])
@@ -123,6 +125,19 @@ class PortReport:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def modules_of(report: PortReport) -> dict[str, str]:
+    """PyTorch's path of each layer that was filled, by the layer's name; of nested ones not."""
+    paths: dict[str, str] = {}
+    for record in report.weights:
+        if record.keys:
+            layer = record.weight.partition("/")[0]
+            # Of a ULSAM the weights are further down, in its subspaces.
+            path = re.sub(r"(^|\.)subspaces\.\d+\..*$", "", record.keys[0])
+            whole = path == record.keys[0]
+            paths.setdefault(layer, record.keys[0].rpartition(".")[0] if whole else path)
+    return paths
 
 
 def _json(record: dict[str, Any]) -> dict[str, Any]:

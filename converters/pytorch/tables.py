@@ -6,7 +6,7 @@ Sources: the shapes of `torch.nn.Conv2d`, `ConvTranspose2d`, `Linear` and the no
 documentation, of the like in Keras's, and for ULSAM the keys of the authors' module.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,6 +49,10 @@ class Row:
     transform: Transform
     features: int | None = None
     negative: bool = True
+
+    def join(self, parts: Sequence[np.ndarray], shape: Shape) -> np.ndarray:
+        """Give the Keras weight from the key's array, or from its arrays in every group."""
+        return self.transform.apply(parts[0] if len(parts) == 1 else np.concatenate(parts), shape)
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ TABLES: dict[str, Table] = {
 WITHOUT_TABLE = {
     "SeparableConv1D": "it is two modules in PyTorch; build it as DepthwiseConv1D and Conv1D",
     "SeparableConv2D": "it is two modules in PyTorch; build it as DepthwiseConv2D and Conv2D",
-    "Normalization": "it has no counterpart in PyTorch; leave it out with name_map={name: None}",
+    "Normalization": "it has no counterpart in PyTorch; leave it out by None in `name_map`",
 }
 
 

@@ -1,4 +1,5 @@
-"""What a conversion measured, as data, JSON and tables.
+"""What a conversion or a comparison measured: as a document, as JSON, and as tables.
 
-`comparison` and `document` import NumPy and the standard library, `terminal` imports rich.
+`document` imports `verify` and NumPy, `terminal` rich too. Only the command and `convert` import
+this room.
 """

@@ -1,18 +1,23 @@
-"""The report of a conversion, as written to `report.json`. Imports `fidelity`."""
+"""Reports as data: of a conversion, as written to `report.json`, and of a comparison.
+
+docs/report.md explains every field. Imports `data`, `tflite` and `verify`.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from converters.fidelity import AttentionFidelity
-from converters.report.comparison import AttentionComparison, Comparison
+from converters.data.calibration import Calibration
+from converters.tflite.flatbuffer import Tensor, TfliteFile
+from converters.tflite.sites import float_operators
+from converters.verify.compare import SidesCompared, Verification
+from converters.verify.references import Reference
+from converters.versions import installed
 
-if TYPE_CHECKING:
-    from converters.tflite.flatbuffer import Tensor
-
-_VERSIONS = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
+# Raised whenever a field changes its name or its meaning.
+SCHEMA = 1
+TOOL = "ulsam-keras"
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class End:
     zero_point: int | None = None
 
     @classmethod
-    def of(cls, tensor: "Tensor") -> "End":
+    def of(cls, tensor: Tensor) -> "End":
         """Describes a tensor."""
         if not tensor.scales:
             return cls(tensor.shape, tensor.dtype.lower())
@@ -65,20 +70,19 @@ class File:
     outputs: Mapping[str, "End"] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, precision: str, content: bytes) -> "File":
-        """Describes the content of a `.tflite` file."""
-        from converters.tflite.flatbuffer import read_graphs
-        from converters.tflite.sites import float_operators
-
-        digest = hashlib.sha256(content).hexdigest()
-        graphs = read_graphs(content)
-        operators = sum(len(graph.operators) for graph in graphs)
-        floats = tuple(sorted({name for graph in graphs for name in float_operators(graph)}))
-        inputs, outputs = (
-            {name: End.of(tensor) for name, tensor in ends.items()}
-            for ends in (graphs[0].named_inputs, graphs[0].named_outputs)
+    def of(cls, name: str, precision: str, file: TfliteFile) -> "File":
+        """Describes a `.tflite` file."""
+        graph = file.graph
+        return cls(
+            name,
+            precision,
+            len(file.content),
+            hashlib.sha256(file.content).hexdigest(),
+            sum(len(each.operators) for each in file.graphs),
+            tuple(sorted({name for each in file.graphs for name in float_operators(each)})),
+            {name: End.of(tensor) for name, tensor in graph.named_inputs.items()},
+            {name: End.of(tensor) for name, tensor in graph.named_outputs.items()},
         )
-        return cls(name, precision, len(content), digest, operators, floats, inputs, outputs)
 
 
 @dataclass(frozen=True)
@@ -86,63 +90,135 @@ class Report:
     """All that a conversion did and measured.
 
     Attributes:
-        checkpoint: File name of the checkpoint.
+        source: File name of what was converted.
         architecture: What the Keras model is, in words.
         input_shapes: Static input shapes by signature name.
         output_names: Signature names of the outputs.
         parameters: Number of weights of the Keras model, statistics included.
-        port_report: Where every key went and every weight came from.
+        port_report: Where every key went and every weight came from; `None` without a checkpoint.
+        keys: Number of PyTorch's tensors that were accounted for.
         files: The `.tflite` files.
-        comparisons: What was compared, with limits.
-        attention: The attention of each site, likewise.
-        fidelity: The attention of each site inside the files of integers, likewise.
+        verification: What was compared.
+        samples: Where the samples came from that everything was compared on.
+        reference: What PyTorch answered; `None` if it was not asked.
         calibration: What the ranges of integer activations were taken from; `None` without.
-        gpu: Name of the GPU adapter; `None` if no Vulkan driver was found.
-        not_on_gpu: Why files were not run on it, by precision.
-        recorded_correct: How many samples the recorded outputs classify right; `None` without.
-        real_inputs: Whether the inputs were a recording's rather than noise.
+        gpu: Name of the GPU adapter; `None` if there is no Vulkan driver, or none was wanted.
+        threads: Number of CPU threads of every run.
         seconds: Time of each stage.
         warnings: What the user should know, one line each.
     """
 
-    checkpoint: str
+    source: str
     architecture: str
     input_shapes: Mapping[str, tuple[int, ...]]
     output_names: list[str]
     parameters: int
-    port_report: dict[str, Any]
+    port_report: dict[str, Any] | None
+    keys: int
     files: list[File]
-    comparisons: list[Comparison]
-    attention: list[AttentionComparison]
-    fidelity: list[AttentionFidelity]
-    calibration: str | None
+    verification: Verification
+    samples: str
+    reference: Reference | None
+    calibration: Calibration | None
     gpu: str | None
-    not_on_gpu: dict[str, str]
-    recorded_correct: int | None
-    real_inputs: bool
+    threads: int
     seconds: dict[str, float]
     warnings: list[str]
 
     @property
-    def holds(self) -> bool:
-        """Whether every comparison holds."""
-        checks = (self.comparisons, self.attention, self.fidelity)
-        return all(check.holds for group in checks for check in group)
+    def passed(self) -> bool:
+        """Whether everything that was compared is as near as it should be."""
+        return self.verification.passed
+
+    @property
+    def reference_correct(self) -> int | None:
+        """How many samples the reference is right on; `None` without labels."""
+        if self.reference is None or self.reference.labels is None:
+            return None
+        vectors = (v for v in self.reference.outputs.values() if v.ndim == 2 and v.shape[1] > 1)
+        first = next(vectors, None)
+        return None if first is None else int((first.argmax(1) == self.reference.labels).sum())
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON takes it; numbers that are not finite are given as words."""
-        document = {
-            "holds": self.holds,
-            "versions": {name: version(name) for name in _VERSIONS},
-            **asdict(self),
+        """The report as JSON takes it."""
+        reference, calibration = self.reference, self.calibration
+        return _document(
+            "conversion",
+            self.verification,
+            source=self.source,
+            architecture=self.architecture,
+            input_shapes=self.input_shapes,
+            output_names=self.output_names,
+            parameters=self.parameters,
+            keys=self.keys,
+            files=[asdict(file) for file in self.files],
+            samples=self.samples,
+            reference=reference
+            and {
+                "name": reference.name,
+                "samples": len(next(iter(reference.inputs.values()))),
+                "labels": reference.labels is not None,
+                "correct": self.reference_correct,
+                "layers": len(reference.layers),
+                "taken_in_order": dict(reference.taken_as),
+            },
+            calibration=calibration
+            and {
+                "description": calibration.description,
+                "samples": calibration.count,
+                "channels": [asdict(channel) for channel in calibration.channels],
+                "reference_channels": [asdict(c) for c in calibration.reference_channels],
+                "answers": calibration.answers,
+            },
+            gpu=self.gpu,
+            threads=self.threads,
+            port_report=self.port_report,
+            seconds=self.seconds,
+            warnings=self.warnings,
+        )
+
+
+def comparison_document(found: SidesCompared) -> dict[str, Any]:
+    """What `verify` found, as JSON takes it."""
+    return _document(
+        "comparison",
+        found.verification,
+        names=list(found.names),
+        precision=found.precision,
+        samples=found.kind,
+        gpu=found.adapter,
+    )
+
+
+def _document(kind: str, verification: Verification, **fields: Any) -> dict[str, Any]:
+    """A report's fields, with what all have; numbers that are not finite are given as words."""
+    packages = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
+    return _finite(
+        {
+            "tool": TOOL,
+            "schema": SCHEMA,
+            "kind": kind,
+            "passed": verification.passed,
+            "notes": list(verification.notes),
+            **fields,
+            "comparisons": [
+                {
+                    **asdict(row),
+                    "difference": row.difference,
+                    "snr": row.snr,
+                    "top1": row.top1,
+                    "passed": row.passed,
+                    "failures": row.failures,
+                }
+                for row in verification.comparisons
+            ],
+            "attention": [
+                {**asdict(row), "visible": row.visible, "passed": row.passed}
+                for row in verification.attention
+            ],
+            "versions": {name: installed(name) for name in packages},
         }
-        for entry, comparison in zip(document["comparisons"], self.comparisons, strict=True):
-            entry["holds"] = comparison.holds
-        for entry, site in zip(document["attention"], self.attention, strict=True):
-            entry["holds"] = site.holds
-        for entry, inside in zip(document["fidelity"], self.fidelity, strict=True):
-            entry.update(holds=inside.holds, visible=inside.visible)
-        return _finite(document)
+    )
 
 
 def _finite(value: Any) -> Any:

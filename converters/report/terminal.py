@@ -1,53 +1,245 @@
 """Reports as tables for a terminal of 80 columns or more. Imports rich."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from converters.fidelity import AttentionFidelity
-from converters.report.comparison import AttentionComparison, Comparison
+from converters.data.calibration import Calibration
+from converters.data.channels import Channel
 from converters.report.document import File, Report
-from converters.tflite import INTEGER_PRECISIONS
-from converters.verify import Verification
+from converters.verify.attention import AttentionSNR
+from converters.verify.compare import SidesCompared, Verification
+from converters.verify.outputs import OutputComparison
 
 _LABEL = {"pytorch": "PyTorch", "keras": "Keras", "dynamic_range": "dyn_range"}
+_INTEGERS = ("int8", "int16x8")
+_NO_REFERENCE = (
+    "Nothing was compared with PyTorch: what follows says only that the files compute what the "
+    "Keras model does. Record what PyTorch answers with converters.record(module, inputs, "
+    '"reference.npz") and give --reference reference.npz.'
+)
+Row = TypeVar("Row", OutputComparison, AttentionSNR)
 
 
 def print_report(report: Report, console: Console) -> None:
     """Prints what was converted, the files, the accuracies, the comparisons and the verdict."""
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.input_shapes.items())
-    console.print(f"{report.checkpoint}: {report.architecture}", markup=False, highlight=False)
-    weights = f"{report.parameters:,} weights from {len(report.port_report['sources'])} keys"
-    console.print(f"{weights}; input {shapes}", highlight=False)
-    for line in report.warnings:
-        console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False)
-    files = _table()
-    files.add_column("file", overflow="fold")
-    files.add_column("KiB", justify="right")
-    files.add_column("operators", justify="right")
+    _line(console, f"{report.source}: {report.architecture}")
+    weights = f"{report.parameters:,} weights"
+    if report.port_report is not None:
+        weights += f" from {report.keys} tensors of PyTorch"
+    _line(console, f"{weights}; input {shapes}")
+    if report.reference is None and report.port_report is not None:
+        _line(console, _NO_REFERENCE, "yellow")
+    for text in report.warnings:
+        console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
+    files = _table("file", right=("KiB", "operators"))
     for file in report.files:
         files.add_row(escape(file.name), f"{file.size / 1024:,.1f}", str(file.operators))
     _print_titled("Files", files, console)
-    _print_accuracy(report.comparisons, console, report.recorded_correct)
-    _print_comparisons(report.comparisons, console, "recorded" if report.real_inputs else "random")
-    if report.attention:
-        _print_attention(report.attention, console, "Keras")
-    if report.fidelity:
-        _print_fidelity(report.fidelity, console, "Keras")
-        for file in report.files:
-            if file.precision in {row.subject for row in report.fidelity}:
-                floats = ", ".join(file.float_operators) or "none"
-                console.print(f"Float operators in {file.name}: {floats}.", highlight=False)
-                _print_integer_ends(file, console)
-        console.print(f"Ranges of activations from {report.calibration}.", highlight=False)
+    if report.calibration is not None:
+        _print_calibration(report.calibration, console)
+    _print_accuracy(report, console)
+    _print_outputs(report.verification, console, report.samples)
+    _print_attention(report.verification, console)
+    for file in report.files:
+        if file.precision in _INTEGERS:
+            floats = ", ".join(file.float_operators) or "none"
+            _line(console, f"Float operators in {file.name}: {floats}.")
+            _print_integer_ends(file, console)
     _print_gpu(report.gpu, console)
-    if report.gpu:
-        for precision, why in report.not_on_gpu.items():
-            console.print(f"{precision} not run on it: {why}.", highlight=False, markup=False)
-    _print_verdict([*report.comparisons, *report.attention, *report.fidelity], console)
+    _print_verdict(report.verification, console)
+
+
+def print_comparison(found: SidesCompared, console: Console) -> None:
+    """Prints what was compared, the comparisons and the verdict."""
+    for side, name in zip("AB", found.names, strict=True):
+        console.print(f"{side}: {name}", markup=False, highlight=False, soft_wrap=True)
+    _print_outputs(found.verification, console, found.kind, sides=True)
+    _print_attention(found.verification, console)
+    _line(
+        console,
+        f"Limits that were not given are those of {found.precision}, the coarser of A and B.",
+    )
+    if found.files:
+        _print_gpu(found.adapter, console)
+    if found.kind == "random" and found.precision in _INTEGERS and not found.passed:
+        _line(
+            console,
+            "Files of integers hold what is in the ranges of their calibration data, and random "
+            "inputs may be beyond: compare on some of that with --inputs.",
+            "yellow",
+        )
+    _print_verdict(found.verification, console)
+
+
+def _print_outputs(
+    verification: Verification, console: Console, samples: str, sides: bool = False
+) -> None:
+    """Prints one row per comparison; `sides` leaves out what is compared, as it is in all rows."""
+    rows = verification.comparisons
+    with_snr = any(row.snr is not None and row.snr_limit is not None for row in rows)
+    with_top1 = any(row.top1 is not None for row in rows)
+    table = _table(*(() if sides else ("model", "against")))
+    table.add_column("run by", overflow="fold")
+    right = ("n", "largest", "limit", *(("SNR",) * with_snr), *(("top-1",) * with_top1), "ms")
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in rows:
+        what = (_LABEL.get(row.subject, row.subject), _LABEL.get(row.reference, row.reference))
+        snr = "" if row.snr is None or row.snr_limit is None else f"{row.snr:.1f}"
+        table.add_row(
+            *(() if sides else what),
+            row.runtime,
+            str(row.samples),
+            "–" if row.difference is None else f"{row.difference:.1e}",
+            f"{row.limit:.0e}",
+            *((snr,) * with_snr),
+            *(("" if row.top1 is None else f"{row.top1:.1%}",) * with_top1),
+            "" if row.milliseconds is None else f"{row.milliseconds:.2f}",
+            _verdict(row.passed),
+        )
+    title = "A against B" if sides else "Differences"
+    text = f"{title} on {_SAMPLES[samples]}, relative to the largest value"
+    if with_snr:
+        least = ", ".join(dict.fromkeys(f"{r.snr_limit:g}" for r in rows if r.snr_limit))
+        text += f"; SNR in dB, at least {least}, without what all samples share"
+    _print_titled(text, table, console)
+
+
+_SAMPLES = {
+    "reference": "the reference's inputs",
+    "given": "the given inputs",
+    "calibration": "calibration samples",
+    "example": "the program's example inputs",
+    "random": "random inputs",
+}
+
+
+def _print_calibration(calibration: Calibration, console: Console) -> None:
+    """Prints what each channel of the data looks like, and what the model answers to it."""
+    both = bool(calibration.reference_channels)
+    table = _table("channel", right=("range", "mean", "deviation"))
+    if both:
+        for column in ("reference's range", "mean", "deviation"):
+            table.add_column(column, justify="right", no_wrap=True)
+    for number, channel in enumerate(calibration.channels):
+        cells = _cells(channel)
+        if both:
+            cells += _cells(calibration.reference_channels[number])
+        table.add_row(escape(channel.name), *cells)
+    _print_titled(f"Ranges of activations from {calibration.description}", table, console)
+    _line(console, f"Float's answers on it: {calibration.answers}.")
+
+
+def _cells(channel: Channel) -> list[str]:
+    return [
+        f"{channel.least:.3g} to {channel.largest:.3g}",
+        f"{channel.mean:.3g}",
+        f"{channel.deviation:.3g}",
+    ]
+
+
+def _print_attention(verification: Verification, console: Console) -> None:
+    """Prints the attention of files of floats in one table, of each file of integers in another."""
+    rows = verification.attention
+    floats = [row for row in rows if row.subject not in _INTEGERS]
+    if floats:
+        _print_float_attention(floats, console)
+    for subject in dict.fromkeys(row.subject for row in rows if row.subject in _INTEGERS):
+        _print_integer_attention([row for row in rows if row.subject == subject], console)
+    wrong = [row for row in floats if not row.passed and not row.problem]
+    if wrong:
+        names = ", ".join(dict.fromkeys(f"{row.site} ({row.subject})" for row in wrong))
+        _line(console, f"Attention beyond its limit: {names}.", "bold red")
+    hidden = [row for row in rows if row.visible is False]
+    if hidden:
+        names = ", ".join(dict.fromkeys(f"{row.site} ({row.subject})" for row in hidden))
+        _line(
+            console,
+            "The attention's part in the block's output is smaller than the output's own "
+            f"rounding, whatever the form of the softmax: {names}.",
+        )
+    dead = [row for row in rows if row.subject in _INTEGERS and not row.passed and not row.problem]
+    if dead:
+        where = {row: f"in the {row.lost_in} of " if row.lost_in else "in " for row in dead}
+        names = ", ".join(dict.fromkeys(f"{row.site} ({where[row]}{row.subject})" for row in dead))
+        text = f"Dead attention, its SNR below the limit (attention_snr): {names}."
+        _line(console, text, "bold red")
+
+
+def _print_float_attention(rows: Sequence[AttentionSNR], console: Console) -> None:
+    """One row per file and target: the worst site of each."""
+    table = _table("model", "run by", right=("sites", "largest", "limit", "SNR"))
+    table.add_column("", no_wrap=True)
+    for (subject, runtime), sites in _grouped(rows):
+        table.add_row(
+            _LABEL.get(subject, subject),
+            runtime,
+            str(len(sites)),
+            _worst([row.difference for row in sites], max, ".1e"),
+            f"{sites[0].limit:.0e}" if sites[0].limit is not None else "",
+            _worst([row.snr for row in sites], min, ".1f"),
+            _verdict(all(row.passed for row in sites)),
+        )
+    title = "Attention of every site, in the very file, the worst of each; SNR in dB"
+    _print_titled(title, table, console)
+
+
+def _print_integer_attention(rows: Sequence[AttentionSNR], console: Console) -> None:
+    """Every site where applications run it; on the other targets, the worst of all."""
+    table = _table("site", padding=0)
+    for column in ("run by", "map"):
+        table.add_column(column, no_wrap=True)
+    for column in ("SNR", "cosine", "zeros", "without", "rounding"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for number, ((_, runtime), sites) in enumerate(_grouped(rows)):
+        whole = number == 0 or len(sites) == 1
+        for some in [[row] for row in sites] if whole else [sites]:
+            sizes = {row.map_size for row in some}
+            dead = any(not row.passed and not row.problem for row in some)
+            table.add_row(
+                escape(some[0].site) if whole else f"worst of {len(some)}",
+                runtime,
+                "x".join(map(str, some[0].map_size or ())) if len(sizes) == 1 else "",
+                _worst([row.snr for row in some], min, ".1f"),
+                _worst([row.cosine for row in some], min, ".3f"),
+                _worst([row.zeros for row in some], max, ".0%"),
+                _worst([row.without_attention_snr for row in some], max, ".0f"),
+                _worst([row.rounding_snr for row in some], min, ".0f"),
+                "[bold red]DEAD[/]" if dead else _verdict(all(row.passed for row in some)),
+            )
+    least = rows[0].snr_limit or 0
+    title = (
+        f"Attention inside {rows[0].subject}. In dB: its SNR, at least {least:g}; the block's "
+        "output over its own rounding, and over the attention's part in it (without)"
+    )
+    _print_titled(title, table, console)
+
+
+def _print_accuracy(report: Report, console: Console) -> None:
+    """One row per model that classified every labelled sample."""
+    comparisons = report.verification.comparisons
+    samples = max((row.samples for row in comparisons), default=0)
+    rows = {}
+    if report.reference_correct is not None:
+        rows["PyTorch (recorded)"] = report.reference_correct
+    for row in comparisons:
+        if row.correct is not None and row.samples == samples:
+            rows.setdefault(_LABEL.get(row.subject, row.subject), row.correct)
+    if not rows:
+        return
+    table = _table("model", right=("correct", "accuracy"))
+    for name, correct in rows.items():
+        table.add_row(name, f"{correct} of {samples}", f"{correct / samples:.2%}")
+    _print_titled("Held-out accuracy", table, console)
 
 
 def _print_integer_ends(file: File, console: Console) -> None:
@@ -58,52 +250,59 @@ def _print_integer_ends(file: File, console: Console) -> None:
         if end.scale is not None
     ]
     if told:
-        console.print(f"It takes and gives {'; '.join(told)}.", highlight=False, markup=False)
+        _line(console, f"It takes and gives {'; '.join(told)}.")
 
 
-def print_verification(
-    found: Verification, console: Console, adapter: str | None, files: bool
-) -> None:
-    """Prints what was compared, the comparisons and the verdict.
-
-    Args:
-        found: What `verify` found.
-        console: Where to.
-        adapter: Name of the GPU adapter; `None` if there is none.
-        files: Whether a side is a `.tflite` file, for which a GPU counts.
-    """
-    for side, name in zip("AB", found.names, strict=True):
-        console.print(f"{side}: {name}", markup=False, highlight=False, soft_wrap=True)
-    _print_comparisons(found.comparisons, console, found.inputs, sides=True)
-    if found.attention:
-        _print_attention(found.attention, console, "B")
-    if found.fidelity:
-        _print_fidelity(found.fidelity, console, "the other side")
-    if found.attention_left_out:
-        console.print(
-            f"Attention not compared: {found.attention_left_out}.", markup=False, highlight=False
-        )
-    console.print(
-        f"Limits that were not given are those of {found.precision}, the coarser of A and B.",
-        highlight=False,
-    )
-    if files and adapter and found.gpu_left_out:
-        console.print(f"GPU: not run: {found.gpu_left_out}", markup=False, highlight=False)
-    elif files:
-        _print_gpu(adapter, console)
-    if found.inputs == "random" and found.precision in INTEGER_PRECISIONS and not found.holds:
-        console.print(
-            "Files of integers hold what is in the ranges of their calibration data, and random "
-            "inputs may be beyond: compare on some of that with --inputs.",
-            style="yellow",
-            highlight=False,
-        )
-    _print_verdict(found.checks, console)
+def _print_gpu(adapter: str | None, console: Console) -> None:
+    """Prints which GPU ran, or that none did."""
+    missing = "not run, without a Vulkan driver or with --no-gpu; see `ulsam-keras doctor`"
+    _line(console, f"GPU: {adapter or missing}")
 
 
-def _table(padding: int = 1) -> Table:
+def _print_verdict(verification: Verification, console: Console) -> None:
+    """Prints what did not run or pass, and why, and whether all passed."""
+    for note in verification.notes:
+        _line(console, note if note.endswith((".", ":")) else f"{note}.")
+    told = [
+        f"{_LABEL.get(row.subject, row.subject)} on {row.runtime}: {'; '.join(row.failures)}"
+        for row in verification.comparisons
+        if row.failures
+    ]
+    told += [
+        f"{row.site} in {row.subject} on {row.runtime}: {row.problem}"
+        for row in verification.attention
+        if row.problem
+    ]
+    for text in dict.fromkeys(told):
+        _line(console, text, "red")
+    checks = verification.checks
+    failed, count = sum(not check.passed for check in checks), len(checks)
+    if count == 1:
+        text = f"The one comparison {'failed' if failed else 'passed'}."
+    elif failed:
+        text = f"{failed} of {count} comparisons failed."
+    else:
+        text = f"All {count} comparisons passed."
+    _line(console, text, "bold red" if failed else "green")
+
+
+def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
+    """The rows of each subject and runtime."""
+
+    def key(row: Row) -> tuple[str, str]:
+        return row.subject, row.runtime
+
+    return [(which, list(some)) for which, some in groupby(rows, key)]
+
+
+def _table(*left: str, right: Sequence[str] = (), padding: int = 1) -> Table:
     """A table whose columns are one character apart and the padding."""
-    return Table(box=SIMPLE_HEAD, padding=(0, padding, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=(0, padding, 0, 0))
+    for column in left:
+        table.add_column(column, overflow="fold", no_wrap=column in ("model", "against", "run by"))
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def _print_titled(title: str, table: Table, console: Console) -> None:
@@ -112,150 +311,8 @@ def _print_titled(title: str, table: Table, console: Console) -> None:
     console.print(table)
 
 
-def _print_comparisons(
-    comparisons: Sequence[Comparison], console: Console, inputs: str, sides: bool = False
-) -> None:
-    """Prints one row per comparison; `sides` leaves out what is compared, as it is in all rows."""
-    classified = any(c.agreement is not None for c in comparisons)
-    table = _table()
-    for column in () if sides else ("model", "against"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("run by", overflow="fold")
-    for column in ("n", "largest", "limit", *(["top-1"] if classified else []), "ms"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for c in comparisons:
-        what = (_LABEL.get(c.subject, c.subject), _LABEL.get(c.reference, c.reference))
-        table.add_row(
-            *(() if sides else what),
-            c.kernels,
-            str(c.samples),
-            "–" if c.difference is None else f"{c.difference:.1e}",
-            f"{c.limit:.0e}",
-            *([f"{c.agreement:.1%}" if c.agreement is not None else ""] if classified else []),
-            "" if c.milliseconds is None else f"{c.milliseconds:.2f}",
-            _verdict(c.holds),
-        )
-    title = "A against B" if sides else "Differences"
-    _print_titled(f"{title} on {inputs} inputs, relative to the largest value", table, console)
-
-
-def _print_gpu(adapter: str | None, console: Console) -> None:
-    """Prints which GPU ran, or that none did."""
-    text = adapter or "not run: no Vulkan driver (`ulsam-keras doctor` says how to get one)"
-    console.print(f"GPU: {text}", markup=False, highlight=False)
-
-
-def _print_verdict(
-    comparisons: Sequence[Comparison | AttentionComparison | AttentionFidelity], console: Console
-) -> None:
-    """Prints what did not run, and why, and whether all hold."""
-    problems = [f"{c.subject} on {c.kernels}: {c.problem}" for c in comparisons if c.problem]
-    for line in dict.fromkeys(problems):
-        console.print(line, style="red", highlight=False, markup=False)
-    failed, count = sum(not c.holds for c in comparisons), len(comparisons)
-    if count == 1:
-        text = "fails" if failed else "holds"
-        text = f"The one comparison {text}."
-    elif failed:
-        text = f"{failed} of {count} comparisons {'fails' if failed == 1 else 'fail'}."
-    else:
-        text = f"All {count} comparisons hold."
-    console.print(text, style="bold red" if failed else "green", highlight=False)
-
-
-def _print_attention(
-    attention: Sequence[AttentionComparison], console: Console, against: str
-) -> None:
-    """One row per file and target: the worst site of each."""
-    table = _table()
-    for column in ("model", "run by"):
-        table.add_column(column, no_wrap=True)
-    for column in ("sites", "error", "limit", "correlation", "sum - 1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    groups: dict[tuple[str, str], list[AttentionComparison]] = {}
-    for c in attention:
-        groups.setdefault((c.subject, c.kernels), []).append(c)
-    for (subject, kernels), sites in groups.items():
-        table.add_row(
-            _LABEL.get(subject, subject),
-            kernels,
-            str(len(sites)),
-            _worst([c.relative_error for c in sites], max, ".1e"),
-            f"{sites[0].limit:.0e}",
-            _worst([c.correlation for c in sites], min, ".5f"),
-            _worst([c.row_sum_error for c in sites], max, ".0e"),
-            _verdict(all(c.holds for c in sites)),
-        )
-    _print_titled(f"Attention of every site against {against}, the worst of each", table, console)
-    wrong = [c for c in attention if not c.holds and not c.problem]
-    if wrong:
-        names = ", ".join(dict.fromkeys(f"{c.site} ({c.subject})" for c in wrong))
-        console.print(
-            f"Attention beyond its limit: {names}.", style="bold red", highlight=False, markup=False
-        )
-
-
-def _print_fidelity(fidelity: Sequence[AttentionFidelity], console: Console, against: str) -> None:
-    """One table per file of integers, one row per site and target; dead attention in words."""
-    files: dict[str, dict[str, list[AttentionFidelity]]] = {}
-    for row in fidelity:
-        files.setdefault(row.subject, {}).setdefault(row.kernels, []).append(row)
-    for subject, targets in files.items():
-        table = _table(padding=0)
-        table.add_column("site", overflow="fold")
-        for column in ("run by", "map"):
-            table.add_column(column, no_wrap=True)
-        for column in ("SNR", "cosine", "zeros", "effect", "rounding"):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for number, (kernels, sites) in enumerate(targets.items()):
-            # Every site where applications run it; on the other targets, the worst of all.
-            whole = number == 0 or len(sites) == 1
-            for rows in [[row] for row in sites] if whole else [sites]:
-                sizes = {row.map_size for row in rows}
-                table.add_row(
-                    escape(rows[0].site) if whole else f"worst of {len(rows)}",
-                    kernels,
-                    "x".join(map(str, rows[0].map_size or ())) if len(sizes) == 1 else "",
-                    _worst([row.snr for row in rows], min, ".1f"),
-                    _worst([row.cosine for row in rows], min, ".3f"),
-                    _worst([row.zeros for row in rows], max, ".0%"),
-                    _worst([row.without_snr for row in rows], max, ".0f"),
-                    _worst([row.rounding_snr for row in rows], min, ".0f"),
-                    _alive(rows),
-                )
-        title = (
-            f"Attention inside {subject} against {against}. In dB: its SNR, at least "
-            f"{next(iter(targets.values()))[0].limit:g}, and how far its effect and the rounding "
-            "are below the block's output"
-        )
-        _print_titled(title, table, console)
-    hidden = [row for row in fidelity if row.visible is False]
-    names = ", ".join(dict.fromkeys(f"{row.site} ({row.subject})" for row in hidden))
-    if names:
-        console.print(
-            "The effect of the attention on the block's output is smaller than the output's own "
-            f"rounding, whatever the form of the softmax: {names}.",
-            highlight=False,
-            markup=False,
-        )
-    dead = [row for row in fidelity if not row.holds and not row.problem]
-    lost = {row: f"in the {row.lost_in} of " if row.lost_in else "in " for row in dead}
-    names = ", ".join(dict.fromkeys(f"{row.site} ({lost[row]}{row.subject})" for row in dead))
-    if names:
-        console.print(
-            f"Dead attention, its SNR below the limit (attention_snr): {names}.",
-            style="bold red",
-            highlight=False,
-            markup=False,
-        )
-
-
-def _alive(rows: Sequence[AttentionFidelity]) -> str:
-    dead = any(not row.holds and not row.problem for row in rows)
-    return "[bold red]DEAD[/]" if dead else _verdict(all(row.holds for row in rows))
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False)
 
 
 def _worst(values: Sequence[float | None], pick: Callable[..., float], form: str) -> str:
@@ -263,27 +320,5 @@ def _worst(values: Sequence[float | None], pick: Callable[..., float], form: str
     return format(pick(known), form) if known else "–"
 
 
-def _verdict(holds: bool) -> str:
-    return "[green]holds[/]" if holds else "[bold red]FAILS[/]"
-
-
-def _print_accuracy(
-    comparisons: Sequence[Comparison], console: Console, recorded_correct: int | None
-) -> None:
-    """One row per model that classified every labelled sample."""
-    samples = max((c.samples for c in comparisons), default=0)
-    rows = {}
-    if recorded_correct is not None:
-        rows["PyTorch (recorded)"] = recorded_correct
-    for c in comparisons:
-        if c.correct is not None and c.samples == samples:
-            rows.setdefault(_LABEL.get(c.subject, c.subject), c.correct)
-    if not rows:
-        return
-    table = _table()
-    table.add_column("model")
-    table.add_column("correct", justify="right")
-    table.add_column("accuracy", justify="right")
-    for name, correct in rows.items():
-        table.add_row(name, f"{correct} of {samples}", f"{correct / samples:.2%}")
-    _print_titled("Held-out accuracy", table, console)
+def _verdict(passed: bool) -> str:
+    return "[green]passed[/]" if passed else "[bold red]FAILED[/]"

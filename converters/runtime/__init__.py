@@ -5,22 +5,13 @@ outcome with a name, and the caller lives on. Imports NumPy and the standard lib
 runtime is loaded in the child process (``worker.py``), TensorFlow and Keras nowhere.
 """
 
-from converters.runtime.difference import (
-    AttentionDifference,
-    Difference,
-    compare,
-    compare_attention,
-)
 from converters.runtime.probe import half_precision, vulkan_adapter
 from converters.runtime.result import RunResult
-from converters.runtime.runner import run
+from converters.runtime.runner import cores, run
 
 __all__ = [
-    "AttentionDifference",
-    "Difference",
     "RunResult",
-    "compare",
-    "compare_attention",
+    "cores",
     "half_precision",
     "run",
     "vulkan_adapter",

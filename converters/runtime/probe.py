@@ -14,8 +14,8 @@ _SHAPE = (1, 2, 2, 4)
 @cache
 def doubling_model() -> bytes:
     """A float32 .tflite model that adds its (1, 2, 2, 4) input to itself."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools.flatbuffer_utils import convert_object_to_bytearray
 
     def tensor(name: str) -> schema.TensorT:
         result = schema.TensorT()
@@ -36,9 +36,7 @@ def doubling_model() -> bytes:
     model = schema.ModelT()
     model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
     model.buffers = [schema.BufferT()]
-    builder = flatbuffers.Builder(256)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return bytes(convert_object_to_bytearray(model))
 
 
 def half_precision(env: Mapping[str, str | None] | None = None) -> bool:

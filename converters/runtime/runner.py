@@ -20,6 +20,8 @@ import numpy as np
 from converters.runtime.result import Accelerator, GpuPrecision, RunResult
 
 _WORKER = Path(__file__).with_name("worker.py")
+# Bytes of what a worker prints that are looked at.
+_MOST_LOG = 1 << 24
 
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 
@@ -51,7 +53,9 @@ def run(
             CPU computes in float32 only. Defaults to `"float32"`.
         timeout: Seconds that the whole process may take. Defaults to 300.
         repeats: Number of timed invocations, after the first. Defaults to 5.
-        num_threads: Number of CPU threads. Defaults to 1.
+        num_threads: Number of CPU threads of the interpreter; the reference kernels have one
+            whatever is asked. Defaults to 1, as for the times in the documents;
+            `converters.runtime.cores()` is how many there are.
         env: Environment variables for the worker, on top of this process's own (`None` removes
             one): which Vulkan driver to use, for instance. Defaults to `None`.
 
@@ -86,6 +90,13 @@ def run(
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         code, log = _spawn(folder, timeout, env)
         return _result(folder, code, log, timeout, accelerator)
+
+
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _check(
@@ -137,36 +148,39 @@ def _spawn(
 ) -> tuple[int | None, str]:
     """The worker's exit code (`None`: killed at the time limit) and all that it printed."""
     merged = {**os.environ, **(env or {})}
-    process = subprocess.Popen(
-        # -P: the worker's folder stays out of its module path.
-        [sys.executable, "-P", str(_WORKER), str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={name: value for name, value in merged.items() if value is not None},
-        start_new_session=True,  # A process group of its own, to be killed whole.
-    )
-    try:
-        log, _ = process.communicate(timeout=timeout)
-        code: int | None = process.returncode
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        log, _ = process.communicate()
-        code = None
-    except BaseException:
-        _kill(process)
-        process.communicate()
-        raise
-    return code, log.decode(errors="replace")
+    # A file, not a pipe: who else holds a pipe open, a driver's compiler say, would be waited for.
+    with open(folder / "log", "w+b") as log:
+        process = subprocess.Popen(
+            # -P: the worker's folder stays out of its module path.
+            [sys.executable, "-P", str(_WORKER), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={name: value for name, value in merged.items() if value is not None},
+            start_new_session=True,  # A process group of its own, to be killed whole.
+        )
+        code: int | None = None
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout)
+        finally:
+            _kill(process)
+        log.seek(0)
+        return code, log.read(_MOST_LOG).decode(errors="replace")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends the worker and whatever it started."""
     if os.name == "posix":
-        # It may have ended by itself in the meantime.
-        with contextlib.suppress(ProcessLookupError):
+        # They may have ended by themselves.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    else:
+    elif process.poll() is None:
+        command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        with contextlib.suppress(OSError):
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         process.kill()
+    process.wait()
 
 
 def _result(

@@ -5,6 +5,7 @@ ai_edge_litert, and nothing of this project. The folder holds `request.json` and
 worker leaves `outputs.npz` and, last of all, `reply.json`. A reply that is missing is a crash.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -217,10 +218,11 @@ def _run(request: dict[str, Any], inputs: Arrays) -> tuple[dict[str, Any], Array
 
 def _guard(seconds: float) -> None:
     """No core file, and an end to this process even where the parent was killed."""
-    if os.name == "posix":
+    with contextlib.suppress(ImportError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 

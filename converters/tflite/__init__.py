@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from converters.tflite.export import Exporter as Exporter
     from converters.tflite.export import to_tflite as to_tflite
-    from converters.tflite.integer import FLOAT_PRECISIONS as FLOAT_PRECISIONS
-    from converters.tflite.integer import INTEGER_PRECISIONS as INTEGER_PRECISIONS
-    from converters.tflite.integer import PRECISIONS as PRECISIONS
-    from converters.tflite.representative import load_images as load_images
-    from converters.tflite.representative import representative_samples as representative_samples
+    from converters.tflite.options import FLOAT_PRECISIONS as FLOAT_PRECISIONS
+    from converters.tflite.options import INTEGER_PRECISIONS as INTEGER_PRECISIONS
+    from converters.tflite.options import PRECISIONS as PRECISIONS
     from converters.tflite.static_check import RULES as RULES
     from converters.tflite.static_check import Finding as Finding
     from converters.tflite.static_check import lint as lint
@@ -21,11 +19,9 @@ if TYPE_CHECKING:
 _HOME = {
     "to_tflite": "converters.tflite.export",
     "Exporter": "converters.tflite.export",
-    "FLOAT_PRECISIONS": "converters.tflite.integer",
-    "INTEGER_PRECISIONS": "converters.tflite.integer",
-    "PRECISIONS": "converters.tflite.integer",
-    "load_images": "converters.tflite.representative",
-    "representative_samples": "converters.tflite.representative",
+    "FLOAT_PRECISIONS": "converters.tflite.options",
+    "INTEGER_PRECISIONS": "converters.tflite.options",
+    "PRECISIONS": "converters.tflite.options",
     "lint": "converters.tflite.static_check",
     "Finding": "converters.tflite.static_check",
     "RULES": "converters.tflite.static_check",
@@ -39,8 +35,6 @@ __all__ = [
     "Exporter",
     "Finding",
     "lint",
-    "load_images",
-    "representative_samples",
     "to_tflite",
 ]
 

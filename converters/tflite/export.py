@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from converters.tflite.flatbuffer import read_graphs
+from converters.data.samples import batches, representative_samples
+from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
-from converters.tflite.integer import (
+from converters.tflite.integer import Progress, convert_integer
+from converters.tflite.options import (
     INTEGER_PRECISIONS,
     Options,
-    Progress,
     checked_options,
     checked_trained_options,
-    convert_integer,
 )
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.ranges import with_measured_ranges
 from converters.tflite.rebuild import first_line, float32_model
-from converters.tflite.representative import batches, representative_samples
 from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import convert_trained, is_tf_keras_model
@@ -112,15 +111,13 @@ def to_tflite(
         batch = checked_trained_options(
             precision, inference_type, attention, representative_data, input_shape
         )
-        content = _trained(model, inference_type, batch)
-        _report(model, content)
-        return content
-    options = checked_options(precision, inference_type, attention, representative_data)
-    content = Exporter(model, input_shape=input_shape)._convert(
-        options, representative_data, progress
-    )
-    _report(model, content)
-    return content
+        file = TfliteFile(_trained(model, inference_type, batch))
+    else:
+        options = checked_options(precision, inference_type, attention, representative_data)
+        exporter = Exporter(model, input_shape=input_shape)
+        file = exporter._convert(options, representative_data, progress)
+    _report(model, file)
+    return file.content
 
 
 def _trained(model: Any, inference_type: str, batch: int) -> bytes:
@@ -153,7 +150,7 @@ class Exporter:
 
     Example:
     >>> exporter = Exporter(model)
-    >>> files = {name: exporter.convert(name) for name in ("float32", "float16")}
+    >>> files = {name: exporter.convert(name).content for name in ("float32", "float16")}
     """
 
     def __init__(self, model: Any, *, input_shape: InputShape | None = None) -> None:
@@ -174,7 +171,7 @@ class Exporter:
         inference_type: str = "float32",
         attention: str | None = None,
         progress: Progress | None = None,
-    ) -> bytes:
+    ) -> TfliteFile:
         """Converts the traced model.
 
         Args:
@@ -185,28 +182,28 @@ class Exporter:
             progress: As in `to_tflite`.
 
         Returns:
-            The content of the ``.tflite`` file.
+            The ``.tflite`` file.
 
         Raises:
             ValueError: As in `to_tflite`.
         """
         options = checked_options(precision, inference_type, attention, representative_data)
-        content = self._convert(options, representative_data, progress)
-        _report(self.model, content)
-        return content
+        file = self._convert(options, representative_data, progress)
+        _report(self.model, file)
+        return file
 
-    def _convert(self, options: Options, data: Any, progress: Progress | None) -> bytes:
+    def _convert(self, options: Options, data: Any, progress: Progress | None) -> TfliteFile:
         if options.integer:
             samples = representative_samples(data, self.input_shapes, self.input_dtypes)
             run = batches(samples, self.input_shapes)
             float_graph = self._float_graph(options)
             island = _float_island(float_graph) if options.attention == "float" else []
-            content = self._converted(options, run, island, progress)
-            content = with_measured_ranges(content, float_graph, run)
+            file = self._converted(options, run, island, progress)
+            file = with_measured_ranges(file, float_graph, run)
         else:
-            content = self._converted(options, [], [], progress)
+            file = self._converted(options, [], [], progress)
         # For names it cannot use the converter leaves the signature out, without a word.
-        graph = read_graphs(content)[0]
+        graph = file.graph
         named = (graph.named_inputs.keys(), graph.named_outputs.keys())
         if named != ({*self.input_shapes}, {*self.output_names}):
             raise ValueError(
@@ -214,7 +211,7 @@ class Exporter:
                 f"inputs and outputs other names. Received: {[*self.input_shapes]}, "
                 f"{self.output_names}"
             )
-        return content
+        return file
 
     def _converted(
         self,
@@ -222,7 +219,7 @@ class Exporter:
         run: list[dict[str, np.ndarray]],
         floats: list[str],
         progress: Progress | None,
-    ) -> bytes:
+    ) -> TfliteFile:
         import tensorflow as tf
 
         function = self._function(options.attention)
@@ -236,25 +233,25 @@ class Exporter:
             with without_native_logs():
                 if options.precision in INTEGER_PRECISIONS:
                     return convert_integer(converter, options, run, floats, progress)
-                return converter.convert()
+                return TfliteFile(converter.convert())
         # The converter's own exception class is not public.
         except Exception as error:
             raise ValueError(_refusal(self.model, error)) from error
 
-    def _float_graph(self, options: Options) -> bytes:
+    def _float_graph(self, options: Options) -> TfliteFile:
         """The file of floats that an integer one is calibrated on, once it is found fit for it.
 
         Ranges are taken from a run of it on the CPU kernels without XNNPACK.
         """
-        content = self._converted(Options("float32", "float32", options.attention), [], [], None)
-        overwritten = [finding for finding in lint(content) if finding.code == "OVERWRITTEN"]
+        file = self._converted(Options("float32", "float32", options.attention), [], [], None)
+        overwritten = [finding for finding in lint(file) if finding.code == "OVERWRITTEN"]
         if overwritten:
             raise ValueError(
                 f"OVERWRITTEN: The ranges of model {self.model.name!r} cannot be measured: "
                 f"{overwritten[0].symptom} {overwritten[0].advice} Received: "
                 f"{', '.join(finding.where for finding in overwritten[:3])}"
             )
-        return content
+        return file
 
     def _function(self, form: str) -> Any:
         if form not in self._functions:
@@ -307,11 +304,11 @@ class Exporter:
             ) from error
 
 
-def _float_island(content: bytes) -> list[str]:
+def _float_island(file: TfliteFile) -> list[str]:
     """The names of the tensors of a file that stay float in the form "float"."""
     from ulsam_keras.spatial_softmax import FLOAT_ISLAND
 
-    return [t.name for t in read_graphs(content)[0].tensors if f"/{FLOAT_ISLAND}" in t.name]
+    return [t.name for t in file.graph.tensors if f"/{FLOAT_ISLAND}" in t.name]
 
 
 def _check_model(model: Any) -> None:
@@ -399,10 +396,10 @@ def _refusal(model: Any, error: Exception) -> str:
     )
 
 
-def _report(model: Any, content: bytes) -> None:
+def _report(model: Any, file: TfliteFile) -> None:
     """Raises for findings of severity error, and warns once per reason code for the others."""
     by_code: dict[str, list[Finding]] = {}
-    for finding in _unasked(lint(content), content):
+    for finding in _unasked(lint(file), file):
         by_code.setdefault(finding.code, []).append(finding)
     # Errors first: where one is raised, no warning about the same file is due.
     for code, found in sorted(by_code.items(), key=lambda item: item[1][0].severity):
@@ -417,14 +414,14 @@ def _report(model: Any, content: bytes) -> None:
         warnings.warn(line, stacklevel=3)
 
 
-def _unasked(findings: list[Finding], content: bytes) -> list[Finding]:
+def _unasked(findings: list[Finding], file: TfliteFile) -> list[Finding]:
     """The findings, without those of what the caller chose: a form of attention, 16-bit integers.
 
     Who converts for the CPU, for which these are, would be warned each time. `lint` tells of them.
     """
     if not {finding.code for finding in findings} & {"LOG_SOFTMAX", "DTYPE"}:
         return findings
-    graph = read_graphs(content)[0]
+    graph = file.graph
     chosen = {t.name for s in find_sites(graph) for o in s.operators for t in o.outputs}
     chosen |= {tensor.name for tensor in graph.tensors if tensor.dtype == "INT16" and tensor.scales}
     return [

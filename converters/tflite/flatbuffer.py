@@ -1,4 +1,4 @@
-"""Reads a ``.tflite`` file into plain Python objects.
+"""Reads a ``.tflite`` file into plain Python objects, and writes changed ones.
 
 Imports NumPy and the schema that the LiteRT wheel carries, no TensorFlow: the wheel is the
 runtime that the models are verified with anyway, so the schema is the one it reads.
@@ -6,8 +6,9 @@ runtime that the models are verified with anyway, so the schema is the one it re
 
 import os
 import struct
+from copy import copy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,42 +135,108 @@ class Graph:
     named_outputs: dict[str, Tensor]
 
 
-def read_graphs(tflite: bytes | str | os.PathLike[str]) -> tuple[Graph, ...]:
-    """Reads the subgraphs of a LiteRT model.
-
-    The whole file is walked, so that a damaged one is found here and not in a runtime.
+class TfliteFile:
+    """The content of a `.tflite` file, parsed once.
 
     Args:
-        tflite: The content of a `.tflite` file, or the path of one.
+        tflite: The content, or the path of a file.
 
-    Returns:
-        The subgraphs; the first is the one that runs.
+    Attributes:
+        content: The content.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If the content is not a LiteRT model, or is truncated or damaged.
         TypeError: If `tflite` is neither bytes nor a path.
     """
-    content, source = _content(tflite)
-    if content[4:8] != _IDENTIFIER:
-        raise ValueError(
-            f"{source} is not a LiteRT model: bytes 4 to 8 of a .tflite file are "
-            f"{_IDENTIFIER!r}. Received: {bytes(content[4:8])!r}, {len(content)} bytes in all"
-        )
-    from ai_edge_litert import schema_py_generated as schema
 
-    try:
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
-        return tuple(_graph(model, index) for index in range(len(model.subgraphs)))
-    # What the schema's reader runs into where an offset or a length points nowhere.
-    except (
-        struct.error, ValueError, IndexError, TypeError, AttributeError, KeyError, OverflowError,
-        MemoryError,
-    ) as error:  # fmt: skip
-        raise ValueError(
-            f"{source} is a truncated or damaged LiteRT model; convert or copy it again. "
-            f"Received: {len(content)} bytes, {type(error).__name__} while reading"
-        ) from error
+    def __init__(self, tflite: bytes | str | os.PathLike[str]) -> None:
+        self.content, self._source = _content(tflite)
+
+    @classmethod
+    def of(cls, tflite: "Tflite") -> "TfliteFile":
+        """The file itself, or the file of a content or a path."""
+        return tflite if isinstance(tflite, cls) else cls(tflite)  # type: ignore[arg-type]
+
+    @property
+    def graph(self) -> Graph:
+        """The subgraph that runs."""
+        return self.graphs[0]
+
+    @cached_property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The subgraphs. The whole file is walked, so that damage is found here, not at run time.
+
+        Raises:
+            ValueError: If the content is not a LiteRT model, or is truncated or damaged.
+        """
+        return self._read(
+            lambda: tuple(_graph(self._model, i) for i in range(len(self._model.subgraphs)))
+        )
+
+    @cached_property
+    def metadata(self) -> dict[str, bytes]:
+        """What is stored beside the graph, by its name."""
+        return self._read(
+            lambda: {
+                _text(entry.name): bytes(_list(_at(self._model.buffers, entry.buffer).data))
+                for entry in _list(self._model.metadata)
+            }
+        )
+
+    def changeable(self) -> Any:
+        """The schema's object of the model, whose first graph and signature may be changed.
+
+        Everything else is this file's own: replace it, do not change it. `packed` writes it.
+        """
+        model = copy(self._model)
+        model.subgraphs = [copy(model.subgraphs[0]), *model.subgraphs[1:]]
+        graph = model.subgraphs[0]
+        graph.tensors = [copy(tensor) for tensor in graph.tensors]
+        for tensor in graph.tensors:
+            tensor.quantization = copy(tensor.quantization)
+        model.signatureDefs = [copy(signature) for signature in _list(model.signatureDefs)]
+        model.buffers, model.metadata = list(model.buffers), list(_list(model.metadata))
+        return model
+
+    @cached_property
+    def _model(self) -> Any:
+        from ai_edge_litert import schema_py_generated as schema
+
+        return schema.ModelT.InitFromPackedBuf(self.content, 0)
+
+    def _read(self, read: Any) -> Any:
+        content = self.content
+        if content[4:8] != _IDENTIFIER:
+            raise ValueError(
+                f"{self._source} is not a LiteRT model: bytes 4 to 8 of a .tflite file are "
+                f"{_IDENTIFIER!r}. Received: {bytes(content[4:8])!r}, {len(content)} bytes in all"
+            )
+        try:
+            return read()
+        # What the schema's reader runs into where an offset or a length points nowhere.
+        except (
+            struct.error, ValueError, IndexError, TypeError, AttributeError, KeyError,
+            OverflowError, MemoryError,
+        ) as error:  # fmt: skip
+            raise ValueError(
+                f"{self._source} is a truncated or damaged LiteRT model; convert or copy it "
+                f"again. Received: {len(content)} bytes, {type(error).__name__} while reading"
+            ) from error
+
+
+Tflite = TfliteFile | bytes | str | os.PathLike[str]
+
+
+def read_graphs(tflite: Tflite) -> tuple[Graph, ...]:
+    """The subgraphs of a LiteRT model, the one that runs first; raises as `TfliteFile` does."""
+    return TfliteFile.of(tflite).graphs
+
+
+def packed(model: Any) -> TfliteFile:
+    """The file of a model as the schema's object."""
+    from ai_edge_litert.tools.flatbuffer_utils import convert_object_to_bytearray
+
+    return TfliteFile(bytes(convert_object_to_bytearray(model)))
 
 
 def _content(tflite: Any) -> tuple[bytes, str]:

@@ -1,154 +1,22 @@
-"""Full-integer conversion after training: options, and the converter's calls.
+"""Full-integer conversion after training: the converter's calls.
 
-Imports the flatbuffer reader and NumPy; TensorFlow, flatbuffers and the schema inside functions.
+Imports the flatbuffer reader and NumPy; TensorFlow inside functions.
 """
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from converters.tflite.flatbuffer import read_graphs
+from converters.tflite.flatbuffer import TfliteFile, packed
+from converters.tflite.options import Options
 from converters.tflite.sites import find_sites
-
-FLOAT_PRECISIONS = ("float32", "float16", "dynamic_range")
-INTEGER_PRECISIONS = ("int8", "int16x8")
-PRECISIONS = FLOAT_PRECISIONS + INTEGER_PRECISIONS
-
-# What inputs and outputs may be, and the attention forms, the default first.
-_INFERENCE_TYPES = {"int8": ("float32", "int8", "uint8"), "int16x8": ("float32", "int16")}
-_FORMS = {"int8": ("log_softmax", "float", "softmax"), "int16x8": ("softmax",)}
 
 # Above the step that the converter gives a tensor of zeros, 2e-6 / 255, and below any other.
 _RANGE_OF_ZEROS = 1e-8
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is asked of a conversion, checked.
-
-    Attributes:
-        precision: One of `PRECISIONS`.
-        inference_type: The type of inputs and outputs.
-        attention: The form of the attention's softmax.
-    """
-
-    precision: str
-    inference_type: str
-    attention: str
-
-    @property
-    def integer(self) -> bool:
-        """Whether activations are integers, whose ranges are taken from data."""
-        return self.precision in INTEGER_PRECISIONS
-
-
-def checked_options(
-    precision: Any, inference_type: Any, attention: Any, representative_data: Any
-) -> Options:
-    """The options of a conversion, once they go together.
-
-    Raises:
-        ValueError: If one is unknown, or does not go with the others.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"`precision` must be one of {', '.join(map(repr, PRECISIONS))}. "
-            f"Received: precision={precision!r}"
-        )
-    if precision in INTEGER_PRECISIONS:
-        return _integer_options(precision, inference_type, attention, representative_data)
-    if representative_data is not None:
-        raise ValueError(
-            "`representative_data` calibrates integer activations, which none of the precisions "
-            f"{FLOAT_PRECISIONS} has; leave it out. Received: precision={precision!r}, "
-            f"representative_data of type {type(representative_data).__name__}"
-        )
-    if inference_type != "float32":
-        raise ValueError(
-            f"`inference_type` must be 'float32' with the precisions {FLOAT_PRECISIONS}. "
-            f"Received: inference_type={inference_type!r}, precision={precision!r}"
-        )
-    if attention not in (None, "softmax"):
-        raise ValueError(
-            f"`attention` must be None or 'softmax' with the precisions {FLOAT_PRECISIONS}, whose "
-            f"softmax is float. Received: attention={attention!r}, precision={precision!r}"
-        )
-    return Options(precision, inference_type, "softmax")
-
-
-def checked_trained_options(
-    precision: Any,
-    inference_type: Any,
-    attention: Any,
-    representative_data: Any,
-    input_shape: Any,
-) -> int:
-    """The batch size of a model that was trained with quantisation, once its options are its own.
-
-    Raises:
-        ValueError: If one is given that the model has decided already.
-    """
-    types = _INFERENCE_TYPES["int8"]
-    if precision != "int8" or inference_type not in types:
-        raise ValueError(
-            "A model that was trained with quantisation is converted with precision='int8' and "
-            f"`inference_type` one of {', '.join(map(repr, types))}. "
-            f"Received: precision={precision!r}, inference_type={inference_type!r}"
-        )
-    given = {
-        "attention": attention,
-        "representative_data": representative_data,
-    }
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(
-                "A model that was trained with quantisation has its ranges and the form of its "
-                f"attention; leave `{name}` out. Received: {name} of type {type(value).__name__}"
-            )
-    if input_shape is None:
-        return 1
-    if isinstance(input_shape, (list, tuple)) and len(input_shape) in (3, 4):
-        return int(input_shape[0]) if len(input_shape) == 4 else 1
-    raise ValueError(
-        "`input_shape` of a model that was trained with quantisation must be (H, W, C) or "
-        f"(N, H, W, C), and gives the batch. Received: input_shape={input_shape!r}"
-    )
-
-
-def _integer_options(
-    precision: str, inference_type: Any, attention: Any, representative_data: Any
-) -> Options:
-    if representative_data is None:
-        raise ValueError(
-            "Integer activations need `representative_data` for their ranges: an array of "
-            "samples, an iterable of them, a folder of images or an .npz file. "
-            f"Received: precision={precision!r}, representative_data=None"
-        )
-    types, forms = _INFERENCE_TYPES[precision], _FORMS[precision]
-    if inference_type not in types:
-        raise ValueError(
-            f"`inference_type` must be one of {', '.join(map(repr, types))} with "
-            f"precision={precision!r}. Received: inference_type={inference_type!r}"
-        )
-    form = forms[0] if attention is None else attention
-    if form not in forms:
-        why = " (16-bit activations have no log-softmax)" if precision == "int16x8" else ""
-        raise ValueError(
-            f"`attention` must be None or one of {', '.join(map(repr, forms))} with "
-            f"precision={precision!r}{why}. Received: attention={attention!r}"
-        )
-    if form == "float" and inference_type != "float32":
-        raise ValueError(
-            "attention='float' is converted with float inputs and outputs only; use "
-            "inference_type='float32', or attention='log_softmax'. "
-            f"Received: inference_type={inference_type!r}"
-        )
-    return Options(precision, inference_type, form)
 
 
 def convert_integer(
@@ -157,7 +25,7 @@ def convert_integer(
     batches: Sequence[dict[str, np.ndarray]],
     floats: Sequence[str],
     progress: Progress | None,
-) -> bytes:
+) -> TfliteFile:
     """Converts with ranges from data: weights per channel, activations per tensor.
 
     Args:
@@ -169,7 +37,7 @@ def convert_integer(
             over them.
 
     Returns:
-        The content of the file.
+        The file.
     """
     import tensorflow as tf
 
@@ -205,27 +73,22 @@ def convert_integer(
         return _with_a_range_for_scores(converter.convert())
 
 
-def _with_a_range_for_scores(content: bytes) -> bytes:
+def _with_a_range_for_scores(content: bytes) -> TfliteFile:
     """The file with a range from 0 to 1 or more for the scores of a ULSAM that were always 0.
 
     A ReLU makes the scores, and a flat attention is 0 everywhere before the softmax. The converter
     takes 1e-6 for the range of zeros, which XNNPACK refuses to compute, and with it the file.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
+    file = TfliteFile(content)
     tensors = [
         tensor
-        for site in find_sites(read_graphs(content)[0])
+        for site in find_sites(file.graph)
         for tensor in (site.scores, *(t for o in site.operators for t in o.outputs))
         if tensor.dtype == "INT8" and tensor.scales[0] < _RANGE_OF_ZEROS
     ]
     if not tensors:
-        return content
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+        return file
+    model = file.changeable()
     for tensor in tensors:
-        quantization = model.subgraphs[0].tensors[tensor.index].quantization
-        quantization.scale = [1 / 128]
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+        model.subgraphs[0].tensors[tensor.index].quantization.scale = [1 / 128]
+    return packed(model)

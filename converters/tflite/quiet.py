@@ -4,13 +4,16 @@ Imports the standard library only. TensorFlow's C++ code writes to file descript
 and its one switch is an environment variable that counts only before the import.
 """
 
+import contextlib
+import io
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 # absl's log lines ("I0000 00:00:1795362269.803458    9584 loader.cc:236] ..."), and those that
 # TensorFlow writes without the prefix.
@@ -25,32 +28,83 @@ _LOG_LINE = re.compile(
 _LOCK = threading.Lock()
 
 
-@contextmanager
+@contextlib.contextmanager
 def without_native_logs() -> Iterator[None]:
-    """Holds standard error back, and passes on what is not TensorFlow's own log.
+    """Holds native standard error back, and passes on what is not TensorFlow's own log.
 
-    The descriptor is put back however the block ends. If it ends with an exception, nothing held
-    back is shown: the converter writes the same text there that its exception carries.
+    What Python writes to `sys.stderr` meanwhile, a progress bar for example, is shown at once. The
+    descriptor is put back however the block ends. If it ends with an exception, nothing held back
+    is shown: the converter writes the same text there that its exception carries. If the process
+    dies in it, all of it is shown.
     """
-    with _LOCK, tempfile.TemporaryFile() as held:
+    with _LOCK, tempfile.TemporaryDirectory(prefix="ulsam-log-") as folder:
         _flush()
         try:
             terminal = os.dup(2)
         except OSError:  # No standard error, as in a windowed program: nothing to keep clean.
             yield
             return
-        try:
-            os.dup2(held.fileno(), 2)
-            yield
-            _flush()
-            held.seek(0)
-            for line in held:
-                if not _LOG_LINE.match(line):
-                    os.write(terminal, line)
-        finally:
-            _flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
+        path = os.path.join(folder, "native.log")
+        with open(path, "w+b") as held, _shown_if_it_dies(path, terminal):
+            shown, now = sys.stderr, _Terminal(terminal, "w", closefd=False)
+            if shown is not None:
+                sys.stderr = io.TextIOWrapper(now, shown.encoding, shown.errors, write_through=True)
+            try:
+                os.dup2(held.fileno(), 2)
+                yield
+                for line in _lines(path):
+                    if not _LOG_LINE.match(line):
+                        now.write(line)
+            finally:
+                _flush()
+                sys.stderr = shown
+                os.dup2(terminal, 2)
+                os.close(terminal)
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    # Opened again: `held` shares its position with descriptor 2.
+    with open(path, "rb") as file:
+        yield from file
+
+
+class _Terminal(io.FileIO):
+    """Writes as far as it can: nobody may be reading."""
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[super().write(rest) or 0 :]
+        return len(data)
+
+
+@contextlib.contextmanager
+def _shown_if_it_dies(path: str, terminal: int) -> Iterator[None]:
+    """Has a shell wait beside the process, and show and remove the log if that ends unexpectedly.
+
+    An abort in native code gives Python no chance to. The end of a pipe tells the shell, which the
+    system closes for a dead process; a line on it tells that all went well.
+    """
+    if os.name != "posix":
+        yield
+        return
+    script = 'read -r _ || { cat "$1/native.log"; rm -rf "$1"; }'
+    try:
+        watcher = subprocess.Popen(
+            ["/bin/sh", "-c", script, "sh", os.path.dirname(path)],
+            stdin=subprocess.PIPE,
+            stdout=terminal,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not meant for it.
+        )
+    except OSError:  # no shell here
+        yield
+        return
+    try:
+        yield
+    finally:
+        watcher.communicate(b"\n")
 
 
 def _flush() -> None:

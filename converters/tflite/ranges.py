@@ -6,7 +6,7 @@ an input the range of the result. Inside of a network that is ULSAM's `1 + a`, w
 have the steps of the block's output, a tenth and more, and hardly any attention would come through;
 and it is the convolution before every residual sum.
 
-Imports the flatbuffer reader and NumPy; LiteRT, flatbuffers and the schema inside functions.
+Imports the flatbuffer reader and NumPy; LiteRT inside the function that runs a model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.tflite.flatbuffer import Graph, Tensor, read_graphs
+from converters.tflite.flatbuffer import Graph, Tensor, TfliteFile, packed
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.tap import with_outputs
 
@@ -28,22 +28,22 @@ Range = tuple[float, float]
 
 
 def with_measured_ranges(
-    content: bytes, floats: bytes, batches: Sequence[Mapping[str, np.ndarray]]
-) -> bytes:
+    file: TfliteFile, floats: TfliteFile, batches: Sequence[Mapping[str, np.ndarray]]
+) -> TfliteFile:
     """The file with the true ranges of the tensors that calibration found overwritten.
 
     Args:
-        content: The content of a `.tflite` file of integers.
-        floats: That of the same graph in float, with a signature.
+        file: A `.tflite` file of integers.
+        floats: The same graph in float, with a signature.
         batches: What the ranges are taken from: inputs by signature name, one batch per run.
 
     Returns:
-        The content of the new file: the same operators and constants.
+        The new file: the same operators and constants.
     """
-    tensors = _overwritten(read_graphs(content)[0])
+    tensors = _overwritten(file.graph)
     measured = _measured(floats, [tensor.name for tensor in tensors], batches)
     ranges = {t.index: measured[t.name] for t in tensors if t.name in measured}
-    return _with_ranges(content, ranges) if ranges else content
+    return _with_ranges(file, ranges) if ranges else file
 
 
 def _overwritten(graph: Graph) -> list[Tensor]:
@@ -67,12 +67,12 @@ def _overwritten(graph: Graph) -> list[Tensor]:
 
 
 def _measured(
-    content: bytes, names: Sequence[str], batches: Sequence[Mapping[str, np.ndarray]]
+    file: TfliteFile, names: Sequence[str], batches: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, Range]:
     """The smallest and largest value of inner tensors over data.
 
     Args:
-        content: A `.tflite` file of floats with a signature.
+        file: A `.tflite` file of floats with a signature.
         names: Names of tensors; those that the file does not have are left out.
         batches: Inputs by signature name, one batch per run.
 
@@ -81,15 +81,15 @@ def _measured(
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    tensors = {t.name: t for t in read_graphs(content)[0].tensors if t.name in set(names)}
+    tensors = {t.name: t for t in file.graph.tensors if t.name in set(names)}
     if not tensors:
         return {}
     keys = {f"range{number}": name for number, name in enumerate(tensors)}
     # As outputs they are nobody's to overwrite.
-    tapped = with_outputs(content, {key: tensors[name] for key, name in keys.items()})
+    tapped = with_outputs(file, {key: tensors[name] for key, name in keys.items()})
     found: dict[str, Range] = {}
     with without_native_logs():  # that it has made a delegate
-        runner = Interpreter(model_content=tapped).get_signature_runner()
+        runner = Interpreter(model_content=tapped.content).get_signature_runner()
         for batch in batches:
             outputs = runner(**batch)
             for key, name in keys.items():
@@ -99,19 +99,16 @@ def _measured(
     return found
 
 
-def _with_ranges(content: bytes, ranges: Mapping[int, Range]) -> bytes:
+def _with_ranges(file: TfliteFile, ranges: Mapping[int, Range]) -> TfliteFile:
     """The file with other ranges for some of its tensors of integers.
 
     Args:
-        content: The content of a `.tflite` file.
+        file: A `.tflite` file.
         ranges: The smallest and largest value, by the index of the tensor in the first graph; 0 is
             taken into the range.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    dtypes = {tensor.index: tensor.dtype for tensor in read_graphs(content)[0].tensors}
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    dtypes = {tensor.index: tensor.dtype for tensor in file.graph.tensors}
+    model = file.changeable()
     for index, (low, high) in ranges.items():
         low, high = min(low, 0.0), max(high, 0.0)
         limits = _INTEGERS[dtypes[index]]
@@ -123,6 +120,4 @@ def _with_ranges(content: bytes, ranges: Mapping[int, Range]) -> bytes:
         if scale:
             quantization = model.subgraphs[0].tensors[index].quantization
             quantization.scale, quantization.zeroPoint = [scale], [zero]
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)

@@ -4,7 +4,6 @@ Imports the flatbuffer reader and NumPy, no TensorFlow. A clean result does not 
 delegate runs the model: only running it shows that.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from converters.tflite.flatbuffer import Graph, Operator, Tensor, read_graphs
+from converters.tflite.flatbuffer import Graph, Operator, Tensor, Tflite, read_graphs
 
 Severity = Literal["error", "warning"]
 
@@ -60,7 +59,7 @@ class Rule:
     find: Callable[[Graph], Iterator[_Place]]
 
 
-def lint(tflite: bytes | str | os.PathLike[str]) -> list[Finding]:
+def lint(tflite: Tflite) -> list[Finding]:
     """Checks a LiteRT model against every rule of `RULES`, without running it.
 
     The rules hold what the LiteRT runtime (2.3) and its GPU accelerator were seen to refuse, to
@@ -317,7 +316,7 @@ _RULES = [
         "A float16 constant stands at the type's limit, 65504: the converter clamps what is "
         "beyond without a word.",
         "Compare the outputs with the float32 file's; if they differ, convert with "
-        "precision='float32' or rescale the weights. A mask of large negative numbers is "
+        "`precision='float32'` or rescale the weights. A mask of large negative numbers is "
         "harmless.",
         _saturated,
     ),
@@ -383,7 +382,7 @@ _RULES = [
         "warning",
         "The GPU delegate refuses the operator.",
         "The delegate has no log-softmax; the CPU has, and in int8 it keeps the attention alive.",
-        "For the GPU, convert with attention='float' (or a float precision), and write other "
+        "For the GPU, convert with `attention='float'` (or a float precision), and write other "
         "log-softmaxes as x - max - log(sum(exp(x - max))).",
         _log_softmax,
     ),

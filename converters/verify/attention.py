@@ -1,174 +1,268 @@
-"""The attention of each site of two sides, inside the files.
+"""The attention of each site, measured in the very file, beside that of a float model.
 
-Keras is imported only for a Keras model.
+The residual of the block hides its attention: an output that is right to 1e-4 says little of maps
+whose values are near 1 / (H * W). Imports `runtime`, `tflite` and NumPy; Keras inside functions.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.fidelity import AttentionFidelity, measure_sites
-from converters.report.comparison import AttentionComparison
-from converters.runtime import compare_attention
-from converters.tflite.flatbuffer import read_graphs
-from converters.tflite.sites import find_sites
-from converters.tflite.tap import with_outputs
-from converters.verification import (
-    ATTENTION_SAMPLES,
-    BATCH,
-    FIDELITY_SAMPLES,
-    Target,
-    first,
-    fixed_batch,
-    packed,
-    run_on,
-)
-from converters.verify.limits import Limits
-from converters.verify.side import Side, taken_by, whole_batches
+from converters.data.samples import as_samples
+from converters.runtime.result import Accelerator, GpuPrecision
+from converters.tflite.flatbuffer import Tflite, TfliteFile
+from converters.tflite.sites import Site
+from converters.verify.inputs import Samples
+from converters.verify.limits import Limits, coarser
+from converters.verify.outputs import decibels, relative_difference
+from converters.verify.sides import Block, LeftOutError, Side, file_side, keras_side
+from converters.verify.targets import Runner, Target
 
+if TYPE_CHECKING:
+    import keras
 
-class LeftOut(Exception):
-    """Why the attention cannot be compared."""
+# Energies are summed over samples: what is rare in one image counts by its share.
+SAMPLES = 16
 
 
 @dataclass(frozen=True)
-class _Sites:
-    """The ULSAM blocks of a side whose maps have more than one position.
+class AttentionSNR:
+    """The attention of one site beside that of the float model.
+
+    Signal-to-noise ratios (SNR) are ten times the logarithm of a ratio of energies, in dB, summed
+    over all samples, groups and positions; infinite where nothing differs.
 
     Attributes:
-        names: Their names; empty where a file does not tell them.
-        shapes: H, W and g of each.
-        maps: What gives the attention of each, `(N, H, W, g)`, on a target; or why it did not run.
+        site: Name of the ULSAM layer.
+        subject: What was run: the precision of a file, or its name.
+        runtime: What ran it.
+        map_size: Height and width of its maps.
+        difference: Largest absolute difference of any value, relative to the largest attention;
+            `None` if it did not run. A dead map, all zeros, has 1.
+        snr: Energy of the float model's attention over that of the difference, in dB. 0 for an
+            attention of zeros.
+        cosine: Cosine between the two.
+        zeros: Share of the values that are exactly 0 in the file and not in the float model.
+        dead_maps: Share of the maps (one per sample and group) whose sum, 1 in float, is below 0.5.
+        softmax_snr: The same as `snr` against the softmax of the file's own scores: what the form
+            of the softmax alone loses, without the rounding of the layers before it, in dB. This
+            and all below: of files of integers.
+        float_operators: The operators of the softmax that compute in float.
+        without_attention_snr: Energy of the block's output over that of the attention's part in
+            it, in dB: how near an output without any attention would come.
+        rounding_snr: Energy of the block's output over that of its own rounding to integers, a
+            step's square over 12, in dB; infinite for a float output.
+        multiplier_correlation: Correlation, within each map, of the factor that the file's output
+            has over its input at a position with the attention there: what of the attention's
+            pattern the next layer gets to see. `None` if the output is behind an activation that
+            hides it.
+        limit: Largest `difference` that passes; `None` where none is asked for.
+        snr_limit: Least `snr` that passes, likewise.
+        problem: Why it did not run; empty if it did.
     """
 
-    names: list[str]
-    shapes: list[tuple[int, ...]]
-    maps: Callable[[Target], list[np.ndarray] | str]
+    site: str
+    subject: str = ""
+    runtime: str = ""
+    map_size: tuple[int, int] | None = None
+    difference: float | None = None
+    snr: float | None = None
+    cosine: float | None = None
+    zeros: float | None = None
+    dead_maps: float | None = None
+    softmax_snr: float | None = None
+    float_operators: tuple[str, ...] = ()
+    without_attention_snr: float | None = None
+    rounding_snr: float | None = None
+    multiplier_correlation: float | None = None
+    limit: float | None = None
+    snr_limit: float | None = None
+    problem: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the attention is as near as it should be."""
+        if self.problem or self.difference is None or self.snr is None:
+            return False
+        # Written so that a NaN does not pass.
+        near = self.limit is None or self.difference <= self.limit
+        return near and (self.snr_limit is None or self.snr >= self.snr_limit)
+
+    @property
+    def lost_in(self) -> str:
+        """Where an attention that does not pass was lost: in the `"softmax"` or the `"features"`.
+
+        With `"features"` the form keeps what its scores say, but these are off, by the rounding of
+        the layers before: no other form will help, training with quantisation may. Empty if the
+        attention passes, or nothing was measured of it.
+        """
+        if self.passed or self.snr_limit is None or self.softmax_snr is None:
+            return ""
+        return "softmax" if self.softmax_snr < self.snr_limit else "features"
+
+    @property
+    def visible(self) -> bool | None:
+        """Whether the attention's part in the output is above the output's own rounding."""
+        if self.without_attention_snr is None or self.rounding_snr is None:
+            return None
+        return self.without_attention_snr < self.rounding_snr
 
 
-def compare_sites(
-    a: Side, b: Side, arrays: list[np.ndarray], targets: tuple[Target, ...], limits: Limits
-) -> list[AttentionComparison]:
-    """The attention of each site of two sides of floats, on every target."""
-    ours, theirs = (_sites(side, arrays, ATTENTION_SAMPLES) for side in (a, b))
-    _check_same(a, ours, b, theirs)
-    rows = []
-    files = a.tflite is not None or b.tflite is not None
-    for target in targets if files else targets[:1]:
-        given, wanted = ours.maps(target), theirs.maps(target)
-        problem = next((found for found in (given, wanted) if isinstance(found, str)), "")
-        for number, site in enumerate(_names(ours, theirs)):
-            row = AttentionComparison(
-                subject=limits.precision,
-                site=site,
-                kernels=target.name if files else "TensorFlow",
-                limit=limits.attention(target),
-                map_size=(ours.shapes[number][0], ours.shapes[number][1]),
-                problem=problem,
-            )
-            if not isinstance(given, str) and not isinstance(wanted, str):
-                samples = min(len(given[number]), len(wanted[number]))
-                found = compare_attention(given[number][:samples], wanted[number][:samples])
-                row = replace(row, **asdict(found))
-            rows.append(row)
-    return rows
+def attention_snr(
+    tflite: Tflite,
+    model: "keras.Model",
+    data: Any,
+    *,
+    accelerator: Accelerator = "cpu",
+    gpu_precision: GpuPrecision = "float32",
+    limit: float | None = None,
+    env: Mapping[str, str | None] | None = None,
+) -> list[AttentionSNR]:
+    """Measures the attention of every ULSAM inside a `.tflite` file against the float model.
 
+    The inner tensors of the very file become further outputs, its operators and constants stay: a
+    second file made for measuring would be calibrated and fused differently. The residual of the
+    block hides its attention, so nothing of this can be seen in the model's outputs.
 
-def measure_integer_sites(
-    a: Side, b: Side, arrays: list[np.ndarray], targets: tuple[Target, ...], limits: Limits
-) -> list[AttentionFidelity]:
-    """The attention of each site inside a file of integers beside the other side's."""
-    file, other = (a, b) if a.precision == limits.precision else (b, a)
-    sites, wanted = (_sites(side, arrays, FIDELITY_SAMPLES) for side in (file, other))
-    _check_same(file, sites, other, wanted)
-    assert file.tflite is not None
-    rows = []
-    for target in targets:
-        maps = wanted.maps(target)
-        if isinstance(maps, str):
-            rows += [
-                AttentionFidelity(site, kernels=target.name, limit=limits.snr, problem=maps)
-                for site in _names(sites, wanted)
-            ]
-            continue
-        count = whole_batches(file, min(target.samples or len(maps[0]), len(maps[0])))
-        rows += [
-            replace(row, subject=limits.precision, kernels=target.name)
-            for row in measure_sites(
-                file.tflite,
-                {n: m[:count] for n, m in zip(_names(sites, wanted), maps, strict=True)},
-                first(taken_by(file, arrays), count),
-                accelerator=target.accelerator,
-                gpu_precision=target.gpu_precision,
-                limit=limits.snr,
-            )
-        ]
-    return rows
+    Args:
+        tflite: The file, of any precision, as bytes, path or `TfliteFile`.
+        model: The float Keras model that it was made of.
+        data: Samples, as `representative_data` of `converters.to_tflite` takes them.
+        accelerator: As in `converters.runtime.run`. Defaults to `"cpu"`.
+        gpu_precision: Likewise. Defaults to `"float32"`.
+        limit: Least SNR that passes, in dB. Defaults to `None`, that of `Limits`.
+        env: Environment variables for the run, as in `converters.runtime.run`.
 
-
-def _sites(side: Side, arrays: list[np.ndarray], samples: int) -> _Sites:
-    """The sites of a side.
+    Returns:
+        One row per site whose map has more than one position, in the order of the model.
 
     Raises:
-        LeftOut: If it has none, or does not show them.
+        OSError: If a file cannot be read.
+        ValueError: If the file and the model do not belong together, or the model's graph is not
+            known (a subclassed model).
     """
-    if side.recorded is not None:
-        raise LeftOut(f"{side.name} is a recording of outputs")
-    some = first(taken_by(side, arrays), whole_batches(side, samples))
-    if side.model is not None:
-        from ulsam_keras import attention_maps
-
-        try:
-            maps = attention_maps(
-                side.model, packed(side.model, some), fixed_batch(side.model) or BATCH
-            )
-        except ValueError as error:
-            reason = str(error).partition(" Received: ")[0]
-            raise LeftOut(f"{side.name}: {reason}") from error
-        maps = {name: value for name, value in maps.items() if _spatial(value.shape)}
-        values = list(maps.values())
-        found = _Sites(list(maps), [v.shape[1:] for v in values], lambda target: values)
-    else:
-        assert side.tflite is not None
-        graph = read_graphs(side.tflite)[0]
-        inside = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
-        if inside and not graph.named_inputs:
-            raise LeftOut(f"{side.name} has no signature")
-        # The GPU refuses files that give a tensor under two names.
-        names = {tensor: name for name, tensor in graph.named_outputs.items()}
-        further = [site.attention for site in inside if site.attention not in names]
-        tapped = {f"site{number}_attention": tensor for number, tensor in enumerate(further)}
-        names |= {tensor: name for name, tensor in tapped.items()}
-        content = with_outputs(side.tflite, tapped) if tapped else side.tflite
-
-        def run(target: Target) -> list[np.ndarray] | str:
-            result = run_on(content, some, target, repeats=0)
-            if result.outputs is None:
-                return f"{result.outcome}: {result.message}"
-            outputs = result.outputs
-            return [outputs[names[site.attention]] * site.gain for site in inside]
-
-        found = _Sites([], [site.attention.shape[1:] for site in inside], run)
-    if not found.shapes:
-        raise LeftOut(f"{side.name} has no ULSAM whose map has more than one position")
-    return found
-
-
-def _spatial(shape: tuple[int, ...]) -> bool:
-    """Whether an attention, `(N, H, W, g)`, has more than one position; the softmax of one is 1."""
-    return shape[1] * shape[2] > 1
-
-
-def _names(ours: _Sites, theirs: _Sites) -> list[str]:
-    numbered = [f"site {number + 1}" for number in range(len(ours.shapes))]
-    return ours.names or theirs.names or numbered
-
-
-def _check_same(a: Side, ours: _Sites, b: Side, theirs: _Sites) -> None:
-    one, other = ([tuple(map(int, shape)) for shape in s.shapes] for s in (ours, theirs))
-    if one != other:
-        raise LeftOut(
-            f"the maps, (H, W, g), are {', '.join(map(str, one))} in {a.name} and "
-            f"{', '.join(map(str, other))} in {b.name}"
+    runner = Runner(env=env)
+    ours = file_side(TfliteFile.of(tflite), "the file", runner)
+    theirs = keras_side(model, "the model")
+    shapes = {name: tensor.shape for name, tensor in ours.file.graph.named_inputs.items()}
+    arrays = as_samples(data, shapes, list(ours.dtypes.values()))
+    samples = Samples(tuple(arrays[name] for name in theirs.inputs), "given")
+    if set(ours.inputs) == set(theirs.inputs):
+        ours = replace(
+            ours,
+            inputs={name: ours.inputs[name] for name in theirs.inputs},
+            dtypes={name: ours.dtypes[name] for name in theirs.inputs},
         )
+    target = Target("", accelerator, gpu_precision)
+    limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
+    try:
+        rows = compare_attention(ours, theirs, samples, target, limits, samples.count)
+    except LeftOutError as reason:
+        raise ValueError(f"The attention cannot be compared. Received: {reason}") from None
+    return [replace(row, snr_limit=limits.attention_snr, limit=None) for row in rows]
+
+
+def compare_attention(
+    a: Side, b: Side, samples: Samples, target: Target, limits: Limits, most: int = SAMPLES
+) -> list[AttentionSNR]:
+    """The attention of each site of two sides on one target, on `most` samples.
+
+    Raises:
+        LeftOutError: If a side does not show it, or the sites are others.
+    """
+    precision = coarser(a.precision, b.precision)
+    # Of two the coarser is measured: the tensors around its blocks tell where it is lost.
+    ours, theirs = (a, b) if a.precision == precision else (b, a)
+    count = min(most, *(side.samples(target, samples.count) for side in (ours, theirs)))
+    if not count:
+        return []
+    given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
+    row = AttentionSNR(
+        "",
+        subject=precision,
+        runtime=target.name,
+        limit=limits.attention(precision, target.gpu_precision),
+        snr_limit=limits.least_attention_snr(precision),
+    )
+    problem = next((found for found in (given, wanted) if isinstance(found, str)), "")
+    if isinstance(given, str) or isinstance(wanted, str):
+        known = given if isinstance(given, list) else wanted if isinstance(wanted, list) else []
+        return [
+            replace(row, site=block.name or f"site {number}", problem=problem)
+            for number, block in enumerate(known, start=1)
+        ] or [replace(row, site="every site", problem=problem)]
+    one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
+    if one != other:
+        raise LeftOutError(
+            f"the maps, (H, W, g), are {', '.join(map(str, one))} in {ours.name} and "
+            f"{', '.join(map(str, other))} in {theirs.name}"
+        )
+    return [
+        replace(
+            row,
+            site=a.name or b.name or f"site {number}",
+            map_size=(a.attention.shape[1], a.attention.shape[2]),
+            **_measured(a, b.attention.astype("float64")),
+        )
+        for number, (a, b) in enumerate(zip(given, wanted, strict=True), start=1)
+    ]
+
+
+def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:
+    attention = block.attention.astype("float64")
+    measured: dict[str, Any] = {
+        "difference": relative_difference(attention, wanted),
+        "snr": decibels(wanted, attention - wanted),
+        "cosine": cosine(wanted, attention),
+        "zeros": float(((attention == 0) & (wanted != 0)).mean()),
+        "dead_maps": float((attention.sum((1, 2)) < 0.5).mean()),
+    }
+    if block.site is None or not block.inside:
+        return measured
+    own = _softmax(block.inside["scores"], block.site)
+    measured["softmax_snr"] = decibels(own, attention - own)
+    measured["float_operators"] = block.site.float_operators
+    activation = {
+        "NONE": lambda v: v,
+        "RELU": lambda v: np.maximum(v, 0),
+        "RELU6": lambda v: np.clip(v, 0, 6),
+    }.get(block.site.activation)
+    if activation is not None:
+        x, y = (block.inside[part].astype("float64") for part in ("inputs", "outputs"))
+        spread = np.repeat(wanted, x.shape[3] // wanted.shape[3], axis=3)
+        full, bare = activation(x * (1 + spread)), activation(x)
+        scales = block.site.outputs.scales
+        rounding = np.full_like(full, scales[0] / 12**0.5 if scales else 0.0)
+        measured["without_attention_snr"] = decibels(full, full - bare)
+        measured["rounding_snr"] = decibels(full, rounding)
+        factor = _factor(y, bare, wanted.shape[3])
+        measured["multiplier_correlation"] = cosine(_centred(factor), _centred(wanted))
+    return measured
+
+
+def _factor(y: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
+    """What x is multiplied by to get y, by least squares over the channels of each group."""
+    parts = (*x.shape[:3], groups, x.shape[3] // groups)
+    x, y = x.reshape(parts), y.reshape(parts)
+    energy = (x * x).sum(axis=-1)
+    return np.divide((x * y).sum(axis=-1), energy, out=np.ones_like(energy), where=energy > 0)
+
+
+def _centred(maps: np.ndarray) -> np.ndarray:
+    return maps - maps.mean(axis=(1, 2), keepdims=True)
+
+
+def _softmax(scores: np.ndarray, site: Site) -> np.ndarray:
+    """The exact softmax of scores, in the layout of the attention."""
+    s = scores.astype("float64").reshape(len(scores), -1, site.attention.shape[3])
+    e = np.exp(s - s.max(axis=1, keepdims=True))
+    return (e / e.sum(axis=1, keepdims=True)).reshape(len(scores), *site.attention.shape[1:])
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """The cosine between two arrays; 0 where one is all zeros."""
+    a, b = a.ravel().astype("float64"), b.ravel().astype("float64")
+    length = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / length) if length else 0.0

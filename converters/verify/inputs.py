@@ -1,44 +1,81 @@
-"""What both sides of a comparison are given: a recording, stored inputs, or random numbers.
+"""What both sides of a comparison are given: a reference's inputs, data, or random numbers.
 
-Imports NumPy only.
+Imports `data`, `tflite` and NumPy.
 """
 
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from converters.recorded import as_dtype, channels_last, load_arrays
-from converters.tflite.flatbuffer import Graph, Tensor, read_graphs
-from converters.verification import NOISE_SAMPLES, draw
-from converters.verify.side import Side, named_tensors
+from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
+from converters.data.npz import load_arrays, matched, of_group, source_name
+from converters.tflite.flatbuffer import Tensor
+from converters.verify.sides import FileSide, ReferenceSide, Side
+
+# Samples of random numbers where there is no data.
+RANDOM_SAMPLES = 4
+DEFAULT_SIZE = (224, 224)
+_PIXELS = (0, 255)
+
+Kind = Literal["reference", "given", "calibration", "example", "random"]
 
 
-def common_inputs(
-    a: Side, b: Side, models: list[Side], path: str | None, input_size: tuple[int, int]
-) -> tuple[Side, Side, list[np.ndarray], str]:
-    """Both sides, recordings in the models' layout, what they are given, and that in words."""
-    recorded = a.recorded or b.recorded
-    if recorded is not None:
-        [model] = models
-        model = a if a.recorded is None else b
+@dataclass(frozen=True)
+class Samples:
+    """What sides are given.
+
+    Attributes:
+        inputs: Arrays in the order of the inputs of the sides, the samples first.
+        kind: Where they come from: a reference; a file of the user's; calibration data; the
+            example inputs of a program; or random numbers, on which classes say nothing.
+        labels: True classes; `None` if they are not known.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    kind: Kind
+    labels: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return len(self.inputs[0])
+
+    def of(self, side: Side, count: int | None = None) -> dict[str, np.ndarray]:
+        """The first samples under a side's names and in its dtypes."""
+        return {
+            name: as_dtype(array[:count], side.dtypes[name], "inputs")
+            for name, array in zip(side.inputs, self.inputs, strict=True)
+        }
+
+
+def common_samples(
+    a: Side, b: Side, path: str | None, input_size: tuple[int, int] | None
+) -> tuple[Side, Side, Samples]:
+    """Both sides, a reference among them in the layout of the model, and what they are given.
+
+    Raises:
+        OSError: If a file cannot be read.
+        ValueError: If the sides or the data do not belong together.
+    """
+    reference = next((side for side in (a, b) if isinstance(side, ReferenceSide)), None)
+    if reference is not None:
+        model = b if reference is a else a
+        if isinstance(model, ReferenceSide):
+            raise ValueError(
+                "At least one side must be a model, a .keras or .tflite file. "
+                f"Received: {a.name!r} and {b.name!r}"
+            )
         if path is not None:
             raise ValueError(
-                "A recording has its inputs; leave --inputs out, or compare two models. "
-                f"Received: {recorded.name!r} and --inputs {path}"
+                "A reference has its inputs; leave `inputs` out, or compare two models. "
+                f"Received: {reference.name!r} and `inputs` {path}"
             )
-        if len(model.inputs) > 1 or len(model.outputs) > 1:
-            raise ValueError(
-                "A recording holds one input and one output, and the model has more. "
-                f"Received: {model.name!r} with inputs {sorted(model.inputs)} and outputs "
-                f"{sorted(model.outputs)}"
-            )
-        [taken], [answered] = model.inputs.values(), model.outputs.values()
-        recorded = recorded.fitted((None, *taken[1:]), (None, *answered[1:]))
-        a = a if a.recorded is None else replace(a, recorded=recorded)
-        b = b if b.recorded is None else replace(b, recorded=recorded)
-        [dtype] = model.dtypes.values()
-        return a, b, [as_dtype(recorded.inputs, dtype, recorded.name)], "recorded"
+        fitting = fit_reference(reference, model)
+        kept = fitting.reference
+        samples = Samples(tuple(kept.inputs.values()), "reference", kept.labels)
+        return (fitting, b, samples) if reference is a else (a, fitting, samples)
     if set(a.inputs) == set(b.inputs):
         # A signature lists its inputs in an order of its own.
         b = replace(
@@ -46,14 +83,41 @@ def common_inputs(
             inputs={name: b.inputs[name] for name in a.inputs},
             dtypes={name: b.dtypes[name] for name in a.inputs},
         )
-    shapes = _common_shapes(a, b, input_size)
+    shapes = _common_shapes(a, b, input_size or DEFAULT_SIZE)
     if path is not None:
-        return a, b, _stored(path, a, shapes), "recorded"
-    return a, b, _noise(a, b, shapes), "random"
+        return a, b, Samples(_stored(path, a, shapes), "given")
+    return a, b, Samples(_random(a, b, shapes), "random")
+
+
+def fit_reference(reference: ReferenceSide, model: Side) -> ReferenceSide:
+    """A reference under the names, in the layout and in the dtypes of a model.
+
+    Raises:
+        ValueError: If it does not fit the model.
+    """
+    fitting = reference.reference.fitted(
+        {name: (None, *shape[1:]) for name, shape in model.inputs.items()},
+        model.dtypes,
+        {name: (None, *shape[1:]) for name, shape in model.outputs.items()},
+    )
+    return replace(
+        reference,
+        inputs=model.inputs,
+        dtypes=model.dtypes,
+        outputs=model.outputs,
+        reference=fitting,
+    )
+
+
+def random_samples(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Samples:
+    """Random inputs of these static shapes and dtypes."""
+    rng = np.random.default_rng(0)
+    arrays = (_draw(rng, (RANDOM_SAMPLES, *s[1:]), d) for s, d in zip(shapes, dtypes, strict=True))
+    return Samples(tuple(arrays), "random")
 
 
 def _common_shapes(a: Side, b: Side, input_size: tuple[int, int]) -> list[tuple[int, ...]]:
-    """Static shapes of the inputs that both models take, the first the size of a batch."""
+    """Static shapes of the inputs that both models take, the samples left out."""
     if len(a.inputs) != len(b.inputs):
         raise ValueError(
             "Both models must have the same inputs. "
@@ -73,66 +137,71 @@ def _common_shapes(a: Side, b: Side, input_size: tuple[int, int]) -> list[tuple[
             known[:2] = [x or size for x, size in zip(known[:2], input_size, strict=True)]
         if None in known:
             raise ValueError(
-                "The models leave open dimensions that are no image's; record inputs for them in "
-                f"an .npz file. Received: {a.name!r} with {one} and {b.name!r} with {other}"
+                "The models leave open dimensions that are no image's; give inputs for them with "
+                f"`inputs`. Received: {a.name!r} with {one} and {b.name!r} with {other}"
             )
-        batch = (one[0] or 1) * (other[0] or 1)
-        shapes.append((batch, *(size or 1 for size in known)))
+        shapes.append(tuple(size or 1 for size in known))
     return shapes
 
 
-def _stored(path: str, side: Side, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """Inputs from an `.npz` file, in the order and layout of the models', in whole batches."""
-    arrays, name = load_arrays(path), Path(path).name
-    if len(shapes) == 1 and "inputs" in arrays:
-        arrays = {next(iter(side.inputs)): arrays["inputs"]}
-    missing = sorted(set(side.inputs) - set(arrays))
-    if missing:
-        raise ValueError(
-            "--inputs needs an .npz file with the array inputs, or one for each input by its "
-            f"name, {sorted(side.inputs)}. Received: {name!r} with {sorted(arrays)}"
-        )
+def _stored(path: str, side: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
+    """Inputs from an `.npz` file, in the order and layout of the models'."""
+    source = source_name(path)
+    arrays, _ = matched(of_group(load_arrays(path), "inputs"), list(side.inputs), "inputs", source)
     found = []
-    for key, shape in zip(side.inputs, shapes, strict=True):
-        array = channels_last(arrays[key], (None, *shape[1:]), key, name)
-        numbers = array.dtype.kind in "fiub"
-        if not numbers or not np.isfinite(array).all() or len(array) < shape[0]:
-            raise ValueError(
-                f"--inputs must hold finite numbers, at least {shape[0]} samples. "
-                f"Received: {name!r} with {key} of shape {array.shape}, dtype {array.dtype}"
-            )
-        array = array[: len(array) // shape[0] * shape[0]]
-        found.append(as_dtype(array, side.dtypes[key], name))
-    return found
+    for (name, array), shape in zip(arrays.items(), shapes, strict=True):
+        key = f"inputs.{name}"
+        array = finite_numbers(array, key, source)
+        layout: Shape = (None, *shape)
+        found.append(as_dtype(fitted(array, layout, key, source), side.dtypes[name], source))
+    if len({len(array) for array in found}) > 1:
+        raise ValueError(
+            "All inputs must have the same number of samples. "
+            f"Received: {source!r} with {[len(array) for array in found]}"
+        )
+    return tuple(found)
 
 
-def _noise(a: Side, b: Side, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+def _random(a: Side, b: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
     """Random inputs that both models take, in the order of the inputs."""
     rng = np.random.default_rng(0)
     arrays = []
     for position, shape in enumerate(shapes):
-        samples = max(shape[0], NOISE_SAMPLES // shape[0] * shape[0])
-        whole = (samples, *shape[1:])
+        whole = (RANDOM_SAMPLES, *shape)
         dtypes = [list(side.dtypes.values())[position] for side in (a, b)]
         integers = [dtype for dtype in dtypes if "float" not in dtype]
         steps = [tensor for side in (a, b) if (tensor := _quantized(side, position)) is not None]
         if integers:
-            arrays.append(draw(rng, whole, integers[0]))
+            arrays.append(_draw(rng, whole, integers[0]))
         elif steps:
             arrays.append(_in_range(rng, whole, steps[0]))
         else:
-            arrays.append(draw(rng, whole, "float32"))
-    return arrays
+            arrays.append(_draw(rng, whole, "float32"))
+    return tuple(arrays)
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Random values as an input of the dtype has them.
+
+    Floats are standard normal; integers are those of a pixel, 0 to 255, or all that the dtype has
+    if these are fewer, or negative ones too.
+    """
+    if dtype == "bool":
+        return rng.random(shape) < 0.5
+    if "int" not in dtype:
+        return rng.normal(size=shape).astype("float32")
+    limits = np.iinfo(dtype)
+    low, high = (limits.min, limits.max) if limits.bits == 8 else _PIXELS
+    return rng.integers(low, high, shape, dtype, endpoint=True)
 
 
 def _quantized(side: Side, position: int) -> Tensor | None:
     """The integers that an input of a file of integers becomes, which have a range."""
-    if side.tflite is None:
+    if not isinstance(side, FileSide):
         return None
-    graph: Graph = read_graphs(side.tflite)[0]
-    tensor = list(named_tensors(graph.named_inputs, graph.inputs).values())[position]
-    name = list(side.inputs)[position]
-    tensor = graph.named_inputs.get(name, tensor)
+    graph = side.file.graph
+    ends: Mapping[str, Tensor] = graph.named_inputs or {t.name: t for t in graph.inputs}
+    tensor = ends[list(side.inputs)[position]]
     if tensor.scales:
         return tensor
     readers = [o for o in graph.operators if o.name == "QUANTIZE" and tensor in o.inputs]

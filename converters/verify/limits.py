@@ -1,27 +1,125 @@
-"""What holds in a comparison of two sides: limits of the user's own, or those of a precision.
+"""How near is near enough: every limit of a comparison, with its reason, in one place.
 
-Imports the default limits only.
+Imports the standard library only, so that the command can say the limits without loading NumPy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import exp, fsum, inf, lgamma, log
 
-from converters.verification import Target, Tolerances
+# The finest first: two models are as near as the coarser of them is.
+PRECISIONS = ("float32", "float16", "dynamic_range", "int16x8", "int8")
+# Too few equal classes are a failure where chance would give as few in one of a hundred runs.
+SIGNIFICANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What holds: the user's own limits, or those of a precision."""
+    """What passes.
 
-    precision: str
-    outputs: float | None
-    attention_error: float | None
-    snr: float
-    top1: float
+    Differences are the largest absolute one, relative to the reference's largest absolute value.
+    Signal-to-noise ratios (SNR) are in dB, the mean over the samples taken off the signal, so that
+    a bias that all samples share is no signal: 10 dB is where a tenth of the energy that tells the
+    samples apart is error.
 
-    def output(self, target: Target) -> float:
-        default = Tolerances().output(self.precision, target)
-        return default if self.outputs is None else self.outputs
+    Attributes:
+        reference: Difference of Keras from the recorded outputs: the order of sums, no more.
+        float32: Difference of the float32 file from Keras: likewise.
+        float16: Of the float16 file: weights rounded to 11 bits.
+        dynamic_range: Of the dynamic range file: weights rounded to 8 bits, and activations around
+            each convolution.
+        int8: Of the int8 file: weights and activations rounded to 8 bits.
+        int16x8: Of the int16x8 file: weights rounded to 8 bits.
+        gpu_float16: What float16 arithmetic on the GPU adds to the difference.
+        snr_dynamic_range: Least SNR of every output of the dynamic range file. Trained networks
+            have 25 and more.
+        snr_int8: Of the int8 file. Trained networks have 20 to 30; at 10 the classes of one sample
+            in five change.
+        snr_int16x8: Of the int16x8 file, whose activations lose nothing.
+        attention_float32: Difference of the attention of a site in the float32 file. The
+            exponential turns a relative error of the scores, which reach ten and more, into ten
+            times that of the attention: ten times the limit of the outputs, here and below.
+        attention_float16: In the float16 file.
+        attention_dynamic_range: In the dynamic range file.
+        attention_gpu_float16: What float16 arithmetic on the GPU adds.
+        attention_snr: Least SNR of the attention of a site in a file of integers; below, the
+            attention is dead: it points elsewhere than the model's.
+        top1: Least share of samples whose top-1 class is the same. It fails where the share of the
+            samples that were run is so low that an exact binomial test rejects the limit at 1 %.
+        top1_int8: The same in a file of 8-bit integers, whose rounding turns the closest decisions
+            one way or the other without a loss of accuracy: 98.3 % the same on a MobileNetV2
+            (alpha 0.35) that was right on 94.7 % before and on 95.8 % after.
 
-    def attention(self, target: Target) -> float:
-        default = Tolerances().attention(self.precision, target)
-        return default if self.attention_error is None else self.attention_error
+    Raises:
+        ValueError: If a limit is negative or not finite.
+    """
+
+    reference: float = 1e-4
+    float32: float = 1e-4
+    float16: float = 5e-3
+    dynamic_range: float = 5e-2
+    int8: float = 2e-1
+    int16x8: float = 1e-1
+    gpu_float16: float = 2e-2
+    snr_dynamic_range: float = 15.0
+    snr_int8: float = 10.0
+    snr_int16x8: float = 20.0
+    attention_float32: float = 1e-3
+    attention_float16: float = 5e-2
+    attention_dynamic_range: float = 2e-1
+    attention_gpu_float16: float = 1e-1
+    attention_snr: float = 10.0
+    top1: float = 0.99
+    top1_int8: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value < inf:
+                raise ValueError(f"A limit must be at least 0. Received: {name}={value!r}")
+
+    def output(self, precision: str, gpu_precision: str | None = None) -> float:
+        """The largest difference of a file's outputs that passes."""
+        extra = self.gpu_float16 if gpu_precision == "float16" else 0.0
+        return getattr(self, precision) + extra
+
+    def output_snr(self, precision: str) -> float | None:
+        """The least SNR of a file's outputs that passes; `None` for files of floats."""
+        return getattr(self, f"snr_{precision}", None)
+
+    def attention(self, precision: str, gpu_precision: str | None = None) -> float | None:
+        """The largest difference of the attention that passes; `None` for files of integers."""
+        limit = getattr(self, f"attention_{precision}", None)
+        extra = self.attention_gpu_float16 if gpu_precision == "float16" else 0.0
+        return None if limit is None else limit + extra
+
+    def least_attention_snr(self, precision: str) -> float | None:
+        """The least SNR of the attention that passes; `None` for files of floats."""
+        return self.attention_snr if precision in ("int8", "int16x8") else None
+
+    def agreement(self, precision: str) -> float:
+        """The least share of equal top-1 classes."""
+        return self.top1_int8 if precision == "int8" else self.top1
+
+
+NAMES = tuple(field.name for field in fields(Limits))
+
+
+def coarser(*precisions: str) -> str:
+    """The coarsest of some precisions."""
+    return max(precisions, key=PRECISIONS.index)
+
+
+def rejected(equal: int, samples: int, share: float) -> bool:
+    """Whether so few equal classes show that the true share is below a limit.
+
+    An exact binomial test: whether the chance of `equal` or fewer of `samples`, each the same with
+    probability `share`, is below `SIGNIFICANCE`.
+    """
+    different = samples - equal
+    if not 0 < share < 1 or not different:
+        return share >= 1 and different > 0
+
+    def chance(k: int) -> float:  # that exactly k differ
+        ways = lgamma(samples + 1) - lgamma(k + 1) - lgamma(samples - k + 1)
+        return exp(ways + k * log(1 - share) + (samples - k) * log(share))
+
+    return 1 - fsum(chance(k) for k in range(different)) < SIGNIFICANCE

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from converters import attention_fidelity
+from converters import attention_snr
 from converters.fidelity import decibels, run_float
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.sites import find_sites
@@ -120,7 +120,7 @@ class HeldOut:
             against: Name and Keras model of the float weights that the file was made of.
         """
         logits = file_logits(content, self.images)
-        sites = attention_fidelity(content, against[1], self.images[:ATTENTION_IMAGES])
+        sites = attention_snr(content, against[1], self.images[:ATTENTION_IMAGES])
         return Row(
             name,
             self._correct(name, logits),
@@ -130,9 +130,9 @@ class HeldOut:
             attention_snr={site.site: site.snr for site in sites if site.snr is not None},
             attention_zeros={site.site: site.zeros for site in sites if site.zeros is not None},
             effect={
-                site.site: site.effect_correlation
+                site.site: site.multiplier_correlation
                 for site in sites
-                if site.effect_correlation is not None
+                if site.multiplier_correlation is not None
             },
         )
 

@@ -54,8 +54,8 @@ def recognise(
         one_place = len({keys.prefix for keys in found}) == 1
         raise ValueError(
             "The checkpoint mixes keys of several networks: "
-            + ("parts of two checkpoints" if one_place else "choose one with --prefix")
-            + f", or another network, to be given with --model. Received: {', '.join(places)}"
+            + ("parts of two checkpoints" if one_place else "choose one with `prefix`")
+            + f", or another network, to be given with `model`. Received: {', '.join(places)}"
         )
     [keys] = found
     layout = _most(keys)
@@ -64,7 +64,7 @@ def recognise(
     if keys.others:
         modules = dict.fromkeys(map(module_of, keys.others))
         refuse(
-            f"has modules outside of it; take it alone with --prefix {keys.prefix}",
+            f"has modules outside of it; take it alone with `prefix={keys.prefix!r}`",
             few(map(repr, modules)),
         )
     entries = read_entries(keys, layout, refuse)
@@ -82,7 +82,7 @@ def _refusing(layout: Layout) -> Callable[[str, str], NoReturn]:
     def refuse(odd: str, received: str) -> NoReturn:
         raise ValueError(
             f"The checkpoint looks like a {layout.title}, yet {odd}. If it is another network, "
-            f"give that with --model. Received: {received}"
+            f"give that with `model`. Received: {received}"
         )
 
     return refuse
@@ -121,15 +121,15 @@ def _read(
         chosen = [reading for reading in found if _places(reading.sites) == asked]
         if not chosen:
             raise ValueError(
-                f"--sites must be one of the readings of the checkpoint: "
-                f"{few((r.sites or 'none' for r in found), 6)}. Received: --sites {sites}"
+                f"`sites` must be one of the readings of the checkpoint: "
+                f"{few((r.sites or 'none' for r in found), 6)}. Received: sites={sites!r}"
             )
         return chosen[0], ()
     networks = {reading.network(family) for reading in found}
     if len(networks) > 1:
         raise ValueError(
             f"The keys of the {layout.title} can be read as {len(networks)} networks, whose blocks "
-            f"differ in stride; say with --sites which blocks its ULSAM are after and instead of: "
+            f"differ in stride; say with `sites` which blocks its ULSAM are after and instead of: "
             f"{' or '.join(r.sites for r in found[:6])}"
             f"{f' or one of {len(found) - 6} more' if len(found) > 6 else ''}. Received: "
             f"ULSAM at {few((keys.shown(path) for path in keys.sites), 8)}"
@@ -148,8 +148,8 @@ def _places(sites: str) -> frozenset[tuple[str, int]]:
         match = re.fullmatch(r"(after|instead):(\d+)", place)
         if not match:
             raise ValueError(
-                "--sites is a list like after:3,instead:12, of block numbers. "
-                f"Received: --sites {sites}"
+                "`sites` is a list like after:3,instead:12, of block numbers. "
+                f"Received: sites={sites!r}"
             )
         places.append((match[1], int(match[2])))
     return frozenset(places)

@@ -1,28 +1,38 @@
-"""Representative data: what the ranges of integer activations are taken from.
-
-Imports NumPy; Keras and TensorFlow inside the function that reads images.
-"""
+"""Representative data in every form, as one array for each input. Imports NumPy."""
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from converters.recorded import channels_last, load_arrays
-from converters.tflite.inputs import Shape
+from converters.data.images import Shape, image_shape, load_images
+from converters.data.layout import fitted
+from converters.data.npz import load_arrays, matched, of_group, source_name
 
 # Fewer do not show the ranges of a network; a few hundred are what is commonly used.
 FEW_SAMPLES = 100
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 Sample = dict[str, np.ndarray]
 
 
 def representative_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Sequence[str]) -> Sample:
-    """Representative data as arrays, once it is found fit.
+    """`as_samples`, with a warning where they are too few to show the ranges of a network."""
+    samples = as_samples(data, shapes, dtypes)
+    count = len(next(iter(samples.values())))
+    if count < FEW_SAMPLES:
+        warnings.warn(
+            f"The ranges of the activations are taken from {count} samples; give at least "
+            f"{FEW_SAMPLES}, of the kind that the model will meet, or values beyond these ranges "
+            "are clipped.",
+            stacklevel=4,
+        )
+    return samples
+
+
+def as_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Sequence[str]) -> Sample:
+    """Data as arrays, once it is found fit.
 
     Args:
         data: As `representative_data` of `to_tflite`.
@@ -62,73 +72,7 @@ def representative_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Seque
         raise ValueError(
             f"`representative_data` must hold as many samples for every input. Received: {counts}"
         )
-    count = next(iter(counts.values()))
-    if count < FEW_SAMPLES:
-        warnings.warn(
-            f"The ranges of the activations are taken from {count} samples; give at least "
-            f"{FEW_SAMPLES}, of the kind that the model will meet, or values beyond these ranges "
-            "are clipped.",
-            stacklevel=4,
-        )
     return samples
-
-
-def load_images(
-    folder: str | os.PathLike[str],
-    size: tuple[int, int],
-    *,
-    channels: int = 3,
-    mean: Sequence[float] | float = 0.0,
-    std: Sequence[float] | float = 1.0,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """Reads the images of a folder, and of the folders in it, as a model takes them.
-
-    Each is cropped at its centre to the aspect ratio of `size`, resized bilinearly, and scaled to
-    `(pixel / 255 - mean) / std`, pixels being 0 to 255. The defaults give 0 to 1; mean and std 0.5
-    give -1 to 1; ImageNet's mean `(0.485, 0.456, 0.406)` and std `(0.229, 0.224, 0.225)` are
-    torchvision's normalization.
-
-    Args:
-        folder: The folder; PNG, JPEG, BMP and GIF (its first picture) files in it are read, by
-            their suffix, in the order of their paths.
-        size: Height and width.
-        channels: Integer, 3, or 1 for grey. Defaults to 3.
-        mean: Number, or one per channel. Defaults to 0.
-        std: Number, or one per channel, above 0. Defaults to 1.
-        progress: Called with how many images are read and how many there are. Defaults to `None`.
-
-    Returns:
-        A float32 array `(N, height, width, channels)`.
-
-    Raises:
-        OSError: If the folder or a file cannot be read.
-        ValueError: If the folder has no images, a file is no image, or an argument is not as
-            above.
-    """
-    if channels not in (1, 3):
-        raise ValueError(f"Images have 1 or 3 channels. Received: channels={channels!r}")
-    offset, scale = (_per_channel(value, channels) for value in (mean, std))
-    if (scale <= 0).any():
-        raise ValueError(f"`std` must be above 0. Received: std={std!r}")
-    if not os.path.isdir(folder):
-        raise NotADirectoryError(f"No such folder. Received: {os.fspath(folder)!r}")
-    paths = sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
-    if not paths:
-        raise ValueError(
-            f"The folder must hold images, files that end in {', '.join(IMAGE_SUFFIXES)}. "
-            f"Received: {os.fspath(folder)!r} without any"
-        )
-    images = np.empty((len(paths), *size, channels), "float32")
-    for number, path in enumerate(paths):
-        images[number] = (_decoded(path, size, channels) / 255.0 - offset) / scale
-        if progress:
-            progress(number + 1, len(paths))
-    return images
 
 
 def batches(samples: Sample, shapes: Mapping[str, Shape]) -> list[Sample]:
@@ -145,21 +89,6 @@ def batches(samples: Sample, shapes: Mapping[str, Shape]) -> list[Sample]:
     ]
 
 
-def image_shape(shapes: Mapping[str, Shape]) -> Shape:
-    """The shape of the one input that takes images.
-
-    Raises:
-        ValueError: If there are several inputs, or it takes something else.
-    """
-    shape = next(iter(shapes.values()))
-    if len(shapes) > 1 or len(shape) != 4:
-        raise ValueError(
-            "A folder of images is for models with one input of images; give an .npz file "
-            f"with an array for each input. Received: inputs {dict(shapes)}"
-        )
-    return shape
-
-
 def _from_path(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> dict[str, list[Any]]:
     if os.path.isdir(path):
         shape = image_shape(shapes)
@@ -170,13 +99,10 @@ def _from_path(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> dic
             "`representative_data` must be a folder of images or an .npz file. "
             f"Received: {os.fspath(path)!r}"
         )
-    stored = load_arrays(path)
-    name = Path(path).name
-    if len(shapes) == 1 and "inputs" in stored:
-        stored = {next(iter(shapes)): stored["inputs"]}
-    arrays = _named(stored, shapes, f"{name!r}")
+    source = source_name(path)
+    stored, _ = matched(of_group(load_arrays(path), "inputs"), list(shapes), "inputs", source)
     return {
-        key: [channels_last(arrays[key], (None, *shape[1:]), key, name)]
+        key: [fitted(stored[key], (None, *shape[1:]), f"inputs.{key}", source)]
         for key, shape in shapes.items()
     }
 
@@ -184,9 +110,8 @@ def _from_path(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> dic
 def _named(data: Mapping[str, Any], shapes: Mapping[str, Shape], where: str) -> dict[str, Any]:
     missing = [name for name in shapes if name not in data]
     if missing:
-        alone = " or 'inputs'" if len(shapes) == 1 else ""
         raise ValueError(
-            f"Representative data needs an array for every input, {sorted(shapes)}{alone}. "
+            f"Representative data needs an array for every input, {sorted(shapes)}. "
             f"Received: {where} with {sorted(data)}"
         )
     return {name: data[name] for name in shapes}
@@ -234,30 +159,3 @@ def _checked(name: str, parts: Sequence[Any], shape: Shape, dtype: str) -> np.nd
             f"{FEW_SAMPLES}. Received: none for input {name!r}"
         )
     return samples
-
-
-def _decoded(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
-    import keras
-    import tensorflow as tf
-
-    content = path.read_bytes()
-    try:
-        # Not every format can be read as grey.
-        image = tf.io.decode_image(content, channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(
-            f"A file in the folder is no image that can be read; remove or repair it. "
-            f"Received: {str(path)!r}"
-        ) from error
-    pixels = np.asarray(image if channels == 3 else tf.image.rgb_to_grayscale(image), "float32")
-    return np.asarray(keras.preprocessing.image.smart_resize(pixels, size))
-
-
-def _per_channel(value: Any, channels: int) -> np.ndarray:
-    array = np.asarray(value, "float32")
-    if array.shape not in ((), (1,), (channels,)) or not np.isfinite(array).all():
-        raise ValueError(
-            f"`mean` and `std` must be one number, or one for each of {channels} channels. "
-            f"Received: {value!r}"
-        )
-    return array

@@ -1,0 +1,71 @@
+"""The options of a verification, which `convert` ends with and `verify` is. Imports click."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from converters.cli.paths import AnyPath
+from converters.cli.types import LIMITS, Limit
+from converters.verify.limits import SIGNIFICANCE
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--classifier/--no-classifier",
+        default=None,
+        help="Whether the outputs are classes, of which top-1 is compared. Default: where there "
+        "are labels, or the outputs are shares, as after a softmax.",
+    ),
+    click.option(
+        "--gpu/--no-gpu",
+        default=True,
+        show_default=True,
+        help="Run .tflite files on the GPU too, where there is a Vulkan driver.",
+    ),
+    click.option("--require-gpu", is_flag=True, help="Make it an error that no GPU can run them."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long one run of a file may last.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="CPU threads of every run.",
+    ),
+    click.option(
+        "--tolerance",
+        "limits",
+        type=Limit(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="What passes; repeatable. Largest difference, relative to the largest absolute value "
+        "of the reference; of the names with snr, least signal-to-noise ratio in dB; of top1 and "
+        "top1_int8, least share of equal top-1 classes, which fails where a binomial test rejects "
+        f"it at {SIGNIFICANCE:.0%}. Defaults: {', '.join(map('='.join, LIMITS.items()))}.",
+    ),
+    click.option(
+        "--import",
+        "import_files",
+        type=AnyPath(),
+        multiple=True,
+        metavar="FILE",
+        help="A Python file, or a module, to be run first: custom layers of a .keras file, "
+        "registered with keras.saving.register_keras_serializable. Repeatable.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, not tables."),
+)
+
+
+def verification_options(command: F) -> F:
+    """Gives a command the options of a verification."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,114 @@
+"""Images of a folder as a model takes them.
+
+Imports NumPy; Keras and TensorFlow inside the function that reads a file.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+
+def load_images(
+    folder: str | os.PathLike[str],
+    size: tuple[int, int],
+    *,
+    channels: int = 3,
+    mean: Sequence[float] | float = 0.0,
+    std: Sequence[float] | float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Reads the images of a folder, and of the folders in it, as a model takes them.
+
+    Each is cropped at its centre to the aspect ratio of `size`, resized bilinearly, and scaled to
+    `(pixel / 255 - mean) / std`, pixels being 0 to 255. The defaults give 0 to 1; mean and std 0.5
+    give -1 to 1; ImageNet's mean `(0.485, 0.456, 0.406)` and std `(0.229, 0.224, 0.225)` are
+    torchvision's normalization.
+
+    Args:
+        folder: The folder; PNG, JPEG, BMP and GIF (its first picture) files in it are read, by
+            their suffix, in the order of their paths.
+        size: Height and width.
+        channels: Integer, 3, or 1 for grey. Defaults to 3.
+        mean: Number, or one per channel. Defaults to 0.
+        std: Number, or one per channel, above 0. Defaults to 1.
+        progress: Called with how many images are read and how many there are. Defaults to `None`.
+
+    Returns:
+        A float32 array `(N, height, width, channels)`.
+
+    Raises:
+        OSError: If the folder or a file cannot be read.
+        ValueError: If the folder has no images, a file is no image, or an argument is not as
+            above.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"Images have 1 or 3 channels. Received: channels={channels!r}")
+    offset, scale = (_per_channel(value, channels) for value in (mean, std))
+    if (scale <= 0).any():
+        raise ValueError(f"`std` must be above 0. Received: std={std!r}")
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(f"No such folder. Received: {os.fspath(folder)!r}")
+    paths = sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
+    if not paths:
+        raise ValueError(
+            f"The folder must hold images, files that end in {', '.join(IMAGE_SUFFIXES)}. "
+            f"Received: {os.fspath(folder)!r} without any"
+        )
+    images = np.empty((len(paths), *size, channels), "float32")
+    for number, path in enumerate(paths):
+        images[number] = (_decoded(path, size, channels) / 255.0 - offset) / scale
+        if progress:
+            progress(number + 1, len(paths))
+    return images
+
+
+def image_shape(shapes: Mapping[str, Shape]) -> Shape:
+    """The shape of the one input that takes images.
+
+    Raises:
+        ValueError: If there are several inputs, or it takes something else.
+    """
+    shape = next(iter(shapes.values()))
+    if len(shapes) > 1 or len(shape) != 4:
+        raise ValueError(
+            "A folder of images is for models with one input of images; give an .npz file "
+            f"with an array for each input. Received: inputs {dict(shapes)}"
+        )
+    return shape
+
+
+def _decoded(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
+    import keras
+    import tensorflow as tf
+
+    content = path.read_bytes()
+    try:
+        # Not every format can be read as grey.
+        image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"A file in the folder is no image that can be read; remove or repair it. "
+            f"Received: {str(path)!r}"
+        ) from error
+    pixels = np.asarray(image if channels == 3 else tf.image.rgb_to_grayscale(image), "float32")
+    return np.asarray(keras.preprocessing.image.smart_resize(pixels, size))
+
+
+def _per_channel(value: Any, channels: int) -> np.ndarray:
+    array = np.asarray(value, "float32")
+    if array.shape not in ((), (1,), (channels,)) or not np.isfinite(array).all():
+        raise ValueError(
+            f"`mean` and `std` must be one number, or one for each of {channels} channels. "
+            f"Received: {value!r}"
+        )
+    return array

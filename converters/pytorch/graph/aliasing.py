@@ -1,0 +1,138 @@
+"""Operators that write in place, and the other names of the memory that they write to.
+
+Imports NumPy.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.program import Node, Program, Ref
+from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.registry import base_name, in_place
+
+if TYPE_CHECKING:
+    from converters.pytorch.graph.emitter import Emitter
+
+_VIEWS = {
+    f"aten.{name}"
+    for name in (
+        "view reshape flatten unflatten permute transpose t squeeze unsqueeze expand slice select "
+        "narrow chunk split split_with_sizes tensor_split unbind detach alias view_as expand_as "
+        "contiguous numpy_T mT movedim swapaxes lift_fresh lift_fresh_copy detach_"
+    ).split()
+}
+_SAME = {"aten.detach", "aten.alias", "aten.contiguous", "aten.detach_", "aten.lift_fresh"}
+
+
+class Aliases:
+    """Which names stand for the same memory.
+
+    Args:
+        program: The program.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._view_of: dict[str, tuple[str, Node]] = {}
+        self._last_use: dict[str, int] = {}
+        from converters.pytorch.graph.emitter import references
+
+        for position, node in enumerate(program.nodes):
+            given = references(tuple(node.arguments.values()))
+            self._last_use.update(dict.fromkeys(given, position))
+            if base_name(node.target) in _VIEWS and given:
+                for name in node.outputs:
+                    if name is not None:
+                        self._view_of[name] = (given[0], node)
+            elif in_place(node.target) and given and node.outputs and node.outputs[0]:
+                self._view_of[node.outputs[0]] = (given[0], node)
+        for end in program.outputs:
+            if isinstance(end.value, str):
+                self._last_use[end.value] = len(program.nodes)
+
+    def written(self, emitter: "Emitter", node: Node, result: Any, position: int) -> None:
+        """Takes note of what an operator wrote to its first argument.
+
+        Raises:
+            ValueError: If the memory is used later through a name that this cannot be followed to.
+        """
+        target = next((a.name for a in node.arguments.values() if isinstance(a, Ref)), None)
+        old = emitter.values.get(target) if target else None
+        if target is None or not isinstance(old, Value) or not isinstance(result, Value):
+            return
+        if base_name(node.target) in _SAME:
+            return
+        if old.constant and result.constant and old.tensor.flags.writeable:
+            # Views of a constant are views of the array.
+            arranged = emitter.arranger.arranged(_spread(result, old), old.axes)
+            old.tensor[...] = arranged.tensor
+            return
+        emitter.values[target] = result
+        known = {target, node.outputs[0]}
+        name, value = target, result
+        while name in self._view_of:
+            base, view = self._view_of[name]
+            known.add(base)
+            written = self._written_back(emitter, base, view, name, old, value)
+            if written is None:
+                self._refuse_later(emitter, node, {base}, position)
+                break
+            old = emitter.values[base]  # type: ignore[assignment]
+            emitter.values[base] = value = written
+            name = base
+        stale = {
+            other
+            for other in self._view_of
+            if other in emitter.values and other not in known and known & self._above(other)
+        }
+        self._refuse_later(emitter, node, stale, position)
+
+    def _above(self, name: str) -> set[str]:
+        found = set()
+        while name in self._view_of:
+            name = self._view_of[name][0]
+            found.add(name)
+        return found
+
+    def _refuse_later(self, emitter: "Emitter", node: Node, names: set[str], after: int) -> None:
+        used = sorted(n for n in names if n and self._last_use.get(n, -1) > after)
+        if used:
+            raise ValueError(
+                emitter.where(node) + "it writes in place to memory that is read later under "
+                f"another name; use the form that returns a new tensor. Received: {used[0]!r}"
+            )
+
+    def _written_back(
+        self, emitter: "Emitter", base: str, view: Node, name: str, old: Any, new: Value
+    ) -> Value | None:
+        """The base of a view after the view was written to, or `None` where it cannot be told."""
+        from converters.pytorch.graph.call import Call
+        from converters.pytorch.graph.slicing import scattered
+
+        whole = emitter.values[base]
+        if not isinstance(whole, Value):
+            return None
+        kind = base_name(view.target)
+        if kind in _SAME or in_place(view.target):
+            return new
+        if kind in ("aten.slice", "aten.select"):
+            return scattered(Call(emitter, view), whole, new)
+        if isinstance(old, Value) and whole.axes == old.axes == new.axes:
+            return replace(whole, tensor=new.tensor)
+        return None
+
+
+def _spread(value: Value, like: Value) -> Value:
+    """A constant with every atom of another, as NumPy can write it there."""
+    tensor = np.broadcast_to(
+        value.tensor if value.rank == 0 else _logical(value), like.shape
+    )
+    return replace(like, tensor=tensor, axes=like.dims)
+
+
+def _logical(value: Value) -> np.ndarray:
+    held = [a for g in value.axes for a in g]
+    shape = [np.prod([a.size for a in g if a in held], dtype=int) for g in value.dims]
+    order = [held.index(a) for g in value.dims for a in g if a in held]
+    return value.tensor.reshape([a.size for a in held]).transpose(order).reshape(shape)

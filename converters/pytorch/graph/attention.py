@@ -1,0 +1,232 @@
+"""Products of matrices that both depend on the input, and what is made of them.
+
+| PyTorch | Keras |
+|---|---|
+| matmul, bmm, mm, baddbmm | `keras.ops.matmul`; `Dense` where the second is a weight |
+| scaled_dot_product_attention | product, scale, mask, softmax, product |
+| einsum of two | a product of matrices, where letters are shared, summed or apart |
+| einsum of one | a permutation and a sum |
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.elementwise import added
+from converters.pytorch.graph.layout import Group, Value, constant, flat, permuted, squeezed, unsqueezed
+from converters.pytorch.graph.registry import converts
+
+_LEAST = float(np.finfo(np.float32).min)
+
+
+def multiplied(call: Call, a: Value, b: Value) -> Value:
+    """`a @ b` over the last two dimensions, the others broadcast."""
+    vector_a, vector_b = a.rank == 1, b.rank == 1
+    a = unsqueezed(a, 0) if vector_a else a
+    b = unsqueezed(b, 1) if vector_b else b
+    rank = max(a.rank, b.rank)
+    # (…, m, k, 1) and (…, 1, k, n) share their atoms where they are to.
+    left = unsqueezed(a, -1)
+    right = unsqueezed(b, b.rank - 2)
+    (left, right), dims = call.arranger.unified([left, right])
+    lead = dims[: rank - 2]
+    m, k, n = dims[rank - 2], dims[rank - 1], dims[rank]
+    left = replace(left, dims=left.dims[:-1])
+    right = replace(right, dims=(*right.dims[: rank - 2], *right.dims[rank - 1 :]))
+    if not lead or not any(right.dims[: rank - 2]) and right.constant:
+        # One matrix for all: every dimension but the last is a row.
+        left = call.last(left, -1)
+        matrix = call.ordered(squeezed(right, range(rank - 2)))
+        tensor = call.ops.matmul(left.tensor, matrix.tensor)
+        axes = (*left.axes[:-1], n)
+    else:
+        joined = _batch_axes(left, right, lead)
+        left_axes = tuple(tuple(x for x in g if x in flat(left.axes)) for g in joined)
+        right_axes = tuple(tuple(x for x in g if x in flat(right.axes)) for g in joined)
+        left = call.arranger.arranged(left, (*left_axes, m, k))
+        right = call.arranger.arranged(right, (*right_axes, k, n))
+        tensor = call.ops.matmul(left.tensor, right.tensor)
+        axes = (*joined, m, n)
+    result = Value(tensor, axes, (*lead, m, n), dtype=call.meta.dtype)
+    if vector_a:
+        result = squeezed(result, [result.rank - 2])
+    return squeezed(result, [result.rank - 1]) if vector_b else result
+
+
+def _batch_axes(left: Value, right: Value, lead: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The axes that matrices are counted by, joined where there are more than two."""
+    held = (set(flat(left.axes)), set(flat(right.axes)))
+    groups = [tuple(a for a in g if a in held[0] | held[1]) for g in lead]
+    groups = [g for g in groups if g]
+
+    def kind(group: Any) -> list[tuple[bool, ...]]:
+        return [tuple(a in h for h in held) for a in group]
+
+    at = 0
+    while len(groups) > 2 and at + 1 < len(groups):
+        if len({*kind(groups[at]), *kind(groups[at + 1])}) == 1:
+            groups[at : at + 2] = [groups[at] + groups[at + 1]]
+        else:
+            at += 1
+    return tuple(groups)
+
+
+@converts("aten.matmul", "aten.bmm", "aten.mm", "aten.mv", "aten.dot")
+def matmul(call: Call) -> Value:
+    """`self @ other`."""
+    from converters.pytorch.graph.convolution import dense
+
+    names = list(call.node.arguments)[:2]
+    a, b = call.value(names[0]), call.value(names[1])
+    if b.constant and b.rank == 2 and a.rank >= 2 and not a.constant and b.keys:
+        return dense(call, a, permuted(b, (1, 0)), None)
+    return multiplied(call, a, b)
+
+
+@converts("aten.baddbmm", "aten.addbmm")
+def baddbmm(call: Call) -> Value:
+    """`beta * self + alpha * batch1 @ batch2`."""
+    if "addbmm" in call.node.target and "baddbmm" not in call.node.target:
+        call.refuse("it sums over the batch")
+    product = multiplied(call, call.value("batch1"), call.value("batch2"))
+    alpha, beta = call.get("alpha", 1), call.get("beta", 1)
+    product = product if alpha == 1 else product.with_tensor(product.tensor * float(alpha))
+    if beta == 0:
+        return product
+    other = call.value("self")
+    other = other if beta == 1 else other.with_tensor(other.tensor * float(beta))
+    return added(call, other, product)
+
+
+@converts(
+    "aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu",
+    "aten._scaled_dot_product_attention_math", "aten._scaled_dot_product_efficient_attention",
+    "aten._scaled_dot_product_flash_attention",
+)  # fmt: skip
+def attention(call: Call) -> list[Value]:
+    """`softmax(query @ key.T * scale + mask) @ value`."""
+    import keras
+
+    query, key, value = (call.value(name) for name in ("query", "key", "value"))
+    if call.get("dropout_p", 0.0):
+        call.refuse("it drops out; call .eval() on the module before the export")
+    scale = call.get("scale") or 1 / math.sqrt(query.shape[-1])
+    if call.get("enable_gqa", False) and key.shape[-3] != query.shape[-3]:
+        call.refuse("fewer keys than queries share heads")
+    query = query.with_tensor(query.tensor * float(scale))
+    last = key.rank - 1
+    scores = multiplied(
+        call, query, permuted(key, [*range(last - 1), last, last - 1])
+    )
+    mask = call.optional("attn_mask") or call.optional("attn_bias")
+    if call.get("is_causal", False):
+        rows, columns = query.shape[-2], key.shape[-2]
+        mask = constant(np.tril(np.ones((rows, columns), bool)))
+    if mask is not None and mask.dtype == "bool":
+        if not mask.constant:
+            call.refuse("its mask depends on the input")
+        mask = mask.with_tensor(np.where(mask.tensor, 0, _LEAST).astype("float32"))
+    if mask is not None:
+        if mask.constant:
+            mask = mask.with_tensor(np.maximum(mask.tensor, _LEAST).astype("float32"))
+        scores = added(call, scores, mask)
+    scores, axis = call.isolated(scores, -1)
+    axis = -1 if axis == len(scores.axes) - 1 else axis
+    weights = scores.with_tensor(call.layer(keras.layers.Softmax, scores.tensor, axis=axis))
+    return [multiplied(call, weights, value)]
+
+
+@converts("aten.einsum")
+def einsum(call: Call) -> Value:
+    """A sum over letters."""
+    equation = call.get("equation").replace(" ", "")
+    operands = call.values("tensors")
+    inputs, _, output = equation.partition("->")
+    terms = inputs.split(",")
+    if "." in equation:
+        terms, output = _spelled_out(terms, output, operands)
+    if "->" not in equation:
+        letters = "".join(terms)
+        output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    if any(len(set(term)) < len(term) for term in terms):
+        call.refuse(f"the diagonal of a tensor, {equation!r}")
+    current, letters = operands[0], terms[0]
+    for number, (operand, term) in enumerate(zip(operands[1:], terms[1:], strict=True), 1):
+        later = output + "".join(terms[number + 1 :])
+        current, letters = _product(call, current, letters, operand, term, later)
+    current, letters = _summed(call, current, letters, output)
+    return permuted(current, [letters.index(c) for c in output])
+
+
+def _spelled_out(
+    terms: Sequence[str], output: str, operands: Sequence[Value]
+) -> tuple[list[str], str]:
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in "".join(terms)]
+    counts = [v.rank - len(t.replace("...", "")) for t, v in zip(terms, operands, strict=True)]
+    most = max(counts)
+    names = [
+        t.replace("...", "".join(spare[most - count : most]))
+        for t, count in zip(terms, counts, strict=True)
+    ]
+    return names, output.replace("...", "".join(spare[:most]))
+
+
+def _summed(call: Call, x: Value, letters: str, wanted: str) -> tuple[Value, str]:
+    gone = [d for d, c in enumerate(letters) if c not in wanted]
+    if not gone:
+        return x, letters
+    x = call.reduced(x, gone, lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
+    return squeezed(x, gone), "".join(c for c in letters if c in wanted)
+
+
+def _product(
+    call: Call, a: Value, in_a: str, b: Value, in_b: str, later: str
+) -> tuple[Value, str]:
+    """Two operands as matrices: letters of both that stay, of one, and those summed over."""
+    a, in_a = _summed(call, a, in_a, in_b + later)
+    b, in_b = _summed(call, b, in_b, in_a + later)
+    both = [c for c in in_a if c in in_b and c in later]
+    summed = [c for c in in_a if c in in_b and c not in later]
+    only_a = [c for c in in_a if c not in in_b]
+    only_b = [c for c in in_b if c not in in_a]
+    if not summed:
+        # Nothing is summed: each is broadcast over the letters of the other.
+        letters = [*both, *only_a, *only_b]
+        x, y = (
+            replace(v, dims=tuple(v.dims[own.index(c)] if c in own else () for c in letters))
+            for v, own in ((a, in_a), (b, in_b))
+        )
+        return call.elementwise(call.ops.multiply, x, y), "".join(letters)
+    order = [*both, *summed, *only_a, *only_b]
+    (x, y), _ = call.arranger.unified(
+        [
+            replace(v, dims=tuple(v.dims[own.index(c)] if c in own else () for c in order))
+            for v, own in ((a, in_a), (b, in_b))
+        ]
+    )
+
+    def matrix(v: Value, *sides: Sequence[str]) -> Value:
+        dims = dict(zip(order, v.dims, strict=True))
+        joined = tuple(tuple(x for c in side for x in dims[c]) for side in sides)
+        return replace(v, dims=(*(dims[c] for c in both), *joined))
+
+    left, right = matrix(x, only_a, summed), matrix(y, summed, only_b)
+    product = multiplied(call, left, right)
+    rows, columns = product.dims[-2:]
+    dims = [*product.dims[: len(both)]]
+    dims += _apart(rows, [x.dims[order.index(c)] for c in only_a])
+    dims += _apart(columns, [y.dims[order.index(c)] for c in only_b])
+    return replace(product, dims=tuple(dims)), "".join([*both, *only_a, *only_b])
+
+
+def _apart(group: Group, like: Sequence[Group]) -> list[Group]:
+    """A joined dimension taken apart again, into as many atoms each as before."""
+    parts, start = [], 0
+    for part in like:
+        parts.append(group[start : start + len(part)])
+        start += len(part)
+    return parts

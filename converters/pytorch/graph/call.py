@@ -1,0 +1,301 @@
+"""A call of an operator, as the function that converts it sees it.
+
+Imports NumPy, and Keras inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from converters.program import Dtype, Meta, Node, Ref
+from converters.pytorch.graph.layout import Atom, Value, constant
+
+if TYPE_CHECKING:
+    from converters.pytorch.graph.emitter import Emitter
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that the program computes: a size.
+
+    Attributes:
+        value: It with the example inputs.
+        free: Whether it is another with other inputs.
+    """
+
+    value: int | float
+    free: bool
+
+
+@dataclass(frozen=True)
+class Held:
+    """An array for a weight of a layer.
+
+    Attributes:
+        array: It, in Keras's layout.
+        keys: The keys that it comes from.
+        how: What was done to it.
+    """
+
+    array: np.ndarray
+    keys: tuple[str, ...] = ()
+    how: str = "as it is"
+
+
+class Call:
+    """A call of an operator in a program.
+
+    Attributes:
+        node: The node of the program.
+        ops: `keras.ops`, which computes at once what depends on no input.
+    """
+
+    def __init__(self, emitter: Emitter, node: Node) -> None:
+        self.node = node
+        self.ops = emitter.ops
+        self._emitter = emitter
+
+    # What it is given
+
+    def value(self, name: str) -> Value:
+        """An argument that is a tensor; a number as an array of no dimension."""
+        found = self.optional(name)
+        if found is None:
+            raise self.refusal(f"it has no {name}")
+        return found
+
+    def optional(self, name: str) -> Value | None:
+        """An argument that is a tensor or left out."""
+        return self._value(self.node.arguments.get(name))
+
+    def values(self, name: str) -> list[Value]:
+        """An argument that is a list of tensors."""
+        listed = self.node.arguments.get(name) or ()
+        assert isinstance(listed, tuple)
+        return [v for v in map(self._value, listed) if v is not None]
+
+    def _value(self, argument: Any) -> Value | None:
+        if argument is None:
+            return None
+        if isinstance(argument, Ref):
+            found = self._emitter.values[argument.name]
+            if isinstance(found, Value):
+                return found
+            argument = self._emitter.number(found, self)
+        dtype = "float32" if isinstance(argument, float) else None
+        return constant(np.asarray(argument, dtype))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An argument that is plain data; `default` where it is left out.
+
+        A size that the program computes is what it is with the example inputs.
+        """
+        found = self.node.arguments.get(name)
+        return default if found is None else self._plain(found)
+
+    def named(self, name: str) -> Any:
+        """What an argument refers to: a value or a `Number`; `None` where it is plain data."""
+        argument = self.node.arguments.get(name)
+        return self._emitter.values[argument.name] if isinstance(argument, Ref) else None
+
+    def _plain(self, argument: Any) -> Any:
+        if isinstance(argument, Ref):
+            found = self._emitter.values[argument.name]
+            if isinstance(found, Value):
+                if not found.constant or found.tensor.size != 1:
+                    raise self.refusal("it takes a number that depends on the input")
+                return found.tensor.item()
+            return found.value
+        if isinstance(argument, Dtype):
+            return argument.name
+        if isinstance(argument, tuple):
+            return [self._plain(entry) for entry in argument]
+        return argument
+
+    def fixed(self, name: str, default: Any = None) -> Any:
+        """As `get`, of numbers that may not change with the inputs."""
+        listed = self.node.arguments.get(name)
+        for entry in listed if isinstance(listed, tuple) else (listed,):
+            if isinstance(entry, Ref):
+                self._emitter.number(self._emitter.values[entry.name], self)
+        return self.get(name, default)
+
+    def ints(self, name: str, count: int, default: int | None = None) -> tuple[int, ...]:
+        """An argument of `count` integers, which may be given as one."""
+        found = self.get(name)
+        if found is None or found == []:
+            found = default
+        listed = list(found) if isinstance(found, list) else [found]
+        return tuple(listed * count if len(listed) == 1 else listed)
+
+    # What it gives
+
+    @property
+    def meta(self) -> Meta:
+        """What the program says of the first tensor that it gives."""
+        return self.metas[0]
+
+    @property
+    def metas(self) -> list[Meta]:
+        """What the program says of the tensors that it gives."""
+        values = self._emitter.program.values
+        return [values[name] for name in self.node.outputs if name in values]
+
+    @property
+    def free(self) -> list[bool | None]:
+        """Which sizes of the first tensor are open; `None` for one that may be."""
+        unsure = None if self._emitter.batch_in_sizes else False
+        return [True if isinstance(size, str) else unsure for size in self.meta.shape]
+
+    @property
+    def batch(self) -> int:
+        """The batch of the example."""
+        return self._emitter.batch
+
+    def result(
+        self, tensor: Any, order: Sequence[int] | None = None, index: int = 0, **known: Any
+    ) -> Value:
+        """A tensor as a value, where each axis is one dimension.
+
+        Args:
+            tensor: A Keras tensor or an array.
+            order: Which dimension each axis is; PyTorch's order by default.
+            index: Which of the tensors that the operator gives it is.
+            **known: `keys` and `nonnegative`, of the value.
+
+        Returns:
+            The value.
+
+        Raises:
+            ValueError: If it is not of the shape that the program says.
+        """
+        meta = self.metas[index]
+        order = tuple(range(meta.rank)) if order is None else tuple(order)
+        shape = tuple(tensor.shape)
+        fits = len(shape) == meta.rank and all(
+            size in (None, meta.hint[d]) for size, d in zip(shape, order, strict=True)
+        )
+        if not fits:
+            expected = tuple(meta.hint[d] for d in order)
+            raise self.refusal(f"Keras gives {shape} where {expected} is due")
+        axes = tuple(
+            () if size == 1 else (Atom(meta.hint[d], size is None),)
+            for size, d in zip(shape, order, strict=True)
+        )
+        dims = tuple(axes[order.index(d)] for d in range(meta.rank))
+        return Value(tensor, axes, dims, dtype=meta.dtype, **known)
+
+    # What it becomes
+
+    def layer(
+        self,
+        kind: Callable[..., Any],
+        inputs: Any,
+        weights: Mapping[str, Held | None] | None = None,
+        part: str = "",
+        **config: Any,
+    ) -> Any:
+        """Calls a Keras layer, named after the module; one layer for one module.
+
+        Args:
+            kind: Its class.
+            inputs: The tensors that it is called on.
+            weights: What its weights are, by their names; those of `None` it does not have.
+            part: What a layer beside the module's own is for: `"pad"` gives `features.0.pad`.
+            **config: Its arguments.
+
+        Returns:
+            The tensor it gives; an array if its inputs are arrays.
+        """
+        held = {name: w for name, w in (weights or {}).items() if w is not None}
+        return self._emitter.layer(self.node, kind, inputs, held, part, config)
+
+    def ordered(self, value: Value, order: Sequence[int] | None = None) -> Value:
+        """A value whose axes are its dimensions, in this order; in PyTorch's by default."""
+        return self._emitter.arranger.ordered(value, order)
+
+    def isolated(self, value: Value, dim: int) -> tuple[Value, int]:
+        """A value with a dimension in an axis of its own, and the number of that axis."""
+        return self._emitter.arranger.isolated(value, dim)
+
+    def last(self, value: Value, dim: int) -> Value:
+        """A value with a dimension in the last axis."""
+        return self._emitter.arranger.last(value, dim)
+
+    def array(self, value: Value | None) -> np.ndarray | None:
+        """A constant in PyTorch's order; refused where it depends on an input."""
+        if value is None:
+            return None
+        if not value.constant:
+            raise self.refusal("one of its weights depends on the input")
+        return self._emitter.arranger.array(value)
+
+    def held(self, value: Value | None, how: Callable[[Any], Any] | None = None) -> Held | None:
+        """A constant for a weight of a layer, changed by `how`."""
+        array = self.array(value)
+        if value is None or array is None:
+            return None
+        changed = array if how is None else np.asarray(how(array))
+        text = "as it is" if how is None or array.shape == changed.shape == (1,) else "rearranged"
+        return Held(np.ascontiguousarray(changed, "float32"), value.keys, text)
+
+    def elementwise(
+        self, function: Callable[..., Any], *values: Value, nonnegative: bool = False
+    ) -> Value:
+        """A function of values that are broadcast against each other."""
+        tensors, axes, dims = self._emitter.arranger.together(values)
+        tensor = function(*tensors)
+        keys = tuple(dict.fromkeys(k for v in values for k in v.keys))
+        dtype = self.meta.dtype if self.metas else values[0].dtype
+        if isinstance(tensor, np.ndarray):
+            axes = axes[len(axes) - tensor.ndim :]
+            shape = tensor.shape
+            axes = tuple(g if n != 1 else () for g, n in zip(axes, shape, strict=True))
+        return Value(tensor, axes, dims, keys, nonnegative, dtype)
+
+    def reduced(
+        self, value: Value, dims: Sequence[int], function: Callable[[Any, tuple[int, ...]], Any]
+    ) -> Value:
+        """A value after axes that hold some dimensions became one; the dimensions stay, of 1."""
+        chosen = {value.dim(d) for d in dims} if dims else set(range(value.rank))
+        value, axes = self._emitter.arranger.reduced_axes(value, chosen)
+        tensor = function(value.tensor, axes) if axes else value.tensor
+        kept = tuple(() if n in axes else g for n, g in enumerate(value.axes))
+        if len(tensor.shape) < len(kept):
+            kept = tuple(g for n, g in enumerate(value.axes) if n not in axes)
+        left = tuple(() if d in chosen else g for d, g in enumerate(value.dims))
+        return replace(value, tensor=tensor, axes=kept, dims=left, nonnegative=False)
+
+    @property
+    def arranger(self) -> Any:
+        """What brings values into the axes that are needed."""
+        return self._emitter.arranger
+
+    def feeds_only(self, *targets: str) -> bool:
+        """Whether all that uses its first value is one of these operators."""
+        from converters.pytorch.graph.registry import base_name
+
+        users = self._emitter.users.get(self.node.outputs[0] or "", ())
+        return bool(users) and all(base_name(u.target) in targets for u in users)
+
+    def used(self, index: int) -> bool:
+        """Whether something uses one of its values."""
+        outputs = self.node.outputs
+        name = outputs[index] if index < len(outputs) else None
+        return name is not None and name in self._emitter.wanted
+
+    def note(self, text: str) -> None:
+        """Something that the report is to say of this node."""
+        self._emitter.notes.setdefault(self.node.name, []).append(text)
+
+    def refusal(self, why: str) -> ValueError:
+        """The error for what cannot be converted."""
+        return ValueError(self._emitter.where(self.node) + why)
+
+    def refuse(self, why: str) -> NoReturn:
+        """Raises the error for what cannot be converted."""
+        raise self.refusal(why)

@@ -1,0 +1,203 @@
+"""Tensors that are made, and numbers: computed at conversion.
+
+| PyTorch | becomes |
+|---|---|
+| zeros, ones, full, arange, linspace, eye, tril, triu, meshgrid, new_…, …_like | an array |
+| sizes, and arithmetic with them | numbers; those of open dimensions only where they say how a value is seen |
+| assertions | nothing |
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from converters.pytorch.graph.call import Call, Number
+from converters.pytorch.graph.layout import Value, constant, expanded, is_free
+from converters.pytorch.graph.registry import converts
+
+
+def _dtype(call: Call) -> str:
+    wanted = call.meta.dtype
+    return "float32" if wanted in ("float16", "bfloat16", "float64") else wanted
+
+
+def _filled(call: Call, number: Any) -> Value:
+    """An array of one number; over an open dimension it is broadcast."""
+    free = [f is True for f in call.free]
+    hint = call.meta.hint
+    sizes = [1 if f else n for n, f in zip(hint, free, strict=True)]
+    value = constant(np.full(sizes, number, _dtype(call)))
+    return expanded(value, hint, free) if any(free) else value
+
+
+def _full(target: str, number: Any) -> None:
+    @converts(target)
+    def convert(call: Call) -> Value:
+        return _filled(call, number)
+
+
+for _name, _number in (("zeros", 0), ("ones", 1), ("empty", 0)):
+    for _form in (_name, f"{_name}_like", f"new_{_name}"):
+        _full(f"aten.{_form}", _number)
+_full("aten.zero", 0)
+_full("aten.empty_permuted", 0)
+_full("aten.empty_strided", 0)
+_full("aten.new_empty_strided", 0)
+
+
+@converts("aten.full", "aten.full_like", "aten.new_full")
+def full(call: Call) -> Value:
+    """An array of one number."""
+    return _filled(call, call.fixed("fill_value"))
+
+
+@converts("aten.fill")
+def fill(call: Call) -> Value:
+    """A value all of whose elements are one number."""
+    number = call.value("value")
+    if not number.constant:
+        call.refuse("what it is filled with depends on the input")
+    whole = call.value("self")
+    if whole.constant:
+        return constant(np.full(whole.shape, number.tensor.item(), whole.tensor.dtype))
+    return call.elementwise(
+        lambda w: call.ops.zeros_like(w) + number.tensor.item(), whole
+    )
+
+
+@converts("aten.scalar_tensor")
+def scalar_tensor(call: Call) -> Value:
+    """A number as a tensor."""
+    return constant(np.asarray(call.fixed("s"), _dtype(call)))
+
+
+@converts("aten.arange")
+def arange(call: Call) -> Value:
+    """Numbers in equal steps."""
+    start, end, step = (
+        call.fixed(name, default)
+        for name, default in (("start", 0), ("end", None), ("step", 1))
+    )
+    return constant(np.arange(start, end, step).astype(_dtype(call)))
+
+
+@converts("aten.linspace")
+def linspace(call: Call) -> Value:
+    """A given count of numbers in equal steps."""
+    start, end, steps = (call.fixed(name) for name in ("start", "end", "steps"))
+    return constant(np.linspace(start, end, steps).astype(_dtype(call)))
+
+
+@converts("aten.eye")
+def eye(call: Call) -> Value:
+    """The identity."""
+    return constant(np.eye(*call.meta.hint, dtype=_dtype(call)))
+
+
+@converts("aten.tril", "aten.triu")
+def triangle(call: Call) -> Value:
+    """The lower or upper triangle, by a mask of zeros and ones."""
+    x = call.value("self")
+    make = np.tril if "tril" in call.node.target else np.triu
+    k = call.get("diagonal", 0)
+    if x.constant:
+        return constant(make(call.arranger.array(x), k), x.keys)
+    return call.elementwise(call.ops.multiply, x, constant(make(np.ones(x.shape[-2:], "float32"), k)))
+
+
+@converts("aten.meshgrid")
+def meshgrid(call: Call) -> list[Value]:
+    """Grids of coordinates."""
+    values = call.values("tensors")
+    if not all(v.constant for v in values):
+        call.refuse("its coordinates depend on the input")
+    indexing = call.get("indexing", "ij")
+    arrays = [call.arranger.array(v) for v in values]
+    return [constant(a.copy()) for a in np.meshgrid(*arrays, indexing=indexing)]
+
+
+@converts("aten.bernoulli", "aten.rand", "aten.randn", "aten.rand_like", "aten.randn_like")
+def random(call: Call) -> Value:
+    """Nothing random."""
+    return call.refuse("it is random; call .eval() on the module before the export")
+
+
+# Sizes
+
+
+@converts("aten.sym_size", "aten.size")
+def size(call: Call) -> Number:
+    """The size of a dimension."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim"))
+    return Number(x.shape[dim], is_free(x.dims[dim]))
+
+
+@converts("aten.sym_numel", "aten.numel")
+def numel(call: Call) -> Number:
+    """How many elements there are."""
+    x = call.value("self")
+    return Number(math.prod(x.shape), any(is_free(g) for g in x.dims))
+
+
+def _number(target: str, function: Callable[..., Any]) -> None:
+    @converts(target)
+    def convert(call: Call) -> Number:
+        names = list(call.node.arguments)
+        arguments = [call.get(name) for name in names]
+        free = any(
+            isinstance(found := call.named(name), Number) and found.free for name in names
+        )
+        return Number(function(*arguments), free)
+
+
+for _name, _function in {
+    "_operator.add": operator.add,
+    "_operator.sub": operator.sub,
+    "_operator.mul": operator.mul,
+    "_operator.floordiv": operator.floordiv,
+    "_operator.truediv": operator.truediv,
+    "_operator.mod": operator.mod,
+    "_operator.neg": operator.neg,
+    "_operator.pow": operator.pow,
+    "_operator.eq": operator.eq,
+    "_operator.ne": operator.ne,
+    "_operator.lt": operator.lt,
+    "_operator.le": operator.le,
+    "_operator.gt": operator.gt,
+    "_operator.ge": operator.ge,
+    "_operator.and_": operator.and_,
+    "_operator.or_": operator.or_,
+    "math.ceil": math.ceil,
+    "math.floor": math.floor,
+    "math.trunc": math.trunc,
+    "torch.sym_float": float,
+    "torch.sym_int": int,
+    "torch.sym_max": max,
+    "torch.sym_min": min,
+    "torch.sym_not": operator.not_,
+    "torch._sym_sqrt": math.sqrt,
+    "torch.sym_sqrt": math.sqrt,
+}.items():
+    _number(_name, _function)
+
+
+@converts("aten.item", "aten._local_scalar_dense")
+def item(call: Call) -> Number:
+    """The number in a constant."""
+    x = call.value("self")
+    if not x.constant:
+        call.refuse("a number that depends on the input steers the program")
+    return Number(x.tensor.item(), False)
+
+
+@converts(
+    "aten._assert_async", "aten._assert_scalar", "aten._assert_tensor_metadata",
+    "aten.sym_constrain_range", "aten.sym_constrain_range_for_size", "torch._check",
+)  # fmt: skip
+def assertion(call: Call) -> list[Value]:
+    """What the program takes for granted."""
+    return []

@@ -1,0 +1,249 @@
+"""A program as its arithmetic: what is computed from what, whatever spelling the operators have.
+
+Imports `converters.program`.
+
+Operators that give a value on as it is (clone, dropout at inference, a cast to more digits) are
+looked through, operators that are one thing under several names have one kind, and an in-place
+operator gives a new value that all later readers see.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from converters.program import Argument, Dimension, Meta, Node, Program, Ref
+
+# Kind: the operators, without their namespace, overload and trailing underscore.
+_KINDS = {
+    "convolution": "conv2d convolution",
+    "batch_norm": "batch_norm _native_batch_norm_legit_no_training",
+    "max_pool": "max_pool2d max_pool2d_with_indices",
+    "softmax": "softmax _softmax special_softmax",
+    "reshape": "view reshape flatten unflatten unsqueeze squeeze view_as reshape_as _unsafe_view",
+    "permute": "permute transpose",
+    "expand": "expand expand_as broadcast_to repeat",
+    "split": "chunk split split_with_sizes unsafe_chunk unsafe_split unbind",
+    "slice": "slice narrow select",
+    "join": "cat concat concatenate",
+    "multiply": "mul multiply",
+    "copy": "clone",
+    "same": "contiguous alias",
+    "dropout": "dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout",
+    "cast": "to _to_copy type_as",
+}
+_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+# Results of these may share memory with what they read.
+_WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
+_VIEWS = {"reshape", "permute", "expand", "split", "slice", "same", "cast", "dropout", "detach"}
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """A step of the arithmetic.
+
+    Attributes:
+        kind: What it does: a kind of the table above, else the operator's own name.
+        node: The node.
+        arguments: Those of the node; values are named as they are at that point, past in-place
+            operators and what is looked through.
+        inputs: The tensors computed with, weights and templates of shapes not among them.
+        reads: All values among the arguments, numbers too.
+    """
+
+    kind: str
+    node: Node
+    arguments: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    reads: tuple[str, ...]
+
+    @property
+    def result(self) -> str:
+        """The name of its first value; empty without one."""
+        return self.node.outputs[0] or "" if self.node.outputs else ""
+
+
+@dataclass
+class Dataflow:
+    """The arithmetic of a program.
+
+    Attributes:
+        program: The program.
+        ops: The steps in order, those looked through left out.
+        made_by: The step by the value that it makes.
+        readers: The steps that read a value.
+        passing: The nodes that give a value on as it is, by that value.
+        ends: The values that the program answers or keeps.
+    """
+
+    program: Program
+    ops: list[Op] = field(default_factory=list)
+    made_by: dict[str, Op] = field(default_factory=dict)
+    readers: dict[str, list[Op]] = field(default_factory=dict)
+    passing: dict[str, list[Node]] = field(default_factory=dict)
+    ends: set[str] = field(default_factory=set)
+
+    def meta(self, value: str) -> Meta | None:
+        """What is known of a tensor; None for numbers and values that were overwritten."""
+        return self.program.values.get(value)
+
+    def shape(self, value: str) -> tuple[Dimension, ...]:
+        """The sizes of a tensor; none where they are not known."""
+        meta = self.meta(value)
+        return meta.shape if meta else ()
+
+    def key(self, argument: Argument) -> str | None:
+        """The key of the weight that an argument is, the first of those that are tied."""
+        weight = self.program.weights.get(argument.name) if isinstance(argument, Ref) else None
+        return self.program.aliases.get(weight.key, weight.key) if weight else None
+
+
+def dataflow(program: Program) -> Dataflow:
+    """Give the arithmetic of a program."""
+    flow = Dataflow(program)
+    now = _Now()
+    seen: dict[Any, Node] = {}
+    for node in program.nodes:
+        base = node.target.split(".")[1] if "." in node.target else node.target
+        name = base.removesuffix("_")
+        kind = _KIND_OF.get(name, name)
+        arguments = {key: _renamed(value, now.read) for key, value in node.arguments.items()}
+        reads = tuple(dict.fromkeys(ref.name for ref in _refs(tuple(arguments.values()))))
+        inputs = _inputs(flow, kind, arguments, reads)
+        kind = _refined(flow, kind, node, arguments, inputs)
+        outputs = [output for output in node.outputs if output]
+        first = next(_refs(tuple(node.arguments.values())), None)
+        for output in outputs:
+            if first and base != name:
+                now.overwrite(first.name, output)
+            else:
+                now.add(output, first.name if first and kind in _VIEWS else output)
+        # The same view taken twice is one value.
+        earlier = seen.setdefault((node.target, tuple(arguments.items())), node)
+        if kind == "same" or (kind in _VIEWS and earlier is not node):
+            given = inputs if kind == "same" else earlier.outputs
+            for alias, value in zip(node.outputs, given, strict=False):
+                if alias and value:
+                    now.root[alias] = value
+                    flow.passing.setdefault(value, []).append(node)
+            continue
+        op = Op(kind, node, arguments, inputs, reads)
+        flow.ops.append(op)
+        flow.made_by |= dict.fromkeys(outputs, op)
+        for name in reads:
+            flow.readers.setdefault(name, []).append(op)
+    answered = [end.value for end in program.outputs if isinstance(end.value, str)]
+    flow.ends = {now.read(value) for value in [*answered, *program.mutated.values()]}
+    return flow
+
+
+def axis(op: Op, rank: int, default: int = 0) -> int | None:
+    """The one axis that an operator works along, from 0; None if it is not one known number."""
+    given = op.arguments.get("dim", default)
+    return given % rank if isinstance(given, int) and rank else None
+
+
+class _Now:
+    """What the names of the program stand for as its nodes go by."""
+
+    def __init__(self) -> None:
+        self.root: dict[str, str] = {}  # what is looked through
+        self._next: dict[str, str] = {}  # what is overwritten
+        self._memory: dict[str, str] = {}
+        self._sharing: dict[str, set[str]] = {}
+
+    def read(self, value: str) -> str:
+        value = self._latest(value)
+        return self.root.get(value, value)
+
+    def add(self, value: str, of: str) -> None:
+        """Note a new value in the memory of another, or in its own."""
+        memory = self._memory.get(of, of)
+        self._memory[value] = memory
+        self._sharing.setdefault(memory, {memory}).add(value)
+
+    def overwrite(self, written: str, result: str) -> None:
+        """Let later readers of what an in-place operator writes see its result."""
+        written = self._latest(written)
+        self.add(result, result)
+        for name in self._sharing.pop(self._memory.get(written, written), set()) - {written}:
+            # A view of it, or what it is a view of: what that holds now has no name.
+            lost = self._next[name] = f"{name} after {result}"
+            self.add(lost, result)
+        self._next[written] = result
+
+    def _latest(self, value: str) -> str:
+        while value in self._next:
+            value = self._next[value]
+        return value
+
+
+def _refs(argument: Argument) -> Iterator[Ref]:
+    if isinstance(argument, Ref):
+        yield argument
+    elif isinstance(argument, tuple):
+        for item in argument:
+            yield from _refs(item)
+
+
+def _renamed(argument: Argument, name: Callable[[str], str]) -> Argument:
+    if isinstance(argument, Ref):
+        return Ref(name(argument.name))
+    if isinstance(argument, tuple):
+        return tuple(_renamed(item, name) for item in argument)
+    return argument
+
+
+def _inputs(
+    flow: Dataflow, kind: str, arguments: Mapping[str, Any], reads: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The tensors computed with: the first that an operator of one input reads, else all."""
+    if kind in _KINDS and kind not in ("join", "multiply"):
+        return reads[:1]
+    both = [arguments.get(name) for name in ("self", "other")]  # of x + x, x twice
+    names = reads if None in both else tuple(ref.name for ref in _refs(tuple(both)))
+    return tuple(n for n in names if flow.meta(n) and n not in flow.program.weights)
+
+
+def _refined(
+    flow: Dataflow,
+    kind: str,
+    node: Node,
+    arguments: Mapping[str, Any],
+    inputs: tuple[str, ...],
+) -> str:
+    """The kind, once the arguments are known."""
+    if not inputs:
+        return kind
+    ends = (inputs[0], node.outputs[0] or "" if node.outputs else "")
+    before, after = flow.shape(ends[0]), flow.shape(ends[1])
+    if kind == "dropout":  # its `train` has no default
+        active = arguments.get("train", arguments.get("training")) is not False
+        return "same" if not active or arguments.get("p") == 0 else kind
+    if kind == "cast":
+        widths = [_WIDTHS.get(getattr(flow.meta(value), "dtype", ""), 0) for value in ends]
+        dtypes = {getattr(flow.meta(value), "dtype", "") for value in ends}
+        return "same" if 0 < widths[0] < widths[1] or len(dtypes) == 1 else kind
+    if kind == "copy" or (kind == "slice" and before == after):
+        return "same"
+    if kind == "permute":
+        return "reshape" if _keeps_order(before, arguments) else kind
+    if kind == "stack":
+        return "join"
+    if kind in ("clamp", "clamp_min"):
+        bounds = (arguments.get("min"), arguments.get("max"))
+        return "relu" if bounds == (0, None) else kind
+    if kind == "add" and len(inputs) == 1 and arguments.get("other") == 1:
+        return "add_one" if arguments.get("alpha", 1) == 1 else kind
+    return kind
+
+
+def _keeps_order(shape: tuple[Dimension, ...], arguments: Mapping[str, Any]) -> bool:
+    """Whether a permutation moves only axes of one element."""
+    order = list(range(len(shape)))
+    if "dims" in arguments:
+        order = [order[d] for d in arguments["dims"]]
+    else:
+        a, b = arguments["dim0"], arguments["dim1"]
+        order[a], order[b] = order[b], order[a]
+    moved = [d for d in order if shape[d] != 1]
+    return moved == sorted(moved)

@@ -1,0 +1,276 @@
+"""Arithmetic, comparisons and functions of each element.
+
+| PyTorch | Keras |
+|---|---|
+| add, mul of two tensors of one rank | `Add`, `Multiply` |
+| a tensor and a constant or number | `keras.ops` |
+| sub, div, rsub, pow, remainder, floor_divide, maximum, minimum | `keras.ops` |
+| comparisons, logical operators, where, masked_fill, clamp | `keras.ops` |
+| exp, log, sqrt, rsqrt, abs, sin … | `keras.ops` of that name |
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.layout import Value, constant
+from converters.pytorch.graph.registry import converts
+
+_LEAST = float(np.finfo(np.float32).min)
+
+
+def _operand(call: Call, name: str) -> Value:
+    return call.value(name)
+
+
+def _merged(call: Call, kind: str, operation: str, a: Value, b: Value) -> Value:
+    """A merge layer where both depend on the input, else an operation."""
+    import keras
+
+    nonnegative = a.nonnegative and b.nonnegative
+
+    def compute(s: Any, t: Any) -> Any:
+        if not (a.constant or b.constant) and len(s.shape) == len(t.shape) and s.dtype == t.dtype:
+            return call.layer(getattr(keras.layers, kind), [s, t])
+        return getattr(call.ops, operation)(s, t)
+
+    return call.elementwise(compute, *_alike(a, b), nonnegative=nonnegative)
+
+
+def _alike(a: Value, b: Value) -> tuple[Value, Value]:
+    """Constants in the dtype of what they meet."""
+    if a.constant != b.constant:
+        fixed, other = (a, b) if a.constant else (b, a)
+        wanted = getattr(other.tensor, "dtype", None)
+        if str(wanted).startswith("float") and not fixed.tensor.dtype.name.startswith("float"):
+            fixed = replace(fixed, tensor=fixed.tensor.astype("float32"), dtype="float32")
+        a, b = (fixed, b) if a.constant else (a, fixed)
+    return a, b
+
+
+def added(call: Call, a: Value, b: Value) -> Value:
+    """The sum of two values."""
+    return _merged(call, "Add", "add", a, b)
+
+
+def _scaled(call: Call, value: Value, name: str = "alpha") -> Value:
+    factor = call.get(name, 1)
+    return value if factor == 1 else value.with_tensor(value.tensor * factor)
+
+
+@converts("aten.add")
+def add(call: Call) -> Value:
+    """`self + alpha * other`."""
+    return added(call, _operand(call, "self"), _scaled(call, _operand(call, "other")))
+
+
+@converts("aten.mul", "aten.multiply")
+def mul(call: Call) -> Value:
+    """`self * other`."""
+    a, b = _operand(call, "self"), _operand(call, "other")
+    if a is b and not a.constant:
+        return a.with_tensor(call.ops.square(a.tensor), nonnegative=True)
+    return _merged(call, "Multiply", "multiply", a, b)
+
+
+@converts("aten.sub", "aten.subtract")
+def sub(call: Call) -> Value:
+    """`self - alpha * other`."""
+    a, b = _alike(_operand(call, "self"), _scaled(call, _operand(call, "other")))
+    return call.elementwise(call.ops.subtract, a, b)
+
+
+@converts("aten.rsub")
+def rsub(call: Call) -> Value:
+    """`other - alpha * self`."""
+    a, b = _alike(_scaled(call, _operand(call, "self")), _operand(call, "other"))
+    return call.elementwise(lambda s, t: call.ops.subtract(t, s), a, b)
+
+
+@converts("aten.div", "aten.divide", "aten.true_divide")
+def div(call: Call) -> Value:
+    """`self / other`, rounded where that is asked for."""
+    a, b = _alike(_operand(call, "self"), _operand(call, "other"))
+    mode = call.get("rounding_mode")
+    if mode == "floor":
+        return call.elementwise(call.ops.floor_divide, a, b)
+    if mode == "trunc":
+        return call.elementwise(lambda s, t: call.ops.trunc(call.ops.divide(s, t)), a, b)
+    nonnegative = a.nonnegative and b.constant and bool((b.tensor > 0).all())
+    if b.constant and b.tensor.dtype.name == "float32" and not a.constant:
+        inverse = 1.0 / b.tensor.astype("float64")
+        b = b.with_tensor(inverse.astype("float32"))
+        return call.elementwise(call.ops.multiply, a, b, nonnegative=nonnegative)
+    return call.elementwise(call.ops.divide, a, b)
+
+
+def _binary(target: str, name: str) -> None:
+    @converts(target)
+    def convert(call: Call) -> Value:
+        names = list(call.node.arguments)[:2]
+        a, b = _alike(_operand(call, names[0]), _operand(call, names[1]))
+        return call.elementwise(getattr(call.ops, name), a, b)
+
+
+for _target, _name in {
+    "aten.floor_divide": "floor_divide",
+    "aten.remainder": "mod",
+    "aten.maximum": "maximum",
+    "aten.minimum": "minimum",
+    "aten.eq": "equal",
+    "aten.ne": "not_equal",
+    "aten.lt": "less",
+    "aten.le": "less_equal",
+    "aten.gt": "greater",
+    "aten.ge": "greater_equal",
+    "aten.logical_and": "logical_and",
+    "aten.logical_or": "logical_or",
+    "aten.logical_xor": "logical_xor",
+    "aten.bitwise_and": "logical_and",
+    "aten.bitwise_or": "logical_or",
+    "aten.__and__": "logical_and",
+    "aten.__or__": "logical_or",
+    "aten.logaddexp": "logaddexp",
+    "aten.atan2": "arctan2",
+}.items():
+    _binary(_target, _name)
+
+
+@converts("aten.pow")
+def pow_(call: Call) -> Value:
+    """`self ** exponent`; small whole ones by multiplication."""
+    ops = call.ops
+    a = _operand(call, "self")
+    exponent = call.node.arguments.get("exponent")
+    if not a.constant and isinstance(exponent, int | float):
+        simple: dict[float, Callable[[Any], Any]] = {
+            1: lambda t: t,
+            2: ops.square,
+            3: lambda t: ops.square(t) * t,
+            0.5: ops.sqrt,
+            -0.5: ops.rsqrt,
+            -1: ops.reciprocal,
+        }
+        if exponent in simple:
+            return a.with_tensor(simple[exponent](a.tensor), nonnegative=exponent == 2)
+    b = _operand(call, "exponent")
+    return call.elementwise(ops.power, *_alike(a, b))
+
+
+def _unary(target: str, name: str, nonnegative: bool = False) -> None:
+    @converts(target)
+    def convert(call: Call) -> Value:
+        x = call.value("self")
+        return x.with_tensor(getattr(call.ops, name)(x.tensor), nonnegative=nonnegative)
+
+
+for _name in "exp log sqrt rsqrt abs sin cos tan sinh cosh floor ceil round sign square".split():
+    _unary(f"aten.{_name}", _name, _name in ("exp", "sqrt", "rsqrt", "abs", "square"))
+for _target, _name in {
+    "aten.neg": "negative",
+    "aten.reciprocal": "reciprocal",
+    "aten.log2": "log2",
+    "aten.log10": "log10",
+    "aten.log1p": "log1p",
+    "aten.expm1": "expm1",
+    "aten.erf": "erf",
+    "aten.asin": "arcsin",
+    "aten.acos": "arccos",
+    "aten.atan": "arctan",
+    "aten.trunc": "trunc",
+    "aten.logical_not": "logical_not",
+    "aten.bitwise_not": "logical_not",
+    "aten.isnan": "isnan",
+    "aten.isinf": "isinf",
+    "aten.isfinite": "isfinite",
+}.items():
+    _unary(_target, _name)
+
+
+@converts("aten.clamp", "aten.clip", "aten.clamp_min", "aten.clamp_max")
+def clamp(call: Call) -> Value:
+    """Bounds, from one or both sides."""
+    import keras
+
+    x = call.value("self")
+    low, high = call.optional("min"), call.optional("max")
+    numbers = all(v is None or v.constant and v.tensor.size == 1 for v in (low, high))
+    if numbers and not x.constant and low is not None and high is not None:
+        least, most = float(low.tensor.item()), float(high.tensor.item())
+        if least == 0 and x.dtype.startswith(("float", "bfloat")):
+            tensor = call.layer(keras.layers.ReLU, x.tensor, max_value=most)
+            return x.with_tensor(tensor, nonnegative=True)
+        return x.with_tensor(call.ops.clip(x.tensor, least, most))
+    if low is not None:
+        x = call.elementwise(call.ops.maximum, *_alike(x, low))
+    if high is not None:
+        x = call.elementwise(call.ops.minimum, *_alike(x, high))
+    return x
+
+
+@converts("aten.where")
+def where(call: Call) -> Value:
+    """One value or the other."""
+    condition = call.value("condition")
+    return _chosen(call, condition, call.value("self"), call.value("other"))
+
+
+@converts("aten.masked_fill")
+def masked_fill(call: Call) -> Value:
+    """A number where a mask says so."""
+    fill = call.value("value")
+    # Half precision's -inf stands for "never": as the least number no kernel makes NaN of it.
+    if fill.constant and np.isneginf(fill.tensor).all():
+        fill = fill.with_tensor(np.full_like(fill.tensor, _LEAST))
+    return _chosen(call, call.value("mask"), fill, call.value("self"))
+
+
+def _chosen(call: Call, condition: Value, a: Value, b: Value) -> Value:
+    dtype = "float32" if call.meta.dtype in ("float16", "bfloat16", "float64") else call.meta.dtype
+    a, b = (
+        v.with_tensor(v.tensor.astype(dtype)) if v.constant and v.tensor.dtype != dtype else v
+        for v in (a, b)
+    )
+    return call.elementwise(call.ops.where, condition, a, b)
+
+
+@converts("aten.lerp")
+def lerp(call: Call) -> Value:
+    """`self + weight * (end - self)`."""
+    ops = call.ops
+
+    def compute(a: Any, b: Any, w: Any) -> Any:
+        return ops.add(a, ops.multiply(w, ops.subtract(b, a)))
+
+    return call.elementwise(compute, call.value("self"), call.value("end"), call.value("weight"))
+
+
+@converts("aten.fmod")
+def fmod(call: Call) -> Value:
+    """What is left of a division rounded towards 0."""
+    ops = call.ops
+
+    def compute(a: Any, b: Any) -> Any:
+        return ops.subtract(a, ops.multiply(ops.trunc(ops.divide(a, b)), b))
+
+    return call.elementwise(compute, *_alike(call.value("self"), call.value("other")))
+
+
+@converts("aten.addcmul", "aten.addcdiv")
+def addcmul(call: Call) -> Value:
+    """`self + value * a * b`, or `a / b`."""
+    factor = call.get("value", 1)
+    ops = call.ops
+    inner = ops.multiply if "mul" in call.node.target else ops.divide
+
+    def compute(s: Any, a: Any, b: Any) -> Any:
+        product = inner(a, b)
+        return ops.add(s, product if factor == 1 else ops.multiply(product, factor))
+
+    return call.elementwise(compute, call.value("self"), call.value("tensor1"), call.value("tensor2"))
+
+
+__all__ = ["added", "constant"]

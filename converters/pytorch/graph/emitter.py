@@ -1,0 +1,364 @@
+"""A program becomes a Keras model, node by node.
+
+Imports NumPy, and Keras inside functions.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters.program import End, Node, Program, Ref
+from converters.pytorch.graph import aliasing
+from converters.pytorch.graph.arrange import CHANNELS_LAST, Arranger
+from converters.pytorch.graph.call import Call, Held, Number
+from converters.pytorch.graph.layout import Atom, BatchError, Value, constant
+from converters.pytorch.graph.operations import Operations, arrays
+from converters.pytorch.graph.registry import base_name, handler, in_place
+from converters.pytorch.graph.report import NodeRecord, PortedWeight
+
+_HALF = ("float16", "bfloat16")
+_WAY_OUT = (
+    "export it with a dynamic batch: torch.export.export(module, inputs, "
+    'dynamic_shapes={"x": {0: torch.export.Dim("batch")}}), two samples in the inputs'
+)
+
+
+class Emitter:
+    """The state of a conversion.
+
+    Args:
+        program: The program.
+
+    Attributes:
+        program: The program.
+        ops: `keras.ops`, folding.
+        arranger: Brings values into the axes that are needed.
+        values: The values so far, by their names in the program.
+        users: The nodes that take each value.
+        batch: The batch of the example.
+        batch_in_sizes: Whether sizes in the program have that batch in them, as a number.
+        notes: What the report is to say of nodes, by their names.
+        nodes: What became of every node.
+        ported: Where weights of the program went.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.ops = Operations()
+        self.arranger = Arranger(self._reshape, self._transpose, self._tile)
+        self.values: dict[str, Value | Number | None] = {}
+        self.notes: dict[str, list[str]] = {}
+        self.nodes: list[NodeRecord] = []
+        self.ported: list[PortedWeight] = []
+        self.transposes: list[str] = []
+        self.users = users(program.nodes)
+        self.batch, self.batch_in_sizes = _batch(program)
+        self._current: Node | None = None
+        self._made: list[str] = []
+        self._names: Counter[str] = Counter()
+        self.made: dict[Any, Any] = {}
+        self.ulsam: list[str] = []
+        self.needed = live(program)
+        # The names of values that are read.
+        self.wanted = {
+            *(name for name, nodes in self.users.items() if any(n.name in self.needed for n in nodes)),
+            *(end.value for end in program.outputs),
+        }
+        self._sole = _sole_emitters(program)
+        self._aliases = aliasing.Aliases(program)
+
+    def run(self, skip: Mapping[str, Callable[["Emitter"], None]] | None = None) -> None:
+        """Converts every node that the outputs need.
+
+        Args:
+            skip: By name of a node, what is done in its place.
+        """
+        self._read_weights()
+        for position, node in enumerate(self.program.nodes):
+            self._current, self._made, self.ops.used = node, [], []
+            if skip is not None and node.name in skip:
+                skip[node.name](self)
+                continue
+            if node.name not in self.needed:
+                self._record(node, "unused", "no output needs it")
+                continue
+            try:
+                results = self._converted(node)
+                self._keep(node, results, position)
+            except BatchError as error:
+                raise ValueError(f"{self.where(node)}{error}; {_WAY_OUT}") from None
+
+    def _converted(self, node: Node) -> list[Any]:
+        function = handler(node.target)
+        assert function is not None, node.target
+        try:
+            results = function(Call(self, node))
+        except BatchError:
+            raise
+        except ValueError as error:
+            text = str(error).splitlines()[0]
+            start = self.where(node)
+            raise ValueError(text if text.startswith(start) else start + text) from error
+        return list(results) if isinstance(results, list | tuple) else [results]
+
+    def _keep(self, node: Node, results: list[Any], position: int) -> None:
+        for name, result in zip(node.outputs, results, strict=False):
+            if name is None:
+                continue
+            if isinstance(result, Value) and result.constant:
+                result = _as_declared(result, self.program.values[name].dtype)
+            self.values[name] = result
+        first = results[0] if results else None
+        if in_place(node.target):
+            self._aliases.written(self, node, first, position)
+        if isinstance(first, Value) and first.constant:
+            self._record(node, "constant", "computed at conversion")
+        elif self._made or self.ops.used:
+            made = [*self._made, *(f"keras.ops.{name}" for name in self.ops.used)]
+            self._record(node, "converted", ", ".join(made))
+        else:
+            self._record(node, "folded", "changes how the value is seen, or nothing")
+
+    def _record(self, node: Node, status: str, detail: str) -> None:
+        notes = self.notes.get(node.name, [])
+        self.nodes.append(
+            NodeRecord(node.name, node.target, node.module, status, "; ".join([detail, *notes]))
+        )
+
+    def covered(self, nodes: Iterable[Node], layer: str) -> None:
+        """Says that nodes became one layer."""
+        self.nodes += [
+            NodeRecord(n.name, n.target, n.module, "converted", f"part of {layer}") for n in nodes
+        ]
+
+    def where(self, node: Node) -> str:
+        """The beginning of an error: which node of which module."""
+        module = f" in module {node.module!r}" if node.module else ""
+        return f"{node.target} (node {node.name!r}{module}) cannot be converted: "
+
+    def number(self, found: Any, call: Call) -> int | float:
+        """A number of the program that is the same for every input."""
+        if isinstance(found, Value):
+            raise call.refusal("it takes a number that depends on the input")
+        if found.free:
+            raise BatchError("it needs the size of a dimension that is open") if (
+                self.batch_in_sizes
+            ) else call.refusal(
+                "it computes with the size of a dimension that is open; export the program with "
+                "that dimension fixed"
+            )
+        return found.value
+
+    # Weights and inputs
+
+    def _read_weights(self) -> None:
+        for name, weight in self.program.weights.items():
+            if name in self.users or any(end.value == name for end in self.program.outputs):
+                array = self.program.tensors[weight.key]
+                key = self.program.aliases.get(weight.key, weight.key)
+                self.values[name] = _as_declared(constant(array, (key,)), array.dtype.name)
+
+    def input(self, end: End, order: Sequence[int] | None) -> Any:
+        """Makes a Keras input; its value is in the axes that `order` gives."""
+        import keras
+
+        assert isinstance(end.value, str)
+        meta = self.program.values[end.value]
+        order = tuple(range(meta.rank)) if order is None else tuple(order)
+        sizes = [None if isinstance(s, str) else s for s in meta.shape]
+        if meta.rank and meta.hint[0] == self.batch:
+            sizes[0] = None
+        tensor = keras.Input(
+            batch_shape=[sizes[d] for d in order],
+            dtype=_keras_dtype(meta.dtype),
+            name=self.named(end.name),
+        )
+        axes = tuple(
+            () if sizes[d] == 1 else (Atom(meta.hint[d], sizes[d] is None),) for d in order
+        )
+        dims = tuple(axes[order.index(d)] for d in range(meta.rank))
+        self.values[end.value] = Value(tensor, axes, dims, dtype=meta.dtype)
+        return tensor
+
+    # Layers and their names
+
+    def layer(
+        self,
+        node: Node,
+        kind: Callable[..., Any],
+        inputs: Any,
+        weights: Mapping[str, Held],
+        part: str,
+        config: Mapping[str, Any],
+    ) -> Any:
+        """As `Call.layer`."""
+        symbolic = _any_symbolic(inputs)
+        keys = tuple((name, held.keys, held.how) for name, held in weights.items())
+        shared = (kind, part, repr(sorted(config.items())), keys)
+        share = symbolic and bool(weights) and all(held.keys for held in weights.values())
+        made = self.made.get(shared) if share else None
+        if made is None:
+            name = self.named(self._path(node, weights, part)) if symbolic else None
+            made = kind(name=name, **config)
+            if weights:
+                _built_with_zeros(made, inputs.shape)
+                self._fill(made, weights)
+            if share:
+                self.made[shared] = made
+            if symbolic:
+                self._made.append(f"{made.name} ({type(made).__name__})")
+        elif symbolic:
+            self._made.append(f"{made.name} ({type(made).__name__}), called again")
+        tensor = made(inputs)
+        return tensor if symbolic else arrays(tensor)
+
+    def _fill(self, layer: Any, weights: Mapping[str, Held]) -> None:
+        variables = {variable.name: variable for variable in layer.weights}
+        for name, held in weights.items():
+            variables[name].assign(held.array)
+            self.ported.append(PortedWeight(f"{layer.name}/{name}", held.keys, held.how))
+
+    def _path(self, node: Node, weights: Mapping[str, Held], part: str) -> str:
+        operator = base_name(node.target).split(".")[-1].strip("_")
+        owners = {k.rpartition(".")[0] for held in weights.values() for k in held.keys}
+        if len(owners) == 1 and owners != {""}:
+            path = owners.pop()
+        elif node.name in self._sole and node.module:
+            path = node.module
+        else:
+            path = f"{node.module}.{operator}" if node.module else f"forward.{operator}"
+        return f"{path}.{part}" if part else path
+
+    def named(self, path: str) -> str:
+        """A name that no layer has yet; names of layers hold no "/"."""
+        path = re.sub(r"[^A-Za-z0-9_.\-]", "_", re.sub(r"@\d+", "", path)).lstrip("_-.") or "value"
+        self._names[path] += 1
+        count = self._names[path]
+        if count == 1:
+            return path
+        return self.named(f"{path}_{count - 1}")
+
+    # What arranging emits
+
+    def _reshape(self, tensor: Any, shape: tuple[int, ...], keeps: bool) -> Any:
+        import keras
+
+        assert self._current is not None
+        if keeps and tensor.shape[0] is None and shape[0] == -1 and shape[1:].count(-1) <= 1:
+            config = {"target_shape": shape[1:]}
+            return self.layer(
+                self._current, keras.layers.Reshape, tensor, {}, "reshape", config
+            )
+        if shape.count(-1) > 1:
+            raise ValueError(
+                self.where(self._current) + "more than one of the sizes that it gives is open; "
+                "export the program with fixed height and width"
+            )
+        return self.ops.reshape(tensor, shape)
+
+    def _transpose(self, tensor: Any, order: tuple[int, ...]) -> Any:
+        import keras
+
+        assert self._current is not None
+        self.transposes.append(self._current.name)
+        if order[0] == 0:
+            return self.layer(
+                self._current, keras.layers.Permute, tensor, {}, "permute", {"dims": order[1:]}
+            )
+        return self.ops.transpose(tensor, order)
+
+    def _tile(self, tensor: Any, times: tuple[int, ...]) -> Any:
+        return self.ops.tile(tensor, times)
+
+
+def _built_with_zeros(layer: Any, shape: Any) -> None:
+    """Makes a layer's weights, which are filled anyway, without drawing random numbers."""
+    import keras
+
+    names = ("kernel_initializer", "depthwise_initializer", "embeddings_initializer")
+    kept = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+    for name in kept:
+        setattr(layer, name, keras.initializers.Zeros())
+    layer.build(shape)
+    for name, initializer in kept.items():
+        setattr(layer, name, initializer)
+
+
+def users(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    """The nodes that take each value."""
+    found: dict[str, list[Node]] = {}
+    for node in nodes:
+        for name in dict.fromkeys(references(tuple(node.arguments.values()))):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def references(argument: Any) -> list[str]:
+    """The names of the values in an argument."""
+    if isinstance(argument, Ref):
+        return [argument.name]
+    if isinstance(argument, tuple):
+        return [name for entry in argument for name in references(entry)]
+    return []
+
+
+def live(program: Program) -> set[str]:
+    """The names of the nodes that the outputs need."""
+    wanted = {end.value for end in program.outputs if isinstance(end.value, str)}
+    needed = set()
+    for node in reversed(program.nodes):
+        given = references(tuple(node.arguments.values()))
+        # What is written in place may be seen through any name of the same memory.
+        writes = in_place(node.target) and bool(given)
+        if writes or wanted.intersection(name for name in node.outputs if name):
+            needed.add(node.name)
+            wanted.update(given)
+    return needed
+
+
+def _batch(program: Program) -> tuple[int, bool]:
+    """The batch of the example, and whether sizes in the program have it in them."""
+    for end in program.inputs:
+        if isinstance(end.value, str) and program.values[end.value].rank:
+            meta = program.values[end.value]
+            return meta.hint[0], not isinstance(meta.shape[0], str)
+    return 1, False
+
+
+def _sole_emitters(program: Program) -> set[str]:
+    """The nodes that are the only one in their module, so that its path is their name."""
+    count = Counter(node.module for node in program.nodes if node.module)
+    return {
+        node.name
+        for node in program.nodes
+        if count[node.module] == 1
+        or (node.modules and node.modules[-1].kind.startswith("torch.nn.modules."))
+        and not node.modules[-1].kind.startswith("torch.nn.modules.container")
+    }
+
+
+def _as_declared(value: Value, dtype: str) -> Value:
+    """A constant in the dtype of the program; of half and double precision in float32."""
+    wanted = "float32" if dtype in (*_HALF, "float64") else dtype
+    if value.tensor.dtype.name != wanted:
+        value = replace(value, tensor=value.tensor.astype(wanted))
+    return replace(value, dtype=dtype)
+
+
+def _keras_dtype(dtype: str) -> str:
+    if dtype in (*_HALF, "float64"):
+        return "float32"
+    return "int32" if dtype == "int64" else dtype
+
+
+def _any_symbolic(inputs: Any) -> bool:
+    import keras
+
+    return any(isinstance(t, keras.KerasTensor) for t in keras.tree.flatten(inputs))
+
+
+__all__ = ["CHANNELS_LAST", "Emitter", "live", "references", "users"]

@@ -1,0 +1,278 @@
+"""Pools.
+
+| PyTorch | Keras |
+|---|---|
+| max_pool | `MaxPooling`; padding by "same" where that is equal, by zeros after a ReLU, else by the least number |
+| max_pool with an odd window, half of it as padding, a stride | where no zeros may be added: stride 1 and "same", then every n-th |
+| avg_pool | `AveragePooling`; where windows at the border count less, times a constant map |
+| adaptive_avg_pool, adaptive_max_pool to 1 | `GlobalAveragePooling`, `GlobalMaxPooling` |
+| … to a size that divides | `AveragePooling`, `MaxPooling` |
+| … to any other | a matrix along each axis; the largest of slices |
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from converters.pytorch.graph.arrange import CHANNELS_LAST
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.convolution import is_same
+from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.registry import converts
+from converters.pytorch.graph.resizing import mapped
+
+_VIEWS = ("aten.flatten", "aten.view", "aten.reshape", "aten.squeeze", "aten.squeeze_")
+_LEAST = float(np.finfo(np.float32).min)
+
+
+class _Window:
+    """What a pool's arguments say of its windows, along each spatial dimension."""
+
+    def __init__(self, call: Call, x: Value, count: int) -> None:
+        self.kernel = call.ints("kernel_size", count)
+        self.stride = call.ints("stride", count) if call.get("stride") else self.kernel
+        self.padding = call.ints("padding", count, 0)
+        self.dilation = call.ints("dilation", count, 1)
+        self.sizes = x.shape[2:]
+        self.open = [any(a.free for a in group) for group in x.dims[2:]]
+        self.outputs = call.meta.hint[2:]
+        self.spans = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
+        # ceil_mode reads past the end.
+        self.pads = [
+            (p, max(p, (o - 1) * s + k - n - p) if call.get("ceil_mode", False) else p)
+            for p, o, s, k, n in zip(
+                self.padding, self.outputs, self.stride, self.spans, self.sizes, strict=True
+            )
+        ]
+        if call.get("ceil_mode", False) and any(self.open) and self.stride != (1,) * count:
+            call.refuse("ceil_mode with an open height or width; export it with fixed sizes")
+
+    def same(self) -> bool:
+        """Whether "same" pads so."""
+        sizes = [None if o else n for n, o in zip(self.sizes, self.open, strict=True)]
+        pads = [
+            (b, a if s == 1 else b)
+            for (b, a), s in zip(self.pads, self.stride, strict=True)
+        ]
+        if any(o is None and s > 1 for o, s in zip(sizes, self.stride, strict=True)):
+            return False
+        if all(map(is_same, sizes, self.pads, self.spans, self.stride)):
+            return True
+        # What "same" pads after may be less than what is asked for, where no window reads it.
+        return all(
+            is_same(n, p, k, s) and self._count(n, k, s) == o
+            for n, p, k, s, o in zip(
+                sizes, pads, self.spans, self.stride, self.outputs, strict=True
+            )
+        )
+
+    @staticmethod
+    def _count(size: int | None, span: int, stride: int) -> int:
+        return -(-(size or 0) // stride)
+
+
+def _spatial(call: Call) -> int:
+    return int(call.node.target.split("pool")[1][0])
+
+
+def _kinds(name: str, count: int) -> Any:
+    import keras
+
+    return getattr(keras.layers, f"{name}{count}D")
+
+
+@converts(
+    "aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.max_pool2d_with_indices",
+    "aten.max_pool1d_with_indices",
+)  # fmt: skip
+def max_pool(call: Call) -> list[Value]:
+    """The largest of each window."""
+    count = _spatial(call)
+    x = call.value("self")
+    if call.used(1):
+        call.refuse("the positions of the largest are asked for")
+    window = _Window(call, x, count)
+    order = CHANNELS_LAST[count + 2]
+    x = call.ordered(x, order)
+    if any(d > 1 for d in window.dilation):
+        return [_max_of_slices(call, x, window, order)]
+    tensor, strides, mode = x.tensor, window.stride, "valid"
+    thin = False
+    if any(p for pair in window.pads for p in pair):
+        odd = all(
+            k % 2 == 1 and p == k // 2
+            for k, p in zip(window.kernel, window.padding, strict=True)
+        )
+        if window.same():
+            mode = "same"
+        elif x.nonnegative:
+            tensor = _zeros(call, tensor, window.pads)
+        elif odd and all(p == (q, q) for p, q in zip(window.pads, window.padding, strict=True)):
+            mode, thin = "same", True
+        else:
+            tensor = call.ops.pad(
+                tensor, ((0, 0), *window.pads, (0, 0)), constant_values=_LEAST
+            )
+    kind = _kinds("MaxPooling", count)
+    tensor = call.layer(
+        kind,
+        tensor,
+        pool_size=window.kernel,
+        strides=(1,) * count if thin else strides,
+        padding=mode,
+        data_format="channels_last",
+    )
+    if thin:
+        tensor = call.layer(
+            kind,
+            tensor,
+            part="stride",
+            pool_size=(1,) * count,
+            strides=strides,
+            padding="valid",
+            data_format="channels_last",
+        )
+    return [call.result(tensor, order, nonnegative=x.nonnegative)]
+
+
+def _zeros(call: Call, tensor: Any, pads: Sequence[tuple[int, int]]) -> Any:
+    amount: Any = tuple(pads) if len(pads) > 1 else pads[0]
+    where = {"data_format": "channels_last"} if len(pads) > 1 else {}
+    return call.layer(
+        _kinds("ZeroPadding", len(pads)), tensor, part="pad", padding=amount, **where
+    )
+
+
+def _max_of_slices(call: Call, x: Value, window: _Window, order: Sequence[int]) -> Value:
+    """A dilated window: the largest of shifted slices."""
+    tensor = call.ops.pad(x.tensor, ((0, 0), *window.pads, (0, 0)), constant_values=_LEAST)
+    result = None
+    for offset in np.ndindex(*window.kernel):
+        starts = [o * d for o, d in zip(offset, window.dilation, strict=True)]
+        part = tensor[
+            (
+                slice(None),
+                *(
+                    slice(b, b + (n - 1) * s + 1, s)
+                    for b, n, s in zip(starts, window.outputs, window.stride, strict=True)
+                ),
+            )
+        ]
+        result = part if result is None else call.ops.maximum(result, part)
+    return call.result(result, order, nonnegative=x.nonnegative)
+
+
+@converts("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
+def avg_pool(call: Call) -> Value:
+    """The mean of each window."""
+    count = _spatial(call)
+    x = call.value("self")
+    window = _Window(call, x, count)
+    order = CHANNELS_LAST[count + 2]
+    x = call.ordered(x, order)
+    tensor, mode = x.tensor, "valid"
+    divisor = call.get("divisor_override")
+    counts = _divisors(window, call.get("count_include_pad", True), divisor)
+    size = float(np.prod(window.kernel))
+    if any(p for pair in window.pads for p in pair):
+        # "same" leaves the padding out of the mean, as count_include_pad=False does.
+        if window.same() and divisor is None and np.array_equal(counts, _divisors(window, False)):
+            mode, counts = "same", np.full((1,), size)
+        else:
+            tensor = _zeros(call, tensor, window.pads)
+    tensor = call.layer(
+        _kinds("AveragePooling", count),
+        tensor,
+        pool_size=window.kernel,
+        strides=window.stride,
+        padding=mode,
+        data_format="channels_last",
+    )
+    if (counts == counts.flat[0]).all():
+        if counts.flat[0] != size:
+            tensor = tensor * float(size / counts.flat[0])
+    else:
+        if any(window.open):
+            call.refuse("its windows count differently at an open border; export it with fixed sizes")
+        tensor = tensor * (size / counts)[None, ..., None].astype("float32")
+    return call.result(tensor, order, nonnegative=x.nonnegative)
+
+
+def _divisors(window: _Window, include_pad: bool, divisor: int | None = None) -> np.ndarray:
+    """How many values each window's sum is divided by."""
+    if divisor:
+        return np.full((1,) * len(window.kernel), float(divisor))
+    counts = np.ones((), float)
+    for n, k, s, p, o in zip(
+        window.sizes, window.kernel, window.stride, window.padding, window.outputs, strict=True
+    ):
+        start = np.arange(o) * s - p
+        stop = np.minimum(start + k, n + p)
+        if not include_pad:
+            start, stop = np.maximum(start, 0), np.minimum(stop, n)
+        counts = counts[..., None] * (stop - start)
+    return counts
+
+
+@converts(
+    "aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d",
+    "aten.adaptive_avg_pool3d", "aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d",
+)  # fmt: skip
+def adaptive_pool(call: Call) -> list[Value]:
+    """To a given size, whatever the input's."""
+    count = _spatial(call)
+    largest = "max" in call.node.target
+    name = "MaxPooling" if largest else "AveragePooling"
+    x = call.value("self")
+    if call.used(1):
+        call.refuse("the positions of the largest are asked for")
+    order = CHANNELS_LAST[count + 2]
+    goal = call.meta.hint[2:]
+    sizes = x.shape[2:]
+    if goal == (1,) * count:
+        flat = call.feeds_only(*_VIEWS)
+        x = call.ordered(x, order)
+        tensor = call.layer(
+            _kinds(f"Global{name}", count),
+            x.tensor,
+            data_format="channels_last",
+            keepdims=not flat,
+        )
+        if flat:
+            axes = (x.axes[0], x.axes[-1])
+            dims = (*x.dims[:2], *((),) * count)
+            value = x.with_tensor(tensor, axes=axes, dims=dims, nonnegative=x.nonnegative)
+            return [value]
+        return [call.result(tensor, order, nonnegative=x.nonnegative)]
+    if any(a.free for g in x.dims[2:] for a in g):
+        call.refuse("an open height or width is pooled to a fixed size; export it with fixed sizes")
+    x = call.ordered(x, order)
+    if all(n % o == 0 for n, o in zip(sizes, goal, strict=True)):
+        window = tuple(n // o for n, o in zip(sizes, goal, strict=True))
+        tensor = x.tensor
+        if window != (1,) * count:
+            tensor = call.layer(
+                _kinds(name, count),
+                tensor,
+                pool_size=window,
+                strides=window,
+                padding="valid",
+                data_format="channels_last",
+            )
+        return [call.result(tensor, order, nonnegative=x.nonnegative)]
+    tensor = x.tensor
+    for axis, (n, o) in enumerate(zip(sizes, goal, strict=True), 1):
+        bounds = [(i * n // o, -(-(i + 1) * n // o)) for i in range(o)]
+        if not largest:
+            matrix = np.zeros((o, n), "float32")
+            for row, (start, stop) in enumerate(bounds):
+                matrix[row, start:stop] = 1 / (stop - start)
+            tensor = mapped(call, tensor, axis, matrix)
+        else:
+            parts = [
+                call.ops.max(tensor[(slice(None),) * axis + (slice(*b),)], axis=axis, keepdims=True)
+                for b in bounds
+            ]
+            tensor = call.ops.concatenate(parts, axis=axis)
+    return [call.result(tensor, order, nonnegative=x.nonnegative)]

@@ -1,0 +1,189 @@
+"""Sums, means and the like over dimensions.
+
+| PyTorch | Keras |
+|---|---|
+| mean, amax, max over height and width of a map | `GlobalAveragePooling2D`, `GlobalMaxPooling2D` |
+| mean, sum, amax, amin, prod, any, all | `keras.ops` of that name, over axes |
+| var, std | `keras.ops.var`, with PyTorch's correction |
+| norm, linalg_vector_norm, normalize | sums of powers |
+| max, min with positions; argmax, argmin | `keras.ops.argmax` |
+| cumsum | constants, and a triangular matrix |
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.layout import Value, squeezed, with_axis
+from converters.pytorch.graph.registry import converts
+
+
+def _dims(call: Call, x: Value) -> list[int]:
+    listed = call.get("dim", call.get("dims"))
+    if listed is None or listed == []:
+        return list(range(x.rank))
+    return sorted({x.dim(d) for d in (listed if isinstance(listed, list) else [listed])})
+
+
+def _finished(call: Call, value: Value, dims: Sequence[int]) -> Value:
+    return value if call.get("keepdim", False) else squeezed(value, dims)
+
+
+def _operation(target: str, name: str, keeps_sign: bool = False) -> None:
+    @converts(target)
+    def convert(call: Call) -> Value:
+        x = call.value("self")
+        if name in ("any", "all") and x.dtype != "bool":
+            call.refuse("it is of numbers, not of a comparison")
+        dims = _dims(call, x)
+        if (layer := _global(call, x, dims, name)) is not None:
+            return _finished(call, layer, dims)
+
+        def compute(tensor: Any, axes: tuple[int, ...]) -> Any:
+            return getattr(call.ops, name)(tensor, axis=axes, keepdims=keep)
+
+        keep = bool(call.get("keepdim", False))
+        value = call.reduced(x, dims, compute)
+        return _finished(call, replace(value, nonnegative=keeps_sign and x.nonnegative), dims)
+
+
+def _global(call: Call, x: Value, dims: Sequence[int], name: str) -> Value | None:
+    """A global pool, where a map is pooled over height and width."""
+    import keras
+
+    kind = {"mean": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D"}.get(name)
+    if kind is None or x.rank != 4 or list(dims) != [2, 3] or x.constant:
+        return None
+    if x.axes != tuple(x.dims[d] for d in (0, 2, 3, 1)):
+        return None
+    keep = bool(call.get("keepdim", False))
+    tensor = call.layer(
+        getattr(keras.layers, kind), x.tensor, data_format="channels_last", keepdims=keep
+    )
+    axes = (x.axes[0], (), (), x.axes[3]) if keep else (x.axes[0], x.axes[3])
+    dims_left = (x.dims[0], x.dims[1], (), ())
+    return x.with_tensor(tensor, axes=axes, dims=dims_left, nonnegative=x.nonnegative)
+
+
+for _target, _name, _sign in (
+    ("aten.mean", "mean", True),
+    ("aten.sum", "sum", True),
+    ("aten.amax", "max", True),
+    ("aten.amin", "min", True),
+    ("aten.any", "any", False),
+    ("aten.all", "all", False),
+    ("aten.logsumexp", "logsumexp", False),
+):
+    _operation(_target, _name, _sign)
+
+
+@converts("aten.prod")
+def prod(call: Call) -> Value:
+    """The product, over all or over one dimension."""
+    x = call.value("self")
+    dims = _dims(call, x)
+    value = call.reduced(x, dims, lambda t, axes: call.ops.prod(t, axis=axes, keepdims=True))
+    return _finished(call, value, dims)
+
+
+def _variance(call: Call, x: Value, dims: Sequence[int]) -> Value:
+    count = math.prod(x.shape[d] for d in dims)
+    correction = call.get("correction")
+    if correction is None:
+        correction = 1 if call.get("unbiased", True) else 0
+    factor = count / max(count - correction, 0) if count > correction else float("nan")
+    if factor != 1 and any(a.free for d in dims for a in x.dims[d]):
+        call.refuse("the number that it divides by depends on a dimension that is open")
+
+    def compute(tensor: Any, axes: tuple[int, ...]) -> Any:
+        variance = call.ops.var(tensor, axis=axes, keepdims=True)
+        return variance if factor == 1 else variance * factor
+
+    return replace(call.reduced(x, dims, compute), nonnegative=True)
+
+
+@converts("aten.var", "aten.std", "aten.var_mean", "aten.std_mean")
+def var(call: Call) -> list[Value]:
+    """The variance or its root, with the mean where that is asked for."""
+    x = call.value("self")
+    dims = _dims(call, x)
+    value = _variance(call, x, dims)
+    if "std" in call.node.target:
+        value = value.with_tensor(call.ops.sqrt(value.tensor), nonnegative=True)
+    results = [_finished(call, value, dims)]
+    if "_mean" in call.node.target:
+        mean = call.reduced(x, dims, lambda t, axes: call.ops.mean(t, axis=axes, keepdims=True))
+        results.append(_finished(call, mean, dims))
+    return results
+
+
+@converts("aten.norm", "aten.linalg_vector_norm", "aten.frobenius_norm")
+def norm(call: Call) -> Value:
+    """`sum(|x| ** p) ** (1 / p)`."""
+    x = call.value("self")
+    dims = _dims(call, x)
+    order = call.get("p", call.get("ord", 2))
+    order = 2 if order in (None, "fro") else float(order)
+    ops = call.ops
+    by_order: dict[float, Callable[[Any, Any], Any]] = {
+        2: lambda t, axes: ops.sqrt(ops.sum(ops.square(t), axis=axes, keepdims=True)),
+        1: lambda t, axes: ops.sum(ops.abs(t), axis=axes, keepdims=True),
+        math.inf: lambda t, axes: ops.max(ops.abs(t), axis=axes, keepdims=True),
+    }
+    if order not in by_order:
+        call.refuse(f"norms of order {order:g} are not known, those of 1, 2 and infinity are")
+    value = replace(call.reduced(x, dims, by_order[order]), nonnegative=True)
+    return _finished(call, value, dims)
+
+
+@converts("aten.max", "aten.min")
+def extreme(call: Call) -> list[Value]:
+    """The largest or least: of all, of each pair, or along a dimension with its position."""
+    name = "max" if ".max." in call.node.target else "min"
+    x = call.value("self")
+    if "other" in call.node.arguments:
+        function = call.ops.maximum if name == "max" else call.ops.minimum
+        return [call.elementwise(function, x, call.value("other"))]
+    dims = _dims(call, x)
+    value = call.reduced(x, dims, lambda t, a: getattr(call.ops, name)(t, axis=a, keepdims=True))
+    results = [_finished(call, replace(value, nonnegative=x.nonnegative), dims)]
+    if call.used(1):
+        results.append(_position(call, x, dims[0], f"arg{name}"))
+    return results
+
+
+@converts("aten.argmax", "aten.argmin")
+def position(call: Call) -> Value:
+    """Where the largest or least is."""
+    x = call.value("self")
+    if call.get("dim") is None:
+        call.refuse("the position in the tensor as a whole; give a dim")
+    name = "argmax" if "argmax" in call.node.target else "argmin"
+    return _position(call, x, x.dim(call.get("dim")), name)
+
+
+def _position(call: Call, x: Value, dim: int, name: str) -> Value:
+    x, axis = call.isolated(x, dim)
+    tensor = getattr(call.ops, name)(x.tensor, axis=axis)
+    axes = (*x.axes[:axis], *x.axes[axis + 1 :])
+    dims = (*x.dims[:dim], (), *x.dims[dim + 1 :])
+    value = replace(x, tensor=tensor, axes=axes, dims=dims, dtype="int64")
+    return _finished(call, value, [dim])
+
+
+@converts("aten.cumsum")
+def cumsum(call: Call) -> Value:
+    """A running sum: a product with a triangular matrix."""
+    x, axis = call.isolated(call.value("self"), call.get("dim"))
+    if x.constant:
+        return x.with_tensor(np.cumsum(x.tensor, axis))
+    dim = x.dim(call.get("dim"))
+    x = call.last(x, dim)
+    size = x.shape[dim]
+    matrix = np.triu(np.ones((size, size), "float32"))
+    tensor = call.ops.matmul(x.tensor, matrix)
+    return with_axis(x, dim, len(x.axes) - 1, tensor, size)

@@ -1,0 +1,170 @@
+"""Resizing, and what changes pixels into channels.
+
+| PyTorch | Keras |
+|---|---|
+| upsample_nearest, a whole number of times | `UpSampling2D` |
+| upsample_bilinear, align_corners=False, a whole number of times | `UpSampling2D(interpolation="bilinear")` |
+| upsample_bilinear, align_corners=False, to any size | `keras.ops.image.resize` |
+| … align_corners=True, bicubic, linear, antialiased nearest | a matrix along each axis, exact |
+| pixel_shuffle, pixel_unshuffle, channel_shuffle | reshapes and transposes of rank 4 or less |
+| grid_sample | not known |
+"""
+
+from typing import Any
+
+import numpy as np
+
+from converters.pytorch.graph.arrange import CHANNELS_LAST
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.layout import Value, permuted, reshaped
+from converters.pytorch.graph.registry import converts
+
+
+def mapped(call: Call, tensor: Any, axis: int, matrix: np.ndarray) -> Any:
+    """A matrix (new, old) along an axis of a channels-last tensor: 1 is the first spatial one."""
+    matrix = matrix.astype("float32")
+    count = len(tensor.shape) - 2
+    if axis == count:
+        return call.ops.matmul(matrix, tensor)
+    # The axes after it count as channels.
+    shape = tuple(tensor.shape)
+    inner = int(np.prod(shape[axis + 1 :]))
+    outer = shape[1:axis]
+    tensor = call.ops.reshape(tensor, (-1, *outer, shape[axis], inner))
+    tensor = call.ops.matmul(matrix, tensor)
+    return call.ops.reshape(tensor, (-1, *outer, matrix.shape[0], *shape[axis + 1 :]))
+
+
+@converts(
+    "aten.upsample_nearest1d", "aten.upsample_nearest2d", "aten._upsample_nearest_exact2d",
+    "aten.upsample_bilinear2d", "aten.upsample_linear1d", "aten.upsample_bicubic2d",
+    "aten._upsample_bilinear2d_aa", "aten._upsample_bicubic2d_aa", "aten._upsample_nearest_exact1d",
+)  # fmt: skip
+def upsample(call: Call) -> Value:
+    """`interpolate`, of each mode."""
+    import keras
+
+    x = call.value("self" if "self" in call.node.arguments else "input")
+    count = x.rank - 2
+    order = CHANNELS_LAST[x.rank]
+    goal, sizes = call.meta.hint[2:], x.shape[2:]
+    target = call.node.target
+    if "_aa" in target and any(n > o for n, o in zip(sizes, goal, strict=True)):
+        call.refuse("it makes smaller with antialiasing")
+    x = call.ordered(x, order)
+    nearest, corners = "nearest" in target, bool(call.get("align_corners", False))
+    whole = all(o % n == 0 for n, o in zip(sizes, goal, strict=True))
+    if goal == sizes and not any(a.free for g in x.dims[2:] for a in g):
+        return x
+    linear = "linear" in target and not corners
+    scales = _scales(call, sizes, goal, count)
+    plain = all(abs(s * n - o) < 1e-6 * o for s, n, o in zip(scales, sizes, goal, strict=True))
+    if whole and plain and count == 2 and (nearest or linear):
+        tensor = call.layer(
+            keras.layers.UpSampling2D,
+            x.tensor,
+            size=tuple(o // n for n, o in zip(sizes, goal, strict=True)),
+            interpolation="nearest" if nearest else "bilinear",
+            data_format="channels_last",
+        )
+        return call.result(tensor, order, nonnegative=x.nonnegative)
+    if any(a.free for g in x.dims[2:] for a in g):
+        call.refuse(
+            "an open height or width is resized, and not a whole number of times; export it with "
+            "fixed sizes"
+        )
+    if linear and plain and count == 2:
+        tensor = call.ops.image_resize(
+            x.tensor, goal, interpolation="bilinear", data_format="channels_last"
+        )
+        return call.result(tensor, order, nonnegative=x.nonnegative)
+    tensor = x.tensor
+    for axis, (n, o, s) in enumerate(zip(sizes, goal, scales, strict=True), 1):
+        if n == o and s == 1:
+            continue
+        if nearest:
+            at = (np.arange(o) + (0.5 if "exact" in target else 0)) / s
+            tensor = call.ops.take(tensor, np.minimum(at.astype(int), n - 1).astype("int32"), axis)
+        else:
+            tensor = mapped(call, tensor, axis, _matrix(n, o, s, corners, "cubic" in target))
+    return call.result(tensor, order, nonnegative=x.nonnegative and "cubic" not in target)
+
+
+def _scales(
+    call: Call, sizes: tuple[int, ...], goal: tuple[int, ...], count: int
+) -> list[float]:
+    """How many times as large, as PyTorch computes it: from the factors where they are given."""
+    given = call.get("scale_factors")
+    if not given:
+        names = ("scales_h", "scales_w") if count == 2 else ("scales",)
+        given = [call.get(name) for name in names]
+    return [
+        float(f) if f else o / n for f, n, o in zip(given, sizes, goal, strict=True)
+    ]
+
+
+def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.ndarray:
+    """What each new position takes of each old one."""
+    if corners:
+        at = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0.0)
+    else:
+        at = (np.arange(new) + 0.5) / scale - 0.5
+        at = at if cubic else np.maximum(at, 0)
+    first = np.floor(at).astype(int)
+    t = at - first
+    if cubic:
+        weights = [_cubic(t + 1), _cubic(t), _cubic(1 - t), _cubic(2 - t)]
+        steps = (-1, 0, 1, 2)
+    else:
+        weights, steps = [1 - t, t], (0, 1)
+    matrix = np.zeros((new, old))
+    for step, weight in zip(steps, weights, strict=True):
+        np.add.at(matrix, (np.arange(new), np.clip(first + step, 0, old - 1)), weight)
+    return matrix.astype("float32")
+
+
+def _cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:
+    """Keys's kernel."""
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, far)
+
+
+def _regrouped(
+    call: Call, x: Value, apart: list[int], order: tuple[int, ...], goal: tuple[int, ...]
+) -> Value:
+    """A reshape, a permute and a reshape, as modules write them: only how the value is seen."""
+    free: list[bool | None] = [None] * len(apart)
+    value = reshaped(x, apart, free, call.batch)
+    assert value is not None
+    value = reshaped(permuted(value, order), goal, [None] * len(goal), call.batch)
+    assert value is not None
+    return value
+
+
+@converts("aten.pixel_shuffle")
+def pixel_shuffle(call: Call) -> Value:
+    """Channels become pixels."""
+    x, r = call.value("self"), call.get("upscale_factor")
+    n, c, h, w = x.shape
+    apart = [n, c // r**2, r, r, h, w]
+    return _regrouped(call, x, apart, (0, 1, 4, 2, 5, 3), call.meta.hint)
+
+
+@converts("aten.pixel_unshuffle")
+def pixel_unshuffle(call: Call) -> Value:
+    """Pixels become channels."""
+    x, r = call.value("self"), call.get("downscale_factor")
+    n, c, h, w = x.shape
+    apart = [n, c, h // r, r, w // r, r]
+    return _regrouped(call, x, apart, (0, 1, 3, 5, 2, 4), call.meta.hint)
+
+
+@converts("aten.channel_shuffle", "aten.native_channel_shuffle")
+def channel_shuffle(call: Call) -> Value:
+    """Groups of channels are interleaved."""
+    x, groups = call.value("self"), call.get("groups")
+    n, c, *rest = x.shape
+    apart = [n, groups, c // groups, *rest]
+    order = (0, 2, 1, *range(3, len(apart)))
+    return _regrouped(call, x, apart, order, call.meta.hint)

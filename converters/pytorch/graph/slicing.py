@@ -1,0 +1,540 @@
+"""Parts of values, and values put together.
+
+| PyTorch | Keras |
+|---|---|
+| slice, select, narrow, index_select, index by constants | slices; `take` where positions are not a range |
+| chunk, split, unbind, tensor_split | `keras.ops.split`; slices of an axis that holds more |
+| cat, stack | `Concatenate` |
+| flip, roll | `flip`; a concatenation of two slices |
+| constant_pad_nd, pad, reflection_pad, replication_pad | `ZeroPadding2D`, `Cropping2D`, `pad`; copies of the border |
+| slice_scatter, select_scatter, copy_ to a slice | a concatenation |
+| gather, scatter, nonzero, sort, topk: positions that depend on values | not known |
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters.program import Ref
+from converters.pytorch.graph.arrange import CHANNELS_LAST
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.layout import (
+    Atom,
+    BatchError,
+    Group,
+    Value,
+    constant,
+    extent,
+    flat,
+    is_free,
+    squeezed,
+    unsqueezed,
+    with_atom_split,
+    with_axis,
+)
+from converters.pytorch.graph.registry import converts
+
+
+def sliced(call: Call, x: Value, dim: int, start: int, stop: int, step: int = 1) -> Value:
+    """`x[..., start:stop:step, ...]` of a dimension, from 0 on."""
+    group, size = x.dims[dim], x.shape[dim]
+    count = max(0, -(-(stop - start) // step))
+    if (start, step) == (0, 1) and stop >= size:
+        return x
+    if is_free(group) and size > 1 and extent(group) == size and any(a.free for a in group):
+        return _sliced_open(call, x, dim, start, stop, step)
+    if not any(a in flat(x.axes) for a in group):
+        atom = (Atom(count),) if count != 1 else ()
+        return replace(x, dims=(*x.dims[:dim], atom, *x.dims[dim + 1 :]))
+    within = _outermost(x, dim)
+    if within is not None and step == 1 and not x.constant:
+        axis, inner = within
+        tensor = _cut(x.tensor, axis, start * inner, stop * inner, 1)
+        new = (Atom(count),) if count != 1 else ()
+        rest = x.axes[axis][len(group) :]
+        axes = (*x.axes[:axis], (*new, *rest), *x.axes[axis + 1 :])
+        dims = (*x.dims[:dim], new, *x.dims[dim + 1 :])
+        return replace(x, tensor=tensor, axes=axes, dims=dims)
+    x, axis = call.isolated(x, dim)
+    tensor = _cut(x.tensor, axis, start, stop, step)
+    return replace(
+        with_axis(x, dim, axis, tensor, count), nonnegative=x.nonnegative
+    )
+
+
+def _sliced_open(call: Call, x: Value, dim: int, start: int, stop: int, step: int) -> Value:
+    """A slice of a dimension whose size is open: the sizes that are known stay known."""
+    if dim == 0 and call.batch == x.shape[0] and stop - start >= call.batch:
+        return x
+    if stop >= x.shape[dim] or stop > start:
+        x, axis = call.isolated(x, dim)
+        if stop >= x.shape[dim]:
+            tensor = x.tensor[(slice(None),) * axis + (slice(start, None, step),)]
+        else:
+            tensor = _cut(x.tensor, axis, start, stop, step)
+        count = max(0, -(-(stop - start) // step))
+        return with_axis(x, dim, axis, tensor, count, tensor.shape[axis] is None)
+    raise BatchError("it takes a part of a dimension that is open")
+
+
+def _cut(tensor: Any, axis: int, start: int, stop: int, step: int) -> Any:
+    return tensor[(slice(None),) * axis + (slice(start, stop, step),)]
+
+
+def _outermost(x: Value, dim: int) -> tuple[int, int] | None:
+    """The axis that a dimension is the outer part of, and the size of the rest."""
+    group = x.dims[dim]
+    for axis, atoms in enumerate(x.axes):
+        if len(atoms) > len(group) > 0 and atoms[: len(group)] == group:
+            rest = atoms[len(group) :]
+            return (axis, extent(rest)) if not is_free(rest) else None
+    return None
+
+
+def parts(call: Call, x: Value, dim: int, sizes: Sequence[int]) -> list[Value]:
+    """A value cut along a dimension."""
+    if len(sizes) == 1:
+        return [x]
+    bounds = np.cumsum([0, *sizes]).tolist()
+    group = x.dims[dim]
+    if group in x.axes and not x.constant and not is_free(group) and group:
+        axis = x.axes.index(group)
+        tensors = call.ops.split(x.tensor, bounds[1:-1], axis=axis)
+        return [
+            replace(with_axis(x, dim, axis, t, size), nonnegative=x.nonnegative)
+            for t, size in zip(tensors, sizes, strict=True)
+        ]
+    return [
+        sliced(call, x, dim, start, stop)
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+@converts("aten.slice")
+def slice_(call: Call) -> Value:
+    """`x[start:end:step]` along one dimension."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim", 0))
+    start, stop, step = bounds(call, x.shape[dim])
+    return sliced(call, x, dim, start, stop, step)
+
+
+def bounds(call: Call, size: int) -> tuple[int, int, int]:
+    """The bounds of a slice, from 0 on."""
+    return slice(call.get("start"), call.get("end"), call.get("step", 1)).indices(size)
+
+
+@converts("aten.narrow")
+def narrow(call: Call) -> Value:
+    """A range of a dimension."""
+    x = call.value("self")
+    dim, start = x.dim(call.get("dim")), call.get("start")
+    start += x.shape[dim] if start < 0 else 0
+    return sliced(call, x, dim, start, start + call.get("length"))
+
+
+@converts("aten.select")
+def select(call: Call) -> Value:
+    """One position of a dimension, which is dropped."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim", 0))
+    index = call.get("index") % max(x.shape[dim], 1)
+    if any(a.free for a in x.dims[dim]):
+        x, axis = call.isolated(x, dim)
+        tensor = _cut(x.tensor, axis, index, index + 1, 1)
+        return squeezed(with_axis(x, dim, axis, tensor, 1), [dim])
+    part = sliced(call, x, dim, index, index + 1)
+    return replace(part, dims=(*part.dims[:dim], *part.dims[dim + 1 :]))
+
+
+@converts("aten.unbind")
+def unbind(call: Call) -> list[Value]:
+    """Every position of a dimension by itself."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim", 0))
+    if is_free(x.dims[dim]):
+        raise BatchError("it takes every sample apart")
+    pieces = parts(call, x, dim, [1] * x.shape[dim])
+    return [replace(p, dims=(*p.dims[:dim], *p.dims[dim + 1 :])) for p in pieces]
+
+
+@converts(
+    "aten.chunk", "aten.split", "aten.split_with_sizes", "aten.tensor_split",
+    "aten.unsafe_chunk", "aten.unsafe_split", "aten.split_copy", "aten.split_with_sizes_copy",
+)  # fmt: skip
+def split(call: Call) -> list[Value]:
+    """Several ranges of a dimension."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim", 0))
+    sizes = [m.hint[dim] for m in call.metas] if None not in call.node.outputs else _sizes(call, x)
+    if is_free(x.dims[dim]):
+        raise BatchError("it cuts a dimension that is open")
+    return parts(call, x, dim, sizes)
+
+
+def _sizes(call: Call, x: Value) -> list[int]:
+    size = x.shape[x.dim(call.get("dim", 0))]
+    given = call.get("split_sizes", call.get("split_size"))
+    if isinstance(given, list):
+        return given
+    if call.get("chunks") is not None:
+        given = -(-size // call.get("chunks"))
+    if given is None:
+        call.refuse("not all of its parts are used")
+    return [min(given, size - start) for start in range(0, size, given)]
+
+
+@converts("aten.index_select")
+def index_select(call: Call) -> Value:
+    """Positions of a dimension, given by a constant."""
+    x, index = call.value("self"), call.value("index")
+    return _taken(call, x, x.dim(call.get("dim")), index)
+
+
+def _taken(call: Call, x: Value, dim: int, index: Value) -> Value:
+    if not index.constant:
+        call.refuse("the positions that it takes depend on the input")
+    at = call.arranger.array(index)
+    if at.dtype == bool:
+        at = np.flatnonzero(at)
+    if at.ndim != 1:
+        call.refuse("it takes positions by an index of several dimensions")
+    at = np.where(at < 0, at + x.shape[dim], at)
+    step = int(at[1] - at[0]) if len(at) > 1 else 1
+    if step > 0 and (np.diff(at) == step).all() and len(at):
+        return sliced(call, x, dim, int(at[0]), int(at[-1]) + 1, step)
+    x, axis = call.isolated(x, dim)
+    tensor = call.ops.take(x.tensor, at.astype("int32"), axis=axis)
+    return with_axis(x, dim, axis, tensor, len(at))
+
+
+@converts("aten.index", "aten._unsafe_index")
+def index(call: Call) -> Value:
+    """`x[a, :, b]`, of constants."""
+    x = call.value("self")
+    given = call.node.arguments.get("indices") or ()
+    assert isinstance(given, tuple)
+    indices = [call._value(entry) for entry in given]
+    named = [(d, i) for d, i in enumerate(indices) if i is not None]
+    if x.constant and all(i.constant for _, i in named):
+        key = tuple(
+            slice(None) if i is None else call.arranger.array(i) for i in indices
+        )
+        return replace(constant(np.array(call.arranger.array(x)[key])), keys=x.keys)
+    if len(named) == 1:
+        dim, at = named[0]
+        if at.rank == 1 or at.constant and at.dtype == "bool" and at.rank == 1:
+            return _taken(call, x, dim, at)
+        if at.constant and at.dtype != "bool":
+            from converters.pytorch.graph.layout import reshaped
+
+            flat_index = constant(call.arranger.array(at).ravel())
+            taken = _taken(call, x, dim, flat_index)
+            sizes = (*x.shape[:dim], *at.shape, *x.shape[dim + 1 :])
+            result = reshaped(taken, sizes, call.free, call.batch)
+            if result is not None:
+                return result
+    # Rows and columns by themselves: x[:, :, rows[:, None], columns].
+    grid = _grid([call.arranger.array(i) for _, i in named if i.constant])
+    neighbours = [d for d, _ in named]
+    if (
+        grid is not None
+        and all(i.constant for _, i in named)
+        and neighbours == list(range(neighbours[0], neighbours[0] + len(named)))
+    ):
+        for (dim, _), at in zip(named, grid, strict=True):
+            x = _taken(call, x, dim, constant(at))
+        return x
+    return call.refuse("it takes positions by indices that are no constant rows and columns")
+
+
+def _grid(indices: list[np.ndarray]) -> list[np.ndarray] | None:
+    """The index of each dimension, if together they span a grid."""
+    rank = max((i.ndim for i in indices), default=0)
+    if rank != len(indices):
+        return None
+    found = []
+    for number, at in enumerate(indices):
+        at = at.reshape((1,) * (rank - at.ndim) + at.shape)
+        if any(n != 1 for d, n in enumerate(at.shape) if d != number):
+            return None
+        found.append(at.ravel())
+    return found
+
+
+@converts("aten.cat", "aten.concat", "aten.concatenate")
+def cat(call: Call) -> Value:
+    """Values one after the other along a dimension."""
+    values = [v for v in call.values("tensors") if v.shape != (0,)]
+    dim = values[0].dim(call.get("dim", 0))
+    return joined(call, values, dim)
+
+
+@converts("aten.stack")
+def stack(call: Call) -> Value:
+    """Values along a new dimension."""
+    values = call.values("tensors")
+    dim = call.get("dim", 0) % (values[0].rank + 1)
+    return joined(call, [unsqueezed(v, dim) for v in values], dim)
+
+
+def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
+    """A concatenation along a dimension."""
+    import keras
+
+    if len(values) == 1:
+        return values[0]
+    sizes = [v.shape[dim] for v in values]
+    open_ = [is_free(v.dims[dim]) for v in values]
+    keys = tuple(dict.fromkeys(k for v in values for k in v.keys))
+    nonnegative = all(v.nonnegative for v in values)
+    lead = next((n for n, v in enumerate(values) if not v.constant), 0)
+    rank, count = values[0].rank, len(values)
+    # All share the other dimensions; of this one each has its own, put after them.
+    apart = []
+    for number, v in enumerate(values):
+        group = v.dims[dim]
+        if len(group) > 1 or (group and group[0] not in flat(v.axes)):
+            v = call.arranger.fused(call.arranger.filled(v, dim), dim)
+            group = v.dims[dim]
+        own: list[Group] = [()] * count
+        own[number] = group
+        apart.append(replace(v, dims=(*v.dims[:dim], (), *v.dims[dim + 1 :], *own)))
+    apart, dims = call.arranger.unified(apart)
+    marks = [v.dims[rank + number] for number, v in enumerate(apart)]
+    bare = [replace(v, dims=v.dims[:rank]) for v in apart]
+    dims = dims[:rank]
+    axes = _joint_axes(bare[lead], marks[lead], dims, dim)
+    where = next(n for n, g in enumerate(axes) if g == (_JOINT,))
+    tensors = []
+    for v, group in zip(bare, marks, strict=True):
+        own = tuple(group if g == (_JOINT,) else g for g in axes)
+        tensors.append(_filled(call, v, own, tensors, where))
+    new: tuple[Atom, ...] = (Atom(sum(sizes), any(open_)),)
+    # Samples of a batch are only known from a tensor that has them.
+    if all(isinstance(t, np.ndarray) for t in tensors):
+        tensor: Any = np.concatenate(tensors, where)
+    else:
+        tensors = _with_batch(call, tensors, axes, where)
+        rank = len(axes)
+        axis = -1 if where == rank - 1 else where
+        tensor = call.layer(keras.layers.Concatenate, tensors, axis=axis)
+    final = tuple(new if g == (_JOINT,) else g for g in axes)
+    result_dims = (*dims[:dim], new, *dims[dim + 1 :])
+    return Value(tensor, final, result_dims, keys, nonnegative, call.meta.dtype)
+
+
+_JOINT = Atom(0)
+
+
+def _joint_axes(
+    lead: Value, mark: tuple[Atom, ...], dims: tuple[tuple[Atom, ...], ...], dim: int
+) -> tuple[tuple[Atom, ...], ...]:
+    """The axes of a concatenation, `_JOINT` where the dimension is."""
+    full = (*dims[:dim], (_JOINT,), *dims[dim + 1 :])
+    if mark and mark in lead.axes:
+        axes = tuple((_JOINT,) if g == mark else g for g in lead.axes)
+        if {a for g in axes for a in g} == {a for g in full for a in g}:
+            return axes
+    order: Sequence[int] = range(len(full))
+    if len(full) == 4 and lead.axes and lead.axes[-1] == dims[1] or (len(full) == 4 and dim == 1):
+        order = CHANNELS_LAST[4]
+    return tuple(full[d] for d in order)
+
+
+def _filled(
+    call: Call, v: Value, axes: tuple[tuple[Atom, ...], ...], before: list[Any], where: int
+) -> Any:
+    """A value in these axes; what is missing for each sample is left to `_with_batch`."""
+    held = flat(v.axes)
+    missing_batch = [a for g in axes for a in g if a.free and a not in held]
+    if missing_batch:
+        axes = tuple(tuple(a for a in g if a not in missing_batch) for g in axes)
+    return call.arranger.arranged(v, axes).tensor
+
+
+def _with_batch(
+    call: Call, tensors: list[Any], axes: tuple[tuple[Atom, ...], ...], where: int
+) -> list[Any]:
+    """Constants repeated for every sample of the others."""
+    lead = next(t for t in tensors if not isinstance(t, np.ndarray) and t.shape[0] is None) if any(
+        not isinstance(t, np.ndarray) and t.shape[0] is None for t in tensors
+    ) else None
+    result = []
+    for t in tensors:
+        if lead is not None and (
+            isinstance(t, np.ndarray) or t.shape[0] is not None
+        ):
+            # Zeros in the shape that is due: they fold away where the batch is known.
+            part = lead[(slice(None),) * where + (slice(0, 1),)]
+            t = call.ops.zeros_like(part) + t
+        result.append(t)
+    return result
+
+
+@converts("aten.flip")
+def flip(call: Call) -> Value:
+    """Dimensions in reverse."""
+    x = call.value("self")
+    for dim in call.get("dims"):
+        x, axis = call.isolated(x, dim)
+        x = x.with_tensor(call.ops.flip(x.tensor, axis=axis), nonnegative=x.nonnegative)
+    return x
+
+
+@converts("aten.roll")
+def roll(call: Call) -> Value:
+    """Dimensions turned round: two slices change places."""
+    x = call.value("self")
+    shifts, dims = call.get("shifts"), call.get("dims")
+    shifts = shifts if isinstance(shifts, list) else [shifts]
+    if not dims:
+        call.refuse("it rolls over all dimensions as one; give dims")
+    for shift, d in zip(shifts, dims if isinstance(dims, list) else [dims], strict=True):
+        dim = x.dim(d)
+        at = -shift % x.shape[dim]
+        if at:
+            x, axis = call.isolated(x, dim)
+            before, after = _cut(x.tensor, axis, 0, at, 1), _cut(x.tensor, axis, at, x.shape[dim], 1)
+            x = x.with_tensor(call.ops.concatenate([after, before], axis=axis))
+    return x
+
+
+_MODES = {
+    "reflection_pad1d": "reflect",
+    "reflection_pad2d": "reflect",
+    "replication_pad1d": "replicate",
+    "replication_pad2d": "replicate",
+    "constant_pad_nd": "constant",
+    "_pad_circular": "circular",
+}
+
+
+@converts("aten.pad", *(f"aten.{name}" for name in _MODES))
+def pad(call: Call) -> Value:
+    """More, or less, at the ends of the last dimensions."""
+    x = call.value("self")
+    listed = call.fixed("pad") if "pad" in call.node.arguments else call.fixed("padding")
+    mode = _MODES.get(call.node.target.split(".")[1], call.get("mode", "constant"))
+    pads = [(0, 0)] * x.rank
+    for number in range(len(listed) // 2):
+        pads[x.rank - 1 - number] = (listed[2 * number], listed[2 * number + 1])
+    if mode == "constant":
+        return _padded(call, x, pads, float(call.get("value") or 0.0))
+    for dim, (before, after) in enumerate(pads):
+        if before < 0 or after < 0:
+            x = sliced(call, x, dim, max(-before, 0), x.shape[dim] - max(-after, 0))
+            before, after = max(before, 0), max(after, 0)
+        if before or after:
+            x = _extended(call, x, dim, before, after, mode)
+    return x
+
+
+def _padded(call: Call, x: Value, pads: Sequence[tuple[int, int]], value: float) -> Value:
+    import keras
+
+    order = CHANNELS_LAST[4] if x.rank == 4 and not pads[1] != (0, 0) else tuple(range(x.rank))
+    if x.rank == 4 and x.axes[-1:] and x.axes[-1] == x.dims[-1] and pads[1] != (0, 0):
+        order = tuple(range(4))
+    cuts = [(max(-b, 0), max(-a, 0)) for b, a in pads]
+    more = [(max(b, 0), max(a, 0)) for b, a in pads]
+    as_map = order == CHANNELS_LAST[4] and pads[0] == pads[1] == (0, 0)
+    x = call.ordered(x, order)
+    tensor = x.tensor
+    if any(map(any, cuts)):
+        if as_map and not x.constant:
+            tensor = call.layer(
+                keras.layers.Cropping2D,
+                tensor,
+                part="crop",
+                cropping=tuple(cuts[2:]),
+                data_format="channels_last",
+            )
+        else:
+            tensor = tensor[
+                tuple(slice(cuts[d][0], -cuts[d][1] or None) for d in order)
+            ]
+    if any(map(any, more)):
+        if as_map and value == 0.0 and not x.constant:
+            tensor = call.layer(
+                keras.layers.ZeroPadding2D,
+                tensor,
+                padding=tuple(more[2:]),
+                data_format="channels_last",
+            )
+        else:
+            value = max(value, float(np.finfo("float32").min))
+            tensor = call.ops.pad(tensor, tuple(more[d] for d in order), constant_values=value)
+    return call.result(tensor, order, nonnegative=x.nonnegative and value >= 0)
+
+
+def _extended(call: Call, x: Value, dim: int, before: int, after: int, mode: str) -> Value:
+    x, axis = call.isolated(x, dim)
+    size, tensor = x.shape[dim], x.tensor
+    amount = [(0, 0)] * len(x.axes)
+    if mode == "reflect":
+        amount[axis] = (before, after)
+        tensor = call.ops.pad(tensor, tuple(amount), mode="reflect")
+    elif mode == "replicate":
+        first, last = _cut(tensor, axis, 0, 1, 1), _cut(tensor, axis, size - 1, size, 1)
+        tensor = call.ops.concatenate([first] * before + [tensor] + [last] * after, axis=axis)
+    elif mode == "circular":
+        ends = [_cut(tensor, axis, size - before, size, 1)] if before else []
+        starts = [_cut(tensor, axis, 0, after, 1)] if after else []
+        tensor = call.ops.concatenate([*ends, tensor, *starts], axis=axis)
+    else:
+        call.refuse(f"padding of mode {mode!r} is not known")
+    free = is_free(x.dims[dim])
+    return with_axis(x, dim, axis, tensor, size + before + after, free)
+
+
+@converts("aten.slice_scatter", "aten.select_scatter")
+def scatter(call: Call) -> Value:
+    """A value with a part of it put in the place of another."""
+    return scattered(call, call.value("self"), call.value("src"))
+
+
+def scattered(call: Call, whole: Value, part: Value) -> Value:
+    """The value that a slice or select was taken of, with the slice put in place of its own."""
+    dim = whole.dim(call.get("dim", 0))
+    size = whole.shape[dim]
+    if ".select" in call.node.target:
+        index = call.get("index") % size
+        start, stop, step = index, index + 1, 1
+        part = unsqueezed(part, dim)
+    else:
+        start, stop, step = bounds(call, size)
+    if step != 1:
+        call.refuse("it writes to every n-th position")
+    if (start, stop) == (0, size):
+        return _as_large(call, part, whole)
+    if is_free(whole.dims[dim]):
+        raise BatchError("it writes to a part of a dimension that is open")
+    middle = sliced(call, whole, dim, start, stop)
+    pieces = [sliced(call, whole, dim, 0, start)] if start else []
+    pieces.append(_as_large(call, part, middle))
+    pieces += [sliced(call, whole, dim, stop, size)] if stop < size else []
+    result = joined(call, pieces, dim)
+    return replace(result, dtype=whole.dtype)
+
+
+def _as_large(call: Call, part: Value, whole: Value) -> Value:
+    """What is written, in the shape of what it is written to."""
+    missing = set(flat(whole.dims)) - set(flat(part.axes))
+    if part.shape == whole.shape and (not part.constant or whole.constant):
+        return part
+    if whole.constant and part.constant:
+        return constant(np.broadcast_to(call.arranger.array(part), whole.shape).copy())
+    assert missing
+    return call.elementwise(lambda p, w: call.ops.zeros_like(w) + p, part, whole)
+
+
+@converts("aten.copy", "aten.copy_")
+def copy(call: Call) -> Value:
+    """One value in the place of another."""
+    return _as_large(call, call.value("src"), call.value("self"))
+
+
+__all__ = ["Ref", "parts", "scattered", "sliced", "with_atom_split"]

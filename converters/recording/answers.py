@@ -1,0 +1,283 @@
+"""What a PyTorch module answers, as the arrays of a reference file.
+
+For those who have PyTorch: it is imported inside the functions. May import `program`'s names of
+inputs and outputs, and NumPy.
+"""
+
+import inspect
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.program import ends
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 32
+
+
+def record(
+    module: "torch.nn.Module",
+    inputs: Any,
+    path: str | os.PathLike[str],
+    *,
+    labels: Any = None,
+    layers: bool = False,
+) -> None:
+    """Write what a PyTorch module answers, as a reference for `convert` and `verify`.
+
+    The module is asked in inference mode and without gradients, on the device that it is on; the
+    mode of every module in it is as before afterwards.
+
+    Args:
+        module: The module.
+        inputs: Tensors or arrays with the samples as first axis, one for each argument: a single
+            one, a tuple, or a dictionary by the arguments' names.
+        path: The `.npz` file, with the arrays that docs/references.md names.
+        labels: The class of every sample. Defaults to `None`.
+        layers: Whether what every module inside answers is kept too, so that a difference can be
+            traced to the first layer that drifts. Defaults to `False`.
+
+    Raises:
+        OSError: If the file cannot be written; an older one is as it was then.
+        ValueError: As `recorded_arrays`.
+        ImportError: If PyTorch is not installed.
+
+    Example:
+    >>> record(model, images[:64], "reference.npz", labels=labels[:64])
+    """
+    arrays = recorded_arrays(module, inputs, labels, layers)
+    target = Path(path)
+    # numpy.savez would put the suffix there itself.
+    target = target if target.suffix == ".npz" else target.with_name(f"{target.name}.npz")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ulsam-") as folder:
+        part = Path(folder, target.name)
+        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+        os.replace(part, target)
+
+
+def recorded_arrays(
+    module: "torch.nn.Module",
+    inputs: Any,
+    labels: Any = None,
+    layers: bool = False,
+    *,
+    batch_size: int = BATCH,
+) -> dict[str, np.ndarray]:
+    """Ask a module, in inference and without gradients, and keep what it answers.
+
+    Its mode, and that of every module in it, is as before afterwards.
+
+    Args:
+        module: The module, on any device; the one inside of DataParallel.
+        inputs: Tensors or arrays with the samples as first axis, one for each argument: a single
+            one, a tuple, or a dictionary by the arguments' names.
+        labels: The class of every sample.
+        layers: Whether what every module inside answers is kept, too, where it is one tensor.
+        batch_size: Samples that are given to the module at once.
+
+    Returns:
+        The arrays of a reference file: `inputs`, or `inputs.NAME` for each of several; `outputs`
+        likewise; `labels`; `layers.MODULE.PATH`, and `layers.MODULE.PATH@1` for what a module
+        answered when it was called again. Half precision is kept as float32.
+
+    Raises:
+        ValueError: Inputs of different lengths, labels of another, or an output that does not have
+            the samples as first axis though there is more than one batch.
+    """
+    import torch
+
+    module = unwrapped(module)
+    positional, keywords = arguments_of(inputs)
+    given = list(named_inputs(module, positional, keywords))
+    samples = _samples([tensor for _, tensor in given])
+    if labels is not None and len(labels) != samples:
+        raise ValueError(
+            f"expected one label for each of {samples} samples. Received: {len(labels)} labels"
+        )
+    place = device(module)
+    answers: dict[str, list[np.ndarray]] = {}
+    layered: dict[str, list[np.ndarray]] = {}
+
+    with inference(module), torch.no_grad(), _hooks(module if layers else None) as seen:
+        for start in range(0, samples, batch_size):
+            stop = min(start + batch_size, samples)
+
+            def part(value: Any, start: int = start, stop: int = stop) -> Any:
+                tensor = _tensor(value)
+                if tensor.ndim and len(tensor) == samples:
+                    tensor = tensor[start:stop]
+                return tensor.to(place)
+
+            seen.clear()
+            answer = module(*mapped(positional, part), **mapped(keywords, part))
+            for name, tensor in _named_tensors(answer):
+                if samples > batch_size and tensor.shape[:1] != (stop - start,):
+                    raise ValueError(
+                        "expected the samples as first axis of every output; give at most "
+                        f"{batch_size} samples. Received: {name!r} of shape {tuple(tensor.shape)}"
+                    )
+                answers.setdefault(name, []).append(_array(tensor))
+            for path, tensor in seen.items():
+                if samples <= batch_size or tensor.shape[:1] == (stop - start,):
+                    layered.setdefault(path, []).append(_array(tensor))
+    arrays = _keyed("inputs", {name: _array(tensor) for name, tensor in given})
+    arrays.update(_keyed("outputs", _joined(answers)))
+    if labels is not None:
+        arrays["labels"] = np.asarray(labels)
+    arrays.update({f"layers.{path}": array for path, array in _joined(layered).items()})
+    return arrays
+
+
+def unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
+    """Give the module inside of DataParallel and DistributedDataParallel."""
+    import torch
+
+    parallel = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
+    while isinstance(module, parallel):
+        module = module.module
+    return module
+
+
+@contextmanager
+def inference(module: "torch.nn.Module") -> Iterator[None]:
+    """Set a module to inference, and every module in it back to its mode at the end."""
+    modes = [(inner, inner.training) for inner in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for inner, training in modes:
+            inner.training = training
+
+
+def arguments_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Split inputs into positional and keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
+
+
+def device(module: "torch.nn.Module") -> "torch.device | None":
+    """Say where a module's tensors are; None for one without any."""
+    return next((t.device for t in (*module.parameters(), *module.buffers())), None)
+
+
+def mapped(tree: Any, change: Any) -> Any:
+    """Apply a function to every tensor or array in nested containers."""
+    if isinstance(tree, Mapping):
+        return {key: mapped(value, change) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(mapped(value, change) for value in tree)
+    return change(tree) if _is_array(tree) else tree
+
+
+def named_inputs(
+    module: "torch.nn.Module", positional: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """Name the tensors among a module's arguments, as the program will."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    many = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
+    names += [f"{many}_{i}" for i in range(len(positional) - len(names))]
+    found = list(_leaves((positional, dict(keywords))))
+    for name, (_, leaf) in zip(
+        ends.input_names([path for path, _ in found], names) or (), found, strict=True
+    ):
+        if _is_array(leaf):
+            yield name, _tensor(leaf)
+
+
+def _named_tensors(answer: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
+    found = list(_leaves(answer))
+    names = ends.output_names([path for path, _ in found])
+    for name, (_, leaf) in zip(names, found, strict=True):
+        if _is_array(leaf):
+            yield name, leaf
+
+
+def _leaves(tree: Any, path: ends.Path = ()) -> Iterator[tuple[ends.Path, Any]]:
+    if isinstance(tree, Mapping):
+        children = list(tree.items())
+    elif isinstance(tree, tuple | list):
+        children = list(zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True))
+    else:
+        yield path, tree
+        return
+    for key, child in children:
+        yield from _leaves(child, (*path, key))
+
+
+@contextmanager
+def _hooks(module: "torch.nn.Module | None") -> Iterator[dict[str, "torch.Tensor"]]:
+    """Collect what the modules inside a module answer, as it is before anything writes to it."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def hook(path: str) -> Any:
+        def keep(_module: Any, _inputs: Any, answer: Any) -> None:
+            if _is_array(answer):
+                count = sum(1 for name in seen if name.partition("@")[0] == path)
+                seen[f"{path}@{count}" if count else path] = answer.detach().clone()
+
+        return keep
+
+    handles = [
+        inner.register_forward_hook(hook(path))
+        for path, inner in (module.named_modules() if module is not None else ())
+        if path
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _samples(tensors: list["torch.Tensor"]) -> int:
+    lengths = {len(tensor) for tensor in tensors if tensor.ndim > 1} or {
+        len(tensor) for tensor in tensors if tensor.ndim
+    }
+    if len(lengths) != 1:
+        raise ValueError(
+            "expected the samples as first axis of every input, as many in each. Received: shapes "
+            f"{[tuple(tensor.shape) for tensor in tensors]}"
+        )
+    return lengths.pop()
+
+
+def _joined(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: p[0] if len(p) == 1 else np.concatenate(p) for name, p in parts.items()}
+
+
+def _keyed(side: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if len(arrays) == 1:
+        return {side: next(iter(arrays.values()))}
+    return {f"{side}.{name}": array for name, array in arrays.items()}
+
+
+def _is_array(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor | np.ndarray)
+
+
+def _tensor(value: Any) -> "torch.Tensor":
+    import torch
+
+    return torch.as_tensor(value)
+
+
+def _array(tensor: Any) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach().cpu()
+    if tensor.dtype in {torch.float16, torch.bfloat16}:
+        tensor = tensor.float()
+    array: np.ndarray = tensor.numpy()
+    return array

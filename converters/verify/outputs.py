@@ -1,0 +1,250 @@
+"""How far outputs are from those that they should be. Imports NumPy and the limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from converters.verify.limits import rejected
+
+# Below it, the values that an output has on different samples differ by float32's own rounding.
+_CONSTANT = 1e-6
+# Sums of a softmax's float16 values are off 1 by as much.
+_SUM_OF_SHARES = 5e-3
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """One output beside the one that it should be.
+
+    Attributes:
+        name: The output.
+        difference: Largest absolute difference, relative to the largest absolute value of the
+            reference; infinite where one of the two is NaN or infinite and the other is not.
+        snr: Energy of the reference, its mean over the samples taken off, over that of the
+            difference, in dB; `None` where the reference is the same for every sample.
+        sample_snr: The same with the mean of each sample taken off too, from the reference and
+            from the difference: what tells the classes of a sample apart. `None` where there are
+            no classes.
+        equal: Number of samples with the same top-1 class; `None` likewise.
+        masks_differ: Whether NaN or infinite values are at other places than the reference's.
+    """
+
+    name: str
+    difference: float
+    snr: float | None = None
+    sample_snr: float | None = None
+    equal: int | None = None
+    masks_differ: bool = False
+
+    @property
+    def least_snr(self) -> float | None:
+        """The smaller of the ratios that there are."""
+        return min((v for v in (self.snr, self.sample_snr) if v is not None), default=None)
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """One model's outputs beside those that they should be.
+
+    Attributes:
+        subject: What was run: `"keras"`, `"float32"` and so on, or a file's name.
+        reference: What it is compared with: `"pytorch"`, `"keras"`, or a file's name.
+        runtime: What ran the subject: `"TensorFlow"`, `"XNNPACK"`, `"reference"`, …
+        samples: Number of samples compared.
+        limit: Largest difference that passes.
+        snr_limit: Least SNR that passes, in dB; `None` where none is asked for.
+        top1_limit: Least share of equal top-1 classes.
+        outputs: What was found of each output; empty if it did not run.
+        correct: Number of samples whose top-1 class is the label; `None` without labels.
+        milliseconds: Median time of one run on one batch; `None` if it was not timed.
+        adapter: What ran it, in the runtime's own words.
+        fully_accelerated: Whether every operator was on the GPU; `None` on the CPU.
+        gpu_precision: The precision that the GPU really computed in; empty on the CPU.
+        problem: Why it did not run, in one line; empty if it did.
+    """
+
+    subject: str
+    reference: str
+    runtime: str
+    samples: int
+    limit: float
+    snr_limit: float | None = None
+    top1_limit: float = 0.0
+    outputs: tuple[OutputDifference, ...] = field(default=())
+    correct: int | None = None
+    milliseconds: float | None = None
+    adapter: str = ""
+    fully_accelerated: bool | None = None
+    gpu_precision: str = ""
+    problem: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """The largest difference of any output."""
+        return max((output.difference for output in self.outputs), default=None)
+
+    @property
+    def snr(self) -> float | None:
+        """The smallest SNR of any output."""
+        known = (output.least_snr for output in self.outputs)
+        return min((value for value in known if value is not None), default=None)
+
+    @property
+    def top1(self) -> float | None:
+        """The smallest share of equal top-1 classes of any classifier."""
+        known = (output.equal for output in self.outputs)
+        return min((value / self.samples for value in known if value is not None), default=None)
+
+    @property
+    def failures(self) -> list[str]:
+        """What does not pass, in words; empty if all does."""
+        if self.problem:
+            return [self.problem]
+        found = []
+        if self.fully_accelerated is False:
+            found.append("not every operator ran on the GPU")
+        for output in self.outputs:
+            if output.masks_differ:
+                found.append(f"{output.name}: NaN or infinite values at other places")
+            # Written so that a NaN does not pass.
+            elif not output.difference <= self.limit:
+                found.append(f"{output.name}: difference {output.difference:.1e}")
+            snr = output.least_snr
+            if self.snr_limit is not None and snr is not None and not snr >= self.snr_limit:
+                found.append(f"{output.name}: SNR {snr:.1f} dB")
+            if output.equal is not None and rejected(output.equal, self.samples, self.top1_limit):
+                found.append(f"{output.name}: top-1 equal on {output.equal} of {self.samples}")
+        return found
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outputs are as near as they should be."""
+        return bool(self.outputs) and not self.failures
+
+
+def compare_outputs(
+    outputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    classifiers: set[str] | frozenset[str] = frozenset(),
+) -> tuple[OutputDifference, ...]:
+    """Compares outputs with those expected, by output name.
+
+    Args:
+        outputs: The outputs, the samples first.
+        expected: The reference's, under the same names.
+        classifiers: The outputs whose largest value is a class.
+
+    Raises:
+        ValueError: If the names or the shapes differ.
+    """
+    if set(outputs) != set(expected):
+        raise ValueError(
+            "Both sides must have the same outputs. "
+            f"Received: {sorted(outputs)} and {sorted(expected)}"
+        )
+    return tuple(
+        _difference(name, outputs[name], expected[name], name in classifiers) for name in expected
+    )
+
+
+def find_classifiers(
+    expected: Mapping[str, np.ndarray], labels: np.ndarray | None, asked: bool | None
+) -> set[str]:
+    """The outputs whose largest value is a class.
+
+    Args:
+        expected: Outputs by name.
+        labels: True classes, if there are.
+        asked: Whether the user says that the model is a classifier; `None` if he does not say.
+
+    Returns:
+        Of the outputs `(N, k)`, k above 1: none if the model is none; all if it is one, or if
+        there are labels; else those that are shares, not negative and of the sum 1, as a softmax
+        gives them.
+    """
+    vectors = {n: v for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1}
+    if asked is False:
+        return set()
+    if asked or labels is not None:
+        return set(vectors)
+    return {
+        name
+        for name, value in vectors.items()
+        if (value >= 0).all() and (np.abs(value.sum(axis=1) - 1) < _SUM_OF_SHARES).all()
+    }
+
+
+def count_correct(
+    outputs: Mapping[str, np.ndarray], classifiers: set[str], labels: np.ndarray | None
+) -> int | None:
+    """How many samples the first classifier is right on; `None` without labels or classifier."""
+    name = next((name for name in outputs if name in classifiers), None)
+    if labels is None or name is None:
+        return None
+    return int((outputs[name].argmax(axis=1) == labels[: len(outputs[name])]).sum())
+
+
+def relative_difference(value: np.ndarray, reference: np.ndarray) -> float:
+    """The largest absolute difference, relative to the reference's largest absolute value.
+
+    NaN equals NaN and an infinity the same infinity; where only one of the two is finite the
+    difference is infinite.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    error, wanted = _errors(value, reference)
+    if error is None:
+        return float("inf")
+    largest = float(error.max(initial=0.0))
+    if largest == 0:
+        return 0.0
+    scale = float(np.abs(wanted).max(initial=0.0))
+    return largest / scale if scale else float("inf")
+
+
+def decibels(signal: np.ndarray, error: np.ndarray) -> float:
+    """Ten times the logarithm of the ratio of two energies; infinite without an error."""
+    wanted, noise = (float(np.square(part, dtype="float64").sum()) for part in (signal, error))
+    if noise == 0:
+        return float("inf")
+    return float(10 * np.log10(wanted / noise)) if wanted else float("-inf")
+
+
+def _difference(
+    name: str, value: np.ndarray, reference: np.ndarray, classifies: bool
+) -> OutputDifference:
+    largest = relative_difference(value, reference)
+    if not np.isfinite(largest):
+        error, _ = _errors(value, reference)
+        return OutputDifference(name, largest, masks_differ=error is None)
+    finite = np.isfinite(reference)
+    wanted = np.where(finite, reference, 0).astype("float64")
+    error = np.where(finite, value, 0).astype("float64") - wanted
+    centred = wanted - wanted.mean(axis=0)
+    varies = len(wanted) > 1 and np.abs(centred).max(initial=0) > _CONSTANT * np.abs(wanted).max()
+    snr = decibels(centred, error) if varies else None
+    if not classifies:
+        return OutputDifference(name, largest, snr)
+    sample_snr = decibels(_without_mean(centred), _without_mean(error)) if varies else None
+    equal = int((value.argmax(axis=1) == reference.argmax(axis=1)).sum())
+    return OutputDifference(name, largest, snr, sample_snr, equal)
+
+
+def _errors(value: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Absolute differences where both are finite, `None` if they are not at the same places."""
+    if value.shape != reference.shape:
+        raise ValueError(
+            f"Both sides must have the same shape. Received: {value.shape} and {reference.shape}"
+        )
+    value, reference = value.astype("float64"), reference.astype("float64")
+    finite = np.isfinite(reference)
+    same = np.array_equal(value[~finite], reference[~finite], equal_nan=True)
+    if not same or not np.isfinite(value[finite]).all():
+        return None, reference[finite]
+    return np.abs(value[finite] - reference[finite]), reference[finite]
+
+
+def _without_mean(rows: np.ndarray) -> np.ndarray:
+    return rows - rows.mean(axis=1, keepdims=True)

@@ -1,0 +1,162 @@
+"""References: inputs, and what PyTorch or another framework answers to them.
+
+Imports `data` and NumPy.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
+from converters.data.npz import load_arrays, matched, of_group, source_name
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a model was given and what it answered.
+
+    Attributes:
+        inputs: Arrays by input name, `""` where there is one without a name; the samples first.
+        outputs: Arrays by output name, likewise.
+        labels: Integer array of shape `(N,)`, the true classes; `None` if not recorded.
+        layers: What modules answered, by the path of each; empty if not recorded.
+        name: What it is called in messages.
+        taken_as: Its names of inputs and outputs and the model's for each, where these are others
+            and the arrays were taken in order.
+        arranged: Whether the arrays are known to be in the model's layout.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    labels: np.ndarray | None = None
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    name: str = "reference"
+    taken_as: tuple[tuple[str, str], ...] = ()
+    arranged: bool = False
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the one input, if it is of maps; of the likelier of its layouts."""
+        shapes = [value.shape for value in self.inputs.values()]
+        if len(shapes) != 1 or len(shapes[0]) != 4:
+            return None
+        _, first, second, third = shapes[0]
+        # Maps are square more often than not, and PyTorch's layout comes first.
+        last = first == second != third or (second != third and third in (1, 3, 4))
+        return (first, second) if last else (second, third)
+
+    def fitted(
+        self,
+        inputs: Mapping[str, Shape],
+        dtypes: Mapping[str, str],
+        outputs: Mapping[str, Shape],
+    ) -> "Reference":
+        """The reference under the names, and in the layout and the dtypes, of a model.
+
+        Args:
+            inputs: Shapes by name, the batch first, `None` for any size.
+            dtypes: The dtype of each input.
+            outputs: Shapes by name, likewise.
+
+        Raises:
+            ValueError: If it does not fit the model, or a label is none of its classes.
+        """
+        given, by = matched(self.inputs, list(inputs), "inputs", self.name)
+        answered, by_too = matched(self.outputs, list(outputs), "outputs", self.name)
+        given = {
+            name: as_dtype(
+                fitted(given[name], shape, f"inputs.{name}", self.name, self.arranged),
+                dtypes[name],
+                self.name,
+            )
+            for name, shape in inputs.items()
+        }
+        answered = {
+            name: fitted(answered[name], shape, f"outputs.{name}", self.name, self.arranged)
+            for name, shape in outputs.items()
+        }
+        self._check_labels(answered)
+        pairs = (
+            *(zip(self.inputs, inputs, strict=True) if by == "order" else ()),
+            *(zip(self.outputs, outputs, strict=True) if by_too == "order" else ()),
+        )
+        return replace(self, inputs=given, outputs=answered, taken_as=pairs)
+
+    def _check_labels(self, outputs: Mapping[str, np.ndarray]) -> None:
+        classes = max((v.shape[1] for v in outputs.values() if v.ndim == 2), default=0)
+        if self.labels is None or not classes:
+            return
+        if self.labels.min() < 0 or self.labels.max() >= classes:
+            raise ValueError(
+                f"`labels` must be classes of the model, 0 to {classes - 1}. Received: "
+                f"{self.name!r} with labels from {self.labels.min()} to {self.labels.max()}"
+            )
+
+
+def load_reference(path: str | os.PathLike[str]) -> Reference:
+    """Reads a reference.
+
+    Args:
+        path: An `.npz` file with `inputs` or `inputs.NAME`, `outputs` or `outputs.NAME`, and, if
+            known, `labels` and `layers.MODULE.PATH`.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no such file, or its arrays do not belong together.
+    """
+    return as_reference(load_arrays(path), source_name(path))
+
+
+def as_reference(arrays: Mapping[str, np.ndarray], name: str) -> Reference:
+    """The reference that arrays are, by the keys of such a file.
+
+    Raises:
+        ValueError: If they do not belong together.
+    """
+    inputs, outputs = of_group(arrays, "inputs"), of_group(arrays, "outputs")
+    if not inputs or not outputs:
+        raise ValueError(
+            "A reference needs the arrays inputs and outputs, or inputs.NAME and outputs.NAME for "
+            f"each. Received: {name!r} with {', '.join(sorted(arrays)) or 'none'}"
+        )
+    for key, value in inputs.items():
+        finite_numbers(value, f"inputs.{key}" if key else "inputs", name)
+    for key, value in outputs.items():
+        # A masked logit is an infinity, and equals one.
+        if value.dtype.kind not in "fiub" or value.ndim == 0:
+            finite_numbers(value, f"outputs.{key}" if key else "outputs", name)
+    labels = arrays.get("labels")
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        raise ValueError(
+            "`labels` must be integers of shape (N,), the true classes. "
+            f"Received: {name!r} with labels of shape {labels.shape}, dtype {labels.dtype}"
+        )
+    groups = {"inputs": inputs, "outputs": outputs, "layers": of_group(arrays, "layers")}
+    counts = {
+        f"{group}.{key}" if key else group: len(value)
+        for group, members in groups.items()
+        for key, value in members.items()
+        if value.ndim
+    }
+    if labels is not None:
+        counts["labels"] = len(labels)
+    if len(set(counts.values())) != 1:
+        told = dict(list(counts.items())[:6])
+        raise ValueError(
+            f"All arrays of a reference must have the same number of samples. "
+            f"Received: {name!r} with {told}"
+        )
+    return Reference(
+        {key: _floats(value) for key, value in inputs.items()},
+        {key: value.astype("float32") for key, value in outputs.items()},
+        labels,
+        {key: value.astype("float32") for key, value in groups["layers"].items()},
+        name,
+    )
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """Floats as files take them; whole numbers stay what they are."""
+    return array.astype("float32") if array.dtype.kind == "f" else array

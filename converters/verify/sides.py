@@ -1,0 +1,354 @@
+"""What is compared: a Keras model, a `.tflite` file, or a reference.
+
+Each says what it takes and gives, and answers to samples on a target: with its outputs, and with
+the attention of its ULSAM blocks. Imports `runtime`, `tflite` and NumPy; TensorFlow and Keras only
+for a Keras model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.data.layout import Shape
+from converters.tflite.flatbuffer import Tensor, TfliteFile
+from converters.tflite.marks import marked_attention
+from converters.tflite.precision import precision_of
+from converters.tflite.sites import Site, find_sites
+from converters.tflite.tap import with_outputs
+from converters.verify.limits import coarser
+from converters.verify.references import Reference, load_reference
+from converters.verify.targets import Runner, Target, whole_batches
+
+BATCH = 32
+_OF_DTYPE = {"float16": "float16", "bfloat16": "dynamic_range"}  # as many digits
+
+
+class LeftOutError(Exception):
+    """Why the attention cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a side answers on a target.
+
+    Attributes:
+        outputs: Outputs by name, the samples first; `None` if it did not run.
+        runtime: What ran it.
+        problem: Why it did not run, in one line.
+        milliseconds: Median time of one run on one batch, if it was timed.
+        adapter: What ran it, in the runtime's own words.
+        fully_accelerated: Whether every operator was on the GPU; `None` elsewhere.
+        gpu_precision: The precision that the GPU really computed in; empty elsewhere.
+    """
+
+    outputs: Mapping[str, np.ndarray] | None
+    runtime: str
+    problem: str = ""
+    milliseconds: float | None = None
+    adapter: str = ""
+    fully_accelerated: bool | None = None
+    gpu_precision: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The tensors of one ULSAM block on some samples.
+
+    Attributes:
+        name: The layer; empty where a file does not tell it.
+        attention: After the softmax, `(N, H, W, g)`.
+        inside: Of a file of integers, what is around it: `inputs`, `scores`, `outputs`.
+        site: Where it is in a file.
+    """
+
+    name: str
+    attention: np.ndarray
+    inside: Mapping[str, np.ndarray] = field(default_factory=dict)
+    site: Site | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        name: What it is called in tables and messages.
+        inputs: Input shapes by name, the batch first; `None` stands for any size.
+        dtypes: The dtype of each input, by name; `"float32"` for one of quantized numbers.
+        outputs: Output shapes by name; the attention that a file gives beside is not among them.
+        precision: How exactly it computes, one of `PRECISIONS`.
+    """
+
+    name: str
+    inputs: Mapping[str, Shape]
+    dtypes: Mapping[str, str]
+    outputs: Mapping[str, Shape]
+    precision: str = "float32"
+
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+        """The outputs on some samples."""
+        raise NotImplementedError
+
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+        """The ULSAM blocks whose maps have more than one position; or why it did not run.
+
+        Raises:
+            LeftOutError: If it has none, or does not show them.
+        """
+        raise NotImplementedError
+
+    def samples(self, target: Target, count: int) -> int:
+        """How many of `count` samples it is given on a target."""
+        return count
+
+
+@dataclass(frozen=True)
+class ReferenceSide(Side):
+    """A reference, whose answers are there already."""
+
+    reference: Reference = field(kw_only=True)
+
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+        count = len(next(iter(inputs.values())))
+        outputs = {name: value[:count] for name, value in self.reference.outputs.items()}
+        return Answer(outputs, "recorded")
+
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+        raise LeftOutError(f"{self.name} is a reference of outputs")
+
+
+@dataclass(frozen=True)
+class KerasSide(Side):
+    """A Keras model; it is run once for the same samples.
+
+    Attributes:
+        model: The model.
+        order: The names of its inputs, in its own order.
+    """
+
+    model: Any = field(kw_only=True)
+    order: tuple[str, ...] = field(kw_only=True)
+    _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
+
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+        outputs = self._once("outputs", inputs, self._predicted)
+        return Answer({name: outputs[name] for name in self.outputs}, "TensorFlow")
+
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+        from ulsam_keras import attention_maps
+
+        def maps(packed: Any, batch: int) -> dict[str, np.ndarray]:
+            try:
+                return attention_maps(self.model, packed, batch)
+            except ValueError as error:
+                reason = str(error).partition(" Received: ")[0]
+                raise LeftOutError(f"{self.name}: {reason.rstrip('.')}") from error
+
+        found = self._once("maps", inputs, maps)
+        blocks = [Block(name, value) for name, value in found.items() if _spatial(value.shape)]
+        if not blocks:
+            raise LeftOutError(f"{self.name} has no ULSAM whose map has more than one position")
+        return blocks
+
+    def _predicted(self, packed: Any, batch: int) -> dict[str, np.ndarray]:
+        import keras
+
+        from converters.tflite.export import output_names
+        from converters.tflite.quiet import without_native_logs
+
+        with without_native_logs():
+            outputs = self.model.predict(packed, batch_size=batch, verbose=0)
+        names = output_names(self.model, outputs)
+        flat = keras.tree.flatten(outputs)
+        return {n: np.asarray(v, "float32") for n, v in zip(names, flat, strict=True)}
+
+    def _once(self, what: str, inputs: Mapping[str, np.ndarray], compute: Any) -> Any:
+        """What is computed of inputs, or the first of it where more samples were computed before.
+
+        Every target is given the first samples of the same arrays.
+        """
+        import keras
+
+        count = len(next(iter(inputs.values())))
+        key = next(iter(inputs.values())).__array_interface__["data"][0]
+        kept = self._kept.get(what)
+        if kept is None or kept[0] != key or kept[1] < count:
+            batch = self.model.inputs[0].shape[0] if getattr(self.model, "inputs", None) else None
+            whole = whole_batches(inputs, batch or 1)
+            arrays = [whole[name] for name in self.order]
+            one = len(arrays) == 1
+            try:
+                packed = arrays[0] if one else keras.tree.pack_sequence_as(self.model.input, arrays)
+                found = compute(packed, batch or BATCH)
+            except LeftOutError:
+                raise
+            # Whatever a layer makes of values that it is not for, as an embedding of large numbers.
+            except Exception as error:
+                told = ", ".join(f"{name} of {value.dtype}" for name, value in inputs.items())
+                raise ValueError(
+                    "The Keras model cannot run on these inputs; give some that it takes, with "
+                    f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
+                    f"{_reason(error)}"
+                ) from error
+            # The arrays are kept, so that no other gets their place in memory.
+            self._kept[what] = kept = (key, count, found, inputs)
+        return {name: value[:count] for name, value in kept[2].items()}
+
+
+@dataclass(frozen=True)
+class FileSide(Side):
+    """A `.tflite` file."""
+
+    file: TfliteFile = field(kw_only=True)
+    runner: Runner = field(kw_only=True)
+
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+        result = self.runner.run(self.file, inputs, target)
+        outputs = result.outputs
+        return Answer(
+            outputs if outputs is None else {name: outputs[name] for name in self.outputs},
+            target.name,
+            "" if result.ok else f"{result.outcome}: {result.message}",
+            result.milliseconds,
+            result.adapter,
+            result.fully_accelerated if target.accelerator == "gpu" and result.ok else None,
+            (result.gpu_precision or "") if target.accelerator == "gpu" else "",
+        )
+
+    def samples(self, target: Target, count: int) -> int:
+        return self.runner.samples(self.file, target, count)
+
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+        graph = self.file.graph
+        sites = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
+        if not sites:
+            raise LeftOutError(f"{self.name} has no ULSAM whose map has more than one position")
+        if not graph.named_inputs:
+            raise LeftOutError(f"{self.name} has no signature")
+        parts: tuple[str, ...] = ("attention",)
+        if self.precision in ("int8", "int16x8"):
+            parts = ("attention", "inputs", "scores", "outputs")
+        # One name each: what a block gives, the next may take, and the GPU refuses files that give
+        # a tensor twice. And it computes wrongly where an output is the file's own input.
+        given = {tensor: name for name, tensor in graph.named_inputs.items()}
+        names = {tensor: name for name, tensor in graph.named_outputs.items()}
+        tapped: dict[str, Tensor] = {}
+        for number, site in enumerate(sites):
+            for part in parts:
+                tensor = getattr(site, part)
+                if tensor not in names and tensor not in given:
+                    names[tensor] = f"site{number}_{part}"
+                    tapped[names[tensor]] = tensor
+        result = self.runner.run(with_outputs(self.file, tapped), inputs, target, repeats=0)
+        if result.outputs is None:
+            return f"{result.outcome}: {result.message}"
+        outputs = result.outputs
+
+        def value(tensor: Tensor) -> np.ndarray:
+            if tensor in names:
+                return outputs[names[tensor]]
+            return tensor.dequantized(tensor.quantized(inputs[given[tensor]]))
+
+        return [
+            Block(
+                "",
+                value(site.attention) * site.gain,
+                {part: value(getattr(site, part)) for part in parts[1:]},
+                site,
+            )
+            for site in sites
+        ]
+
+
+def keras_side(model: Any, name: str) -> KerasSide:
+    """A Keras model as a side, under the names that an exported file of it has.
+
+    Args:
+        model: The model.
+        name: What it is called.
+
+    Raises:
+        ValueError: If it does not know its inputs.
+    """
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "A Keras model to be compared must know its inputs: build it with keras.Input. "
+            f"Received: {name!r}"
+        )
+    from converters.tflite.export import output_names
+    from converters.tflite.inputs import signature_names
+    from converters.tflite.rebuild import layers_of
+
+    names = signature_names([tensor.name for tensor in model.inputs], "input")
+    outputs = zip(output_names(model, model.output), model.outputs, strict=True)
+    computed = {_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model)}
+    both = list(zip(names, model.inputs, strict=True))
+    return KerasSide(
+        name,
+        {n: tuple(t.shape) for n, t in both},
+        {n: "float32" if "float" in t.dtype else t.dtype for n, t in both},
+        {n: tuple(t.shape) for n, t in outputs},
+        coarser(*computed),
+        model=model,
+        order=tuple(names),
+    )
+
+
+def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
+    """A `.tflite` file as a side; of a file without a signature by the names of its tensors."""
+    graph = file.graph
+    inputs = graph.named_inputs or {tensor.name: tensor for tensor in graph.inputs}
+    outputs = graph.named_outputs or {tensor.name: tensor for tensor in graph.outputs}
+    attention = marked_attention(file)
+    return FileSide(
+        name,
+        {n: t.shape for n, t in inputs.items()},
+        {n: "float32" if t.scales else t.dtype.lower() for n, t in inputs.items()},
+        {n: t.shape for n, t in outputs.items() if n not in attention},
+        precision_of(graph),
+        file=file,
+        runner=runner,
+    )
+
+
+def reference_side(reference: Reference) -> ReferenceSide:
+    """A reference as a side."""
+    return ReferenceSide(reference.name, {}, {}, {}, reference=reference)
+
+
+def load_side(source: str, runner: Runner) -> Side:
+    """Reads one side of a comparison.
+
+    Args:
+        source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
+        runner: What runs it if it is a `.tflite` file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not what its name says.
+    """
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return reference_side(load_reference(path))
+    if suffix == ".tflite":
+        return file_side(TfliteFile(path), path.name, runner)
+    from converters.model_source import load_model
+    from converters.start import start_tensorflow
+
+    start_tensorflow()
+    return keras_side(load_model(source), path.name)
+
+
+def _spatial(shape: tuple[int, ...]) -> bool:
+    """Whether an attention, `(N, H, W, g)`, has more than one position; the softmax of one is 1."""
+    return shape[1] * shape[2] > 1
+
+
+def _reason(error: Exception) -> str:
+    """The line of TensorFlow's many that says what is wrong: the last that names no operation."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and line[0] != "["), "")[:200]

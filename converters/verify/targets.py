@@ -1,0 +1,198 @@
+"""What runs a `.tflite` file: kernels of the CPU, or the GPU; and how much of it is run.
+
+Imports `runtime`, `tflite` and NumPy.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from converters.runtime import RunResult, half_precision, run, vulkan_adapter
+from converters.runtime.result import Accelerator, GpuPrecision
+from converters.tflite.flatbuffer import Graph, TfliteFile
+
+TIMEOUT = 300.0
+# Multiply-adds per second of the plain kernels on one slow core; they are the only ones so slow.
+_REFERENCE_SPEED = 0.5e9
+# The axes of a kernel over which one value is summed, or, of a transposed one, spread.
+_ADDS = {
+    "CONV_2D": (1, 2, 3),
+    "DEPTHWISE_CONV_2D": (1, 2),
+    "FULLY_CONNECTED": (1,),
+    "TRANSPOSE_CONV": (0, 1, 2),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that runs a file.
+
+    Attributes:
+        name: What it is called in tables.
+        accelerator: As `converters.runtime.run` takes it.
+        gpu_precision: Likewise.
+        samples: How many samples it is given at most; the slow ones get few.
+        repeats: How often it is timed.
+    """
+
+    name: str
+    accelerator: Accelerator
+    gpu_precision: GpuPrecision = "float32"
+    samples: int | None = None
+    repeats: int = 5
+
+
+# What applications run; the optimized kernels without XNNPACK; the plain ones. The last two have
+# computed wrongly what XNNPACK computed right.
+CPU = (
+    Target("XNNPACK", "cpu"),
+    Target("built-in", "cpu_builtin", samples=64),
+    Target("reference", "cpu_reference", samples=4, repeats=1),
+)
+GPU = (
+    Target("GPU float32", "gpu", "float32", samples=16),
+    Target("GPU float16", "gpu", "float16", samples=16),
+)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What this machine has to run files on.
+
+    Attributes:
+        all: The targets: those of the CPU first.
+        adapter: Name of the GPU adapter; `None` if there is none, or none is wanted.
+    """
+
+    all: tuple[Target, ...] = CPU
+    adapter: str | None = None
+
+
+def find_targets(gpu: bool = True, require_gpu: bool = False, float16: bool = True) -> Targets:
+    """The CPU's kernels, and the GPU where there is a Vulkan driver.
+
+    Args:
+        gpu: Whether to look for one.
+        require_gpu: Whether it is an error that there is none.
+        float16: Whether to run in float16 too, where the GPU really computes in it.
+
+    Raises:
+        ValueError: If a GPU is required and there is none.
+    """
+    adapter = vulkan_adapter() if gpu else None
+    if adapter is None:
+        if require_gpu:
+            raise ValueError(
+                "A GPU is required, and no Vulkan driver is found; install one, or a software one "
+                "with scripts/vulkan_drivers.sh, or leave `require_gpu` out. Received: no adapter"
+            )
+        return Targets()
+    return Targets(CPU + (GPU if float16 and half_precision() else GPU[:1]), adapter)
+
+
+class Runner:
+    """Runs files, each time in a process of its own.
+
+    A GPU that has hung once is not asked again: every further run would last to the time limit.
+
+    Args:
+        timeout: Seconds that one run may take.
+        threads: Threads of the CPU kernels.
+        env: Environment variables for the runs, as in `converters.runtime.run`.
+    """
+
+    def __init__(
+        self,
+        timeout: float = TIMEOUT,
+        threads: int = 1,
+        env: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.timeout, self.threads, self._env = timeout, threads, env
+        self._hung: set[Accelerator] = set()
+
+    def samples(self, file: TfliteFile, target: Target, count: int) -> int:
+        """How many of `count` samples a target is given, and none if one would take too long."""
+        count = min(count, target.samples or count)
+        if target.accelerator != "cpu_reference":
+            return count
+        seconds = multiply_adds(file.graph) / _REFERENCE_SPEED
+        return min(count, math.floor(self.timeout / 2 / seconds)) if seconds else count
+
+    def run(
+        self,
+        file: TfliteFile,
+        inputs: Mapping[str, np.ndarray],
+        target: Target,
+        repeats: int | None = None,
+    ) -> RunResult:
+        """Runs a file of any input and output types on float inputs, and gives float outputs.
+
+        Args:
+            file: The file.
+            inputs: Inputs by name, any number of samples; they are rounded to integers where the
+                file takes such, and the first ones fill up the last batch.
+            target: What runs it.
+            repeats: How often it is timed; `None` for the target's own.
+        """
+        if target.accelerator in self._hung:
+            message = "not run: an earlier run on it lasted to the time limit"
+            return RunResult("timed_out", message=message)
+        graph = file.graph
+        count = len(next(iter(inputs.values())))
+        named = {
+            name: graph.named_inputs[name].quantized(value) if name in graph.named_inputs else value
+            for name, value in whole_batches(inputs, batch_of(graph)).items()
+        }
+        result = run(
+            file.content,
+            named,
+            accelerator=target.accelerator,
+            gpu_precision=target.gpu_precision,
+            timeout=self.timeout,
+            repeats=target.repeats if repeats is None else repeats,
+            num_threads=self.threads,
+            env=self._env,
+        )
+        if result.outcome == "timed_out" and target.accelerator == "gpu":
+            self._hung.add("gpu")
+        if result.outputs is None:
+            return result
+        ends = graph.named_outputs
+        outputs = {
+            name: ends[name].dequantized(value) if name in ends else value
+            for name, value in result.outputs.items()
+        }
+        return replace(result, outputs={name: value[:count] for name, value in outputs.items()})
+
+
+def whole_batches(arrays: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+    """Arrays of samples with the first ones again at the end, up to whole batches."""
+    return {
+        name: value
+        if len(value) % batch == 0
+        else np.take(value, range(-(-len(value) // batch) * batch), axis=0, mode="wrap")
+        for name, value in arrays.items()
+    }
+
+
+def batch_of(graph: Graph) -> int:
+    """The number of samples that a file takes at a time."""
+    shape = graph.inputs[0].shape if graph.inputs else ()
+    return max(shape[0], 1) if shape else 1
+
+
+def multiply_adds(graph: Graph) -> int:
+    """The multiply-adds of one run's convolutions and dense layers."""
+    total = 0
+    for operator in graph.operators:
+        if operator.name not in _ADDS or len(operator.inputs) < 2 or operator.inputs[1] is None:
+            continue
+        kernel, places = operator.inputs[1].shape, operator.outputs[0].shape
+        if operator.name == "TRANSPOSE_CONV" and operator.inputs[2] is not None:
+            places = operator.inputs[2].shape
+        # What of the kernel one place of `places` meets once.
+        axes = _ADDS[operator.name]
+        total += math.prod(places) * math.prod(kernel[axis] for axis in axes if axis < len(kernel))
+    return total

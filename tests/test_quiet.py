@@ -1,0 +1,72 @@
+"""The converter's log is held back; what Python writes and what a dying process says is not."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from converters.tflite.quiet import without_native_logs
+
+LOG = b"I0000 00:00:1795362269.803458    9584 loader.cc:236] Reading the meta graph\n"
+
+
+def test_the_log_is_dropped_and_other_text_passed_on(capfd):
+    with without_native_logs():
+        os.write(2, LOG + b"a warning of the converter\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "a warning of the converter\n"
+    os.write(2, LOG)
+    assert capfd.readouterr().err == LOG.decode()
+
+
+def test_what_python_writes_is_shown_at_once(capfd):
+    with without_native_logs():
+        sys.stderr.write("\r 3 of 10")
+        print(" done", file=sys.stderr)
+        assert capfd.readouterr().err == "\r 3 of 10 done\n"
+
+
+def test_nothing_is_shown_of_what_an_exception_carries(capfd):
+    before = sys.stderr
+    with pytest.raises(ValueError), without_native_logs():
+        os.write(2, b"loc: error: no such operator\n")
+        raise ValueError("no such operator")
+    assert capfd.readouterr().err == "" and sys.stderr is before
+
+
+DYING = """
+import os, tempfile
+from converters.tflite.quiet import without_native_logs
+with without_native_logs():
+    os.write(2, b"F0000 kernel.cc:1] Check failed: 1 == 2\\n")
+    os.{end}
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+@pytest.mark.parametrize(("end", "number"), [("abort()", "SIGABRT"), ("kill(os.getpid(), 9)", 9)])
+def test_a_process_that_dies_shows_what_was_held_back(tmp_path, end, number):
+    number = getattr(signal, str(number), number)
+    result = subprocess.run(
+        [sys.executable, "-c", DYING.format(end=end)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == -number
+    assert "Check failed: 1 == 2" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>/dev/null"])
+def test_a_stderr_that_takes_nothing_does_no_harm(stderr):
+    code = (
+        "import os, sys; from converters.tflite.quiet import without_native_logs as w\n"
+        "with w(): os.write(2, b'native\\n') if len(sys.argv) > 1 else 0; print(1, file=sys.stderr)"
+    )
+    more = "" if "&-" in stderr else " x"
+    line = f'"{sys.executable}" -c "$CODE"{more} {stderr}'
+    assert subprocess.run(["sh", "-c", line], env={**os.environ, "CODE": code}).returncode == 0
