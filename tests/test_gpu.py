@@ -7,12 +7,12 @@ attention are compared: the residual hides a dead attention in the output.
 
 import numpy as np
 import pytest
-from converters.fidelity import run_float
 
 import gpu_drivers
 import litert_models
 import parity
 from converters import attention_snr, lint, runtime, to_tflite
+from converters.fidelity import run_float
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.sites import find_sites
 from test_int8 import LEAST_SNR, int8, ported

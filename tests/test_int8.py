@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 import torch
-from converters.fidelity import run_float
 
 import gpu_drivers
 import parity
 from converters import attention_snr, lint, to_tflite
+from converters.fidelity import run_float
 from converters.tflite import Exporter
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.sites import find_sites, float_operators

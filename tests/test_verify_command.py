@@ -10,6 +10,7 @@ import torch
 
 import gpu_drivers
 import torch_reference
+from converters.cli import types
 from test_command import MODEL, RECORDING, assert_one_line
 
 

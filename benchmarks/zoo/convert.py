@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-SECONDS = 900
+SECONDS = 1800
 FLAGS = ("--no-files", "--no-int8", "--no-gpu")
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-SECONDS = 420
+SECONDS = 1800
 SAMPLES = 4
 # Of the largest output: what the samples' outputs differ by at least on average.
 ALIVE = 5e-3
