@@ -41,6 +41,8 @@ def format_of(file: BinaryIO) -> Format:
         file.seek(0)
     if {"config.json", "model.weights.h5"} <= set(names):
         return "keras"
+    if all(name.endswith(".npy") for name in names):
+        return "other"  # an .npz, whose arrays may be called anything
     inner = {name.partition("/")[2] for name in names}
     if any(name.startswith("data/aotinductor/") for name in inner):
         return "aotinductor"
