@@ -76,6 +76,7 @@ class Request:
         require_gpu: Whether it is an error that there is none.
         timeout: Seconds that one run of a file may take.
         threads: CPU threads of every run.
+        check_with_torch: Whether PyTorch runs a program, and its answers are compared with.
         limits: What passes.
     """
 
@@ -99,6 +100,7 @@ class Request:
     require_gpu: bool = False
     timeout: float = TIMEOUT
     threads: int = 1
+    check_with_torch: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -128,6 +130,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             recorded = load_reference(request.reference) if request.reference else None
             source = read_source(request.source, request.porting)
             recorded = recorded or source.reference
+            if request.check_with_torch:
+                recorded = source.asked(recorded)
         with stages("look for a GPU"):
             targets = find_targets(request.gpu, request.require_gpu)
         with stages("load TensorFlow"):

@@ -11,9 +11,12 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converters.formats import format_of
+
+if TYPE_CHECKING:
+    from converters.program.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,30 @@ def inspect(path: str | os.PathLike[str], *, entry: str | None = None) -> Inspec
         if kind in _READERS:
             return _READERS[kind](os.fspath(path))
     return _checkpoint(path, entry)
+
+
+def inspect_program(path: str | os.PathLike[str]) -> "Summary | None":
+    """What a `.pt2` computes, the ULSAM in it, and what would not convert; `None` for other files.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is a program that is damaged.
+    """
+    with open(path, "rb") as file:
+        if format_of(file) != "program":
+            return None
+    from converters.program import read_program, summarise
+    from converters.pytorch.graph import find_ulsam_calls, unconvertible
+
+    program = read_program(path)
+    calls, near = find_ulsam_calls(program)
+    found = [
+        f"{call.module or 'the root'}: {call.channels} channels, {call.num_splits} splits"
+        for call in calls
+    ]
+    found += [f"{miss.module or 'the root'}: {miss}" for miss in near]
+    unknown = [f"{target}, {count} times" for target, count in unconvertible(program).items()]
+    return summarise(program, ulsam=found, obstacles=unknown)
 
 
 def _checkpoint(path: str | os.PathLike[str], entry: str | None) -> Inspection:

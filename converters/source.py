@@ -89,6 +89,17 @@ class Source:
     path: str
     reference: Reference | None = None
 
+    def asked(self, reference: Reference | None) -> Reference:
+        """What PyTorch answers now, to the inputs of a reference or to those that came with it.
+
+        Raises:
+            ValueError: If this is no program, or PyTorch cannot run it.
+        """
+        raise ValueError(
+            "`check_with_torch` runs a program (.pt2) in PyTorch; of anything else record what "
+            f"PyTorch answers with converters.record. Received: {self.path!r}"
+        )
+
     def make(
         self, porting: Porting, size: tuple[int, int] | None, reference: Reference | None
     ) -> Made:
@@ -154,6 +165,17 @@ class _Checkpoint(Source):
 @dataclass(frozen=True)
 class _ProgramFile(Source):
     program: "Program" = field(kw_only=True)
+
+    def asked(self, reference: Reference | None) -> Reference:
+        from converters.recording.asking import ask_program
+
+        names = [end.name for end in self.program.inputs]
+        inputs = dict(self.program.examples)
+        if reference is not None:
+            inputs, _ = matched(reference.inputs, names, "inputs", reference.name)
+        outputs = ask_program(self.path, self.program, inputs)
+        labels = None if reference is None else reference.labels
+        return Reference(inputs, outputs, labels, name="PyTorch's answers")
 
     def make(
         self, porting: Porting, size: tuple[int, int] | None, reference: Reference | None

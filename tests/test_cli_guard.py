@@ -28,19 +28,30 @@ def shell(line, **environment):
 
 PRINTING = {
     "a reader that leaves": "u inspect $C | true; exit ${PIPESTATUS[0]}",
-    "a reader that takes one line": "u inspect $C --json | head -1; exit ${PIPESTATUS[0]}",
     "a full disk": "u inspect $C > /dev/full",
     "a closed stdout": "u inspect $C >&-",
     "a closed stderr": "u inspect $C 2>&-",
     "nothing open": "u inspect $C <&- >&- 2>&-",
     "no locale": "LC_ALL=C PYTHONUTF8=0 u inspect $C",
+    "a table into a closed stdout": '$PYTHON -c "$TABLE" >&-',
+    "a table into a full disk": '$PYTHON -c "$TABLE" > /dev/full',
+    "a table for a reader that leaves": '$PYTHON -c "$TABLE" | true; exit ${PIPESTATUS[0]}',
 }
+
+
+# As convert and verify print, without what they do before.
+TABLE = """
+import click
+from rich.console import Console
+from converters.cli.guard import run_command
+run_command(click.command()(lambda: Console().print('x\\n' * 99)))
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
 @pytest.mark.parametrize("name", PRINTING)
 def test_printing_does_not_change_the_status(name):
-    result = shell(PRINTING[name], C=str(CHECKPOINT))
+    result = shell(PRINTING[name], C=str(CHECKPOINT), TABLE=TABLE)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr and "Exception" not in result.stderr
 
@@ -103,7 +114,7 @@ ERRORS = {
 def test_any_error_is_one_line_and_a_status_of_its_own(command, monkeypatch, name):
     raising, expected, text = ERRORS[name]
     monkeypatch.setattr("converters.checkpoint.list_tensors", raising)
-    status, out, err = command("inspect", "x.pth")
+    status, out, err = command("inspect", CHECKPOINT)
     assert (status, out) == (expected, "")
     line = err.lstrip("\n")  # click's, after ^C
     assert line.startswith("ulsam-keras: error: ") and line.count("\n") == 1
@@ -117,12 +128,14 @@ def test_warnings_are_lines_of_their_own_though_the_command_fails(command, monke
         raise ValueError("bad content")
 
     monkeypatch.setattr("converters.checkpoint.list_tensors", warn)
-    status, _, err = command("inspect", "x.pth")
+    status, _, err = command("inspect", CHECKPOINT)
     told = ["warning: took --entry 'model'", "ulsam-keras: error: bad content"]
     assert (status, err.splitlines()) == (2, told)
 
 
-@pytest.mark.parametrize("arguments", [("--debug", "inspect", "x"), ("inspect", "x", "--debug")])
+@pytest.mark.parametrize(
+    "arguments", [("--debug", "inspect", CHECKPOINT), ("inspect", CHECKPOINT, "--debug")]
+)
 def test_debug_prints_the_traceback(command, monkeypatch, arguments):
     monkeypatch.setattr("converters.checkpoint.list_tensors", recursion)
     status, _, err = command(*arguments)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -284,7 +285,19 @@ def runtime_that(folder, *lines):
     return {"PYTHONPATH": str(folder), "MARK": uuid.uuid4().hex}
 
 
-GRANDCHILD = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+SLEEP = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+GRANDCHILD = f"subprocess.Popen({SLEEP})"
+DAEMON = f"subprocess.Popen({SLEEP}, start_new_session=True)"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="looks into /proc")
+def test_a_daemon_that_holds_the_output_open_is_not_waited_for(tmp_path):
+    env = runtime_that(tmp_path, DAEMON, "time.sleep(60)")
+    started = time.monotonic()
+    assert runtime.run(b"", ONES, timeout=3, env=env).outcome == "timed_out"
+    assert time.monotonic() - started < 15
+    for path in processes_with(env["MARK"]):
+        os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="looks into /proc")

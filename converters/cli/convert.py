@@ -83,6 +83,11 @@ from converters.cli.verification import verification_options
     help="Shell patterns of keys to leave out, separated by commas: 'aux.*,*.total_ops'.",
 )
 @click.option("--name", help="Stem of the .tflite files. Default: the source's.")
+@click.option(
+    "--check-with-torch",
+    is_flag=True,
+    help="Run a program (.pt2) in PyTorch, which must be installed, and compare with its answers.",
+)
 @click.option("--with-attention", is_flag=True, help="Give each attention as a further output.")
 @click.option(
     "--calibration",

@@ -24,11 +24,21 @@ if TYPE_CHECKING:
 def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
     """Say what is in a FILE, without running it.
 
-    Of a checkpoint, its tensors and what network they are of; of a .tflite or .keras file, its
-    inputs, outputs, operators or layers, and metadata; of all, the ULSAM modules.
+    Of a checkpoint, its tensors and what network they are of; of a program (.pt2), its operators,
+    and what would not convert; of a .tflite or .keras file, its inputs, outputs, operators or
+    layers, and metadata; of all, the ULSAM modules.
     """
     from converters.inspection import inspect as look
+    from converters.inspection import inspect_program
 
+    program = inspect_program(file)
+    if program is not None:
+        if entry is not None:
+            raise ValueError(f"`entry` is for checkpoints; leave it out. Received: {file!r}")
+        lines = [json.dumps(program.to_dict(), indent=1)] if as_json else program.lines()
+        for line in lines:
+            click.echo(line)
+        return 0
     found = look(file, entry=entry)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))

@@ -15,7 +15,15 @@ _RENAMED = {
     "import_file": "--import",
 }
 _ALIKE = (
-    *("attention", "calibration", "classifier", "confirm_calibration", "entry", "gpu"),
+    *(
+        "attention",
+        "calibration",
+        "check_with_torch",
+        "classifier",
+        "confirm_calibration",
+        "entry",
+        "gpu",
+    ),
     *("ignore_keys", "image_mean", "image_std", "inference_type", "input_size", "inputs", "model"),
     *("name_map", "output_dir", "precision", "prefix", "reference", "require_gpu", "sites"),
     *("threads", "timeout", "tolerance", "with_attention"),

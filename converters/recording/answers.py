@@ -117,7 +117,7 @@ def recorded_arrays(
 
             seen.clear()
             answer = module(*mapped(positional, part), **mapped(keywords, part))
-            for name, tensor in _named_tensors(answer):
+            for name, tensor in named_tensors(answer):
                 if samples > batch_size and tensor.shape[:1] != (stop - start,):
                     raise ValueError(
                         "expected the samples as first axis of every output; give at most "
@@ -194,7 +194,8 @@ def named_inputs(
             yield name, _tensor(leaf)
 
 
-def _named_tensors(answer: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
+def named_tensors(answer: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """Name the tensors in an answer, as the program reader does."""
     found = list(_leaves(answer))
     names = ends.output_names([path for path, _ in found])
     for name, (_, leaf) in zip(names, found, strict=True):

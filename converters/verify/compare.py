@@ -139,7 +139,11 @@ class Judge:
         # The classes of random numbers say nothing.
         asked = False if samples.kind == "random" else self.classifier
         classifiers = find_classifiers(wanted, labels, asked)
-        outputs = compare_outputs(given, wanted, classifiers)
+        whole = None
+        if not isinstance(b, FileSide) and count < samples.count:
+            answers = b.answer(samples.of(b), target).outputs
+            whole = None if answers is None else _matched(ours.outputs, answers)[1]
+        outputs = compare_outputs(given, wanted, classifiers, whole)
         correct = count_correct(given, classifiers, labels)
         return replace(row, outputs=outputs, correct=correct)
 

@@ -127,6 +127,7 @@ def compare_outputs(
     outputs: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
     classifiers: set[str] | frozenset[str] = frozenset(),
+    whole: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[OutputDifference, ...]:
     """Compares outputs with those expected, by output name.
 
@@ -134,6 +135,8 @@ def compare_outputs(
         outputs: The outputs, the samples first.
         expected: The reference's, under the same names.
         classifiers: The outputs whose largest value is a class.
+        whole: The reference's on more samples, of which these are the first: the signal is taken
+            from all of them, as a few say little of what samples share. Defaults to `expected`.
 
     Raises:
         ValueError: If the names or the shapes differ.
@@ -144,7 +147,10 @@ def compare_outputs(
             f"Received: {sorted(outputs)} and {sorted(expected)}"
         )
     return tuple(
-        _difference(name, outputs[name], expected[name], name in classifiers) for name in expected
+        _difference(
+            name, outputs[name], expected[name], (whole or expected)[name], name in classifiers
+        )
+        for name in expected
     )
 
 
@@ -213,21 +219,23 @@ def decibels(signal: np.ndarray, error: np.ndarray) -> float:
 
 
 def _difference(
-    name: str, value: np.ndarray, reference: np.ndarray, classifies: bool
+    name: str, value: np.ndarray, reference: np.ndarray, whole: np.ndarray, classifies: bool
 ) -> OutputDifference:
     largest = relative_difference(value, reference)
     if not np.isfinite(largest):
         error, _ = _errors(value, reference)
         return OutputDifference(name, largest, masks_differ=error is None)
     finite = np.isfinite(reference)
-    wanted = np.where(finite, reference, 0).astype("float64")
-    error = np.where(finite, value, 0).astype("float64") - wanted
+    error = np.where(finite, value, 0).astype("float64") - np.where(finite, reference, 0)
+    wanted = np.where(np.isfinite(whole), whole, 0).astype("float64")
     centred = wanted - wanted.mean(axis=0)
     varies = len(wanted) > 1 and np.abs(centred).max(initial=0) > _CONSTANT * np.abs(wanted).max()
-    snr = decibels(centred, error) if varies else None
+    # As many samples of the one as of the other.
+    share = (len(reference) / len(whole)) ** 0.5
+    snr = decibels(centred * share, error) if varies else None
     if not classifies:
         return OutputDifference(name, largest, snr)
-    sample_snr = decibels(_without_mean(centred), _without_mean(error)) if varies else None
+    sample_snr = decibels(_without_mean(centred) * share, _without_mean(error)) if varies else None
     equal = int((value.argmax(axis=1) == reference.argmax(axis=1)).sum())
     return OutputDifference(name, largest, snr, sample_snr, equal)
 

@@ -79,8 +79,12 @@ class Reference:
         }
         self._check_labels(answered)
         pairs = (
-            *(zip(self.inputs, inputs, strict=True) if by == "order" else ()),
-            *(zip(self.outputs, outputs, strict=True) if by_too == "order" else ()),
+            *(zip(self.inputs, inputs, strict=True) if by == "order" and len(inputs) > 1 else ()),
+            *(
+                zip(self.outputs, outputs, strict=True)
+                if by_too == "order" and len(outputs) > 1
+                else ()
+            ),
         )
         return replace(self, inputs=given, outputs=answered, taken_as=pairs)
 
