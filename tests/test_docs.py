@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import torch
+
 from converters.tflite import RULES
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,12 @@ def test_every_room_is_in_the_architecture():
             assert room in text, f"ARCHITECTURE.md lacks {room}"
 
 
+def a_network():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 5))
+    return {"net": net, "images": torch.rand(4, 3, 8, 8), "labels": torch.arange(4)}
+
+
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "examples" / "digits" / "digits_ulsam.pth", "model.pth")
@@ -40,6 +48,9 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
             from examples.digits.model import build
 
             names["model"] = build()
+        if "export_program" in block:  # "any network"
+            names |= a_network()
         exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "model.tflite").stat().st_size > 0
     assert "ulsam1" in str(names["report"])
+    assert (tmp_path / "net.pt2").stat().st_size > 0

@@ -5,83 +5,72 @@ import sys
 from collections import namedtuple
 from functools import cache
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from converters.pytorch.layouts import LAYOUTS, recognise
-from torch_networks import V1_BLOCKS, V2_TABLE, MarvisV1, TonylinsV2, TorchvisionV2
-from torch_reference import SubSpace
+from recorded_networks import ALPHAS, BODY, SOURCES, modules, shapes, subspace
 from ulsam_keras.networks import mobilenet_v1, mobilenet_v2
 
-V2_STRIDES = [s if r == 0 else 1 for _, _, n, s in V2_TABLE for r in range(n)]
-V1_STRIDES = [stride for _, stride in V1_BLOCKS]
+V1 = "wjc852456"
+# The papers' tables.
+V2_STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
+V1_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+STRIDES = dict.fromkeys(SOURCES, V2_STRIDES) | {V1: V1_STRIDES}
 
 
-def older_tonylins(*args, **options):
-    return TonylinsV2(*args, **options, expand_first=True)
-
-
-BUILDERS = [TorchvisionV2, TonylinsV2, older_tonylins, MarvisV1]
-STRIDES = dict.fromkeys(BUILDERS, V2_STRIDES) | {MarvisV1: V1_STRIDES}
-
-
-def state_of(build, *args, **options):
+def state_of(*arguments):
     """Names and shapes of a network; there are no values."""
-    with torch.device("meta"):
-        return dict(build(*args, **options).state_dict())
+    return {key: empty(*shape) for key, shape in shapes(*arguments).items()}
 
 
 def empty(*shape):
-    return torch.empty(shape, device="meta")
+    return np.broadcast_to(np.float32(0), shape)
 
 
 @cache
-def widths_of(build, alpha):
+def widths_of(source, alpha):
     """Output channels of the stem and the blocks."""
-    with torch.device("meta"):
-        network = build(alpha, 1)
-    if build is MarvisV1:
-        convolutions = [network.model[0][0], *(network.model[i][3] for i in range(1, 14))]
-        return [convolution.out_channels for convolution in convolutions]
-    return network.widths[:-1]
+    inner = dict(modules(shapes(source, alpha), BODY[source]))
+    widths = [[s[0] for s in inner[i].values() if len(s) == 4][-1] for i in inner if i is not None]
+    return widths[: len(STRIDES[source]) + 1]
 
 
 # What is read
 
 
 @pytest.mark.parametrize(
-    ("build", "arguments", "description"),
+    ("source", "arguments", "description"),
     [
         (
-            TorchvisionV2,
+            "torchvision",
             (1.0, 1000, {}, {12: 4, 13: 4, 15: 4, 16: 4}),
             "torchvision MobileNetV2, alpha≈1.0, 1000 classes, "
             "ULSAM (g=4) instead of blocks 12, 13, 15, 16",
         ),
-        (TonylinsV2, (1.4, 7), "tonylins MobileNetV2, alpha≈1.4, 7 classes"),
+        ("tonylins", (1.4, 7), "tonylins MobileNetV2, alpha≈1.4, 7 classes"),
         (
-            older_tonylins,
-            (0.35, 10, {14: 8}, {12: 4, 13: 2}),
+            "older_tonylins",
+            (0.35, 10, {14: 8}, {12: 3, 13: 11}),
             "tonylins MobileNetV2, alpha≈0.35, 10 classes, "
-            "ULSAM after block 14 (g=8) and instead of blocks 12 (g=4), 13 (g=2)",
+            "ULSAM after block 14 (g=8) and instead of blocks 12 (g=3), 13 (g=11)",
         ),
         (
-            MarvisV1,
+            V1,
             (0.75, 2, {13: 1}),
             "marvis MobileNetV1, alpha≈0.75, 2 classes, ULSAM (g=1) after block 13",
         ),
     ],
 )
-def test_description(build, arguments, description):
-    assert recognise(state_of(build, *arguments)).description == description
+def test_description(source, arguments, description):
+    assert recognise(state_of(source, *arguments)).description == description
 
 
 def test_names_and_shapes_as_list_tensors_gives_them():
     info = namedtuple("info", "name shape")
-    state = state_of(TorchvisionV2, 0.35, 10, {3: 4})
+    state = state_of("torchvision", 0.35, 10, {3: 4})
     found = recognise([info(name, tuple(t.shape)) for name, t in state.items()])
     assert found.description == recognise(state).description
     assert found.name_map["block_4_expand_bn"] == "features.5.conv.0.1"
@@ -99,10 +88,10 @@ def test_nothing_heavy_is_imported():
 
 @st.composite
 def networks(draw):
-    """A builder, a width multiplier, and sites that PyTorch's network and ours can both have."""
-    build = draw(st.sampled_from(BUILDERS))
-    alpha = draw(st.sampled_from([0.1, 0.25, 0.35, 0.5, 0.6, 0.75, 1.0, 1.3, 1.4]))
-    widths, strides = widths_of(build, alpha), STRIDES[build]
+    """Whose network, a width multiplier, and sites that PyTorch and we can have."""
+    source = draw(st.sampled_from(SOURCES))
+    alpha = draw(st.sampled_from(ALPHAS))
+    widths, strides = widths_of(source, alpha), STRIDES[source]
     after, instead_of = {}, {}
     places = st.lists(st.sampled_from(["none"] * 3 + ["after", "instead"]), min_size=17)
     for number, (stride, place) in enumerate(zip(strides, draw(places), strict=False), 1):
@@ -113,29 +102,29 @@ def networks(draw):
             after[number] = splits
         elif place == "instead" and keeps_shape:
             instead_of[number] = splits
-    return build, alpha, after, instead_of
+    return source, alpha, after, instead_of
 
 
 @settings(max_examples=40, deadline=None)
 @given(networks())
 def test_any_network_is_read_as_it_was_built(network):
-    build, alpha, after, instead_of = network
-    state = state_of(build, alpha, 5, after, instead_of)
+    source, alpha, after, instead_of = network
+    state = state_of(source, alpha, 5, after, instead_of)
     sites = ",".join([f"after:{n}" for n in after] + [f"instead:{n}" for n in instead_of])
     try:
         found = recognise(state)
         # Equally the built network, if not by the same block numbers.
         assert {*sites.split(",")} in [{*s.split(",")} for s in (found.reading.sites, *found.same)]
-        strides = [s for n, s in enumerate(STRIDES[build], 1) if n not in instead_of]
+        strides = [s for n, s in enumerate(STRIDES[source], 1) if n not in instead_of]
         assert found.reading.network(found.layout.family) == tuple(strides)
     except ValueError as error:
         assert "can be read as" in str(error) and "`sites`" in str(error)
         # Only where widths do not tell the stages apart.
-        assert len(set(widths_of(build, alpha)[1:])) < len(LAYOUTS[0].family.stages)
-        assert build is not MarvisV1
+        assert len(set(widths_of(source, alpha)[1:])) < len(LAYOUTS[0].family.stages)
+        assert source != V1
     found = recognise(state, sites=sites or None)
     assert (found.ulsam_after, found.ulsam_instead_of) == (after, instead_of)
-    assert (found.classes, found.widths[1:18]) == (5, tuple(widths_of(build, alpha)[1:]))
+    assert (found.classes, found.widths[1:18]) == (5, tuple(widths_of(source, alpha)[1:]))
     modules = {key.rpartition(".")[0] for key in state}
     assert {m for m in found.name_map.values() if m in modules} | {
         m for m in modules if "subspaces" in m
@@ -151,7 +140,7 @@ def test_the_tables_are_those_of_the_networks():
 
 
 def test_lone_subspace_is_one_split():
-    state = state_of(TorchvisionV2, 0.35, 10, {}, {12: 1})
+    state = state_of("torchvision", 0.35, 10, {}, {12: 1})
     state = {key.replace("subspaces.0.", ""): value for key, value in state.items()}
     assert "features.12.conv_dws.weight" in state
     found = recognise(state)
@@ -159,9 +148,9 @@ def test_lone_subspace_is_one_split():
     assert found.name_map["block_12_ulsam"] == "features.12"
 
 
-@pytest.mark.parametrize("build", BUILDERS)
-def test_without_classifier(build):
-    state = state_of(build, 0.35, 10, {3: 4})
+@pytest.mark.parametrize("source", SOURCES)
+def test_without_classifier(source):
+    state = state_of(source, 0.35, 10, {3: 4})
     state = {k: v for k, v in state.items() if not k.startswith(("classifier", "fc"))}
     found = recognise(state)
     assert found.classes is None and "no classifier" in found.description
@@ -171,25 +160,27 @@ def test_without_classifier(build):
     assert alone.name_map["stem_conv"] == "0.0"
 
 
-def test_older_tonylins_classifier_and_lone_linear_of_torchvision():
-    for build, old, new in [
-        (TonylinsV2, "classifier.", "classifier.1."),
-        (TorchvisionV2, "classifier.1.", "classifier."),
+def test_classifier_behind_a_dropout_and_alone():
+    own = state_of("torchvision", 0.35, 10)
+    alone = {k.replace("classifier.1.", "classifier."): v for k, v in own.items()}
+    for state, path in [
+        (own, "classifier.1"),
+        (alone, "classifier"),
+        (state_of("tonylins", 0.35, 10), "classifier"),
+        (state_of("older_tonylins", 0.35, 10), "classifier.1"),
     ]:
-        state = {k.replace(old, new): v for k, v in state_of(build, 0.35, 10).items()}
         found = recognise(state)
-        assert found.classes == 10
-        assert found.name_map["classifier"] == new[:-1]
+        assert (found.classes, found.name_map["classifier"]) == (10, path)
 
 
 def test_a_network_under_a_prefix():
-    state = {f"net.{k}": v for k, v in state_of(TorchvisionV2, 0.35, 10).items()}
+    state = {f"net.{k}": v for k, v in state_of("torchvision", 0.35, 10).items()}
     assert recognise(state).prefix == "net"
     both = state | {"head.weight": empty(3, 10)}
     with pytest.raises(ValueError, match="prefix='net'.*'head'"):
         recognise(both)
     assert recognise(both, prefix="net.").prefix == "net"
-    two = state | {f"teacher.{k}": v for k, v in state_of(TonylinsV2, 0.35, 10).items()}
+    two = state | {f"teacher.{k}": v for k, v in state_of("tonylins", 0.35, 10).items()}
     with pytest.raises(ValueError, match="'net.features'.*'teacher.features'"):
         recognise(two)
     assert recognise(two, prefix="teacher").layout.name == "tonylins"
@@ -200,7 +191,7 @@ def test_a_network_under_a_prefix():
 
 
 def test_readings_of_one_network_are_not_asked_for():
-    state = state_of(TorchvisionV2, 1.0, 10, {10: 4}, {8: 2})
+    state = state_of("torchvision", 1.0, 10, {10: 4}, {8: 2})
     found = recognise(state)
     assert (found.reading.sites, found.same) == ("after:10,instead:8", ("after:7,instead:10",))
     other = recognise(state, sites="after:7,instead:10")
@@ -211,7 +202,7 @@ def test_readings_of_one_network_are_not_asked_for():
 def test_readings_of_two_networks_are():
     # At this width blocks 1 to 6 all have 8 channels: block 3 or 5 may be gone, and the strides of
     # those between depend on it.
-    state = state_of(TorchvisionV2, 0.1, 10, {5: 4}, {3: 4})
+    state = state_of("torchvision", 0.1, 10, {5: 4}, {3: 4})
     with pytest.raises(ValueError) as caught:
         recognise(state)
     message = str(caught.value)
@@ -225,7 +216,7 @@ def test_readings_of_two_networks_are():
 
 def test_a_block_with_a_stride_is_not_replaced():
     # Blocks 1 to 6 are equally wide, and but for its stride block 4 could be the one gone.
-    found = recognise(state_of(TorchvisionV2, 0.1, 10, {3: 4}, {6: 4}))
+    found = recognise(state_of("torchvision", 0.1, 10, {3: 4}, {6: 4}))
     assert (found.reading.sites, found.same) == ("after:3,instead:6", ())
 
 
@@ -240,7 +231,7 @@ def test_a_block_with_a_stride_is_not_replaced():
     ],
 )
 def test_sites_that_are_no_reading(sites, words):
-    state = state_of(TorchvisionV2, 0.1, 10, {5: 4}, {3: 4})
+    state = state_of("torchvision", 0.1, 10, {5: 4}, {3: 4})
     with pytest.raises(ValueError, match=words) as caught:
         recognise(state, sites=sites)
     assert str(caught.value).endswith(f"Received: sites={sites!r}")
@@ -289,8 +280,8 @@ def split_unevenly(state, path, widths):
     """A ULSAM whose subspaces have these channels in place of its own."""
     state = cut(state, f"{path}.")
     for index, width in enumerate(widths):
-        for name, tensor in SubSpace(width).state_dict().items():
-            state[f"{path}.subspaces.{index}.{name}"] = tensor
+        inside = subspace(f"{path}.subspaces.{index}.", width)
+        state |= {key: empty(*shape) for key, shape in inside.items()}
     return state
 
 
@@ -305,9 +296,9 @@ def unexpanded(path, channels):
 @cache
 def refusals():
     """{what is wrong: (state, words of the error)}"""
-    v2, v1 = state_of(TorchvisionV2, 0.75, 10), state_of(MarvisV1, 0.5, 10)
-    tony = state_of(TonylinsV2, 0.75, 10)
-    ulsam = state_of(TorchvisionV2, 0.75, 10, {14: 4}, {12: 4})
+    v2, v1 = state_of("torchvision", 0.75, 10), state_of(V1, 0.5, 10)
+    tony = state_of("tonylins", 0.75, 10)
+    ulsam = state_of("torchvision", 0.75, 10, {14: 4}, {12: 4})
     v2_like, v1_like = "looks like a torchvision MobileNetV2", "looks like a marvis MobileNetV1"
     return {
         "missing block": (
@@ -365,7 +356,7 @@ def refusals():
             ("'features'", "'model'", "parts of two checkpoints"),
         ),
         "blocks of two widths": (
-            joined(v2, state_of(TorchvisionV2, 1.0, 10), 9),
+            joined(v2, state_of("torchvision", 1.0, 10), 9),
             ("'features.9'", "takes 64 channels", "'features.8' gives 48", "different checkpoints"),
         ),
         "g does not divide": (
@@ -438,8 +429,7 @@ def test_refused(name):
 @given(st.data())
 def test_damaged_checkpoints_are_refused_or_read(data):
     """Whatever is lost, moved or of another shape, there is an answer or a ValueError."""
-    build = data.draw(st.sampled_from(BUILDERS))
-    state = dict(small(build))
+    state = dict(small(data.draw(st.sampled_from(SOURCES))))
     keys = sorted(state)
     for _ in range(data.draw(st.integers(1, 4))):
         key = data.draw(st.sampled_from(keys))
@@ -463,8 +453,8 @@ def test_damaged_checkpoints_are_refused_or_read(data):
 
 
 @cache
-def small(build):
-    return state_of(build, 0.25, 5, {2: 4}, {9: 4})
+def small(source):
+    return state_of(source, 0.25, 5, {2: 2}, {9: 4})
 
 
 def conv_net(*names):
@@ -479,8 +469,8 @@ def conv_net(*names):
         conv_net(*(f"features.{i}" for i in (0, 2, 5, 7))) | {"classifier.0.weight": empty(9, 9)},
         conv_net(*(f"features.{i}.block.{j}.0" for i in range(1, 16) for j in range(3))),
         conv_net(*(f"model.{i}.{j}" for i in range(5) for j in (0, 1, 3, 4))),
-        dict(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).state_dict()),
-        dict(SubSpace(8).state_dict()),
+        {"0.weight": empty(8, 3, 3, 3), "1.weight": empty(8), "1.running_mean": empty(8)},
+        {key: empty(*shape) for key, shape in subspace("", 8).items()},
     ],
     ids=["none", "ResNet", "VGG", "MobileNetV3", "double convolutions", "plain", "SubSpace"],
 )

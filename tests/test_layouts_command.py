@@ -7,53 +7,41 @@ import numpy as np
 import pytest
 import torch
 
-from torch_networks import MarvisV1, TonylinsV2, TorchvisionV2, randomise
+from recorded_networks import case, shapes, weights
 
 
-def record(network, folder, size, count=4):
-    """The checkpoint of a network and a reference for it."""
-    randomise(network)
-    torch.save({"state_dict": network.state_dict(), "epoch": 3}, folder / "net.pth")
-    images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        logits = network(images)
-    np.savez(folder / "recorded.npz", inputs=images.numpy(), outputs=logits.numpy())
-    return folder / "net.pth", ("--reference", folder / "recorded.npz")
+def save(state, path):
+    tensors = {key: torch.from_numpy(value) for key, value in state.items()}
+    torch.save({"state_dict": tensors, "epoch": 3}, path)
+    return path
+
+
+def record(network, folder):
+    """The checkpoint of a network and what it was recorded to answer."""
+    np.savez(folder / "recorded.npz", inputs=network.images, outputs=network.recorded["logits"])
+    checkpoint = save(network.state, folder / "net.pth")
+    return checkpoint, ("--reference", folder / "recorded.npz")
 
 
 @pytest.mark.parametrize(
-    ("network", "size", "words"),
+    ("network", "words"),
     [
         (
-            TorchvisionV2(0.35, 10, {}, {12: 4, 13: 4, 15: 4, 16: 4}),
-            64,
+            case("torchvision", 0.35, (64, 64)),
             "torchvision MobileNetV2, alpha≈0.35, 10 classes, ULSAM (g=4) instead of blocks 12, 13",
         ),
         pytest.param(
-            TorchvisionV2(1.0, 1000, {}, {12: 4, 13: 4, 15: 4, 16: 4}),
-            224,
+            case("torchvision", 1.0, (224, 224)),
             "torchvision MobileNetV2, alpha≈1.0, 1000 classes, ULSAM (g=4) instead of blocks 12",
             marks=pytest.mark.slow,
         ),
-        pytest.param(
-            TonylinsV2(1.0, 1000, {14: 4}, {13: 2}),
-            224,
-            "tonylins MobileNetV2, alpha≈1.0, 1000 classes, ULSAM after block 14 (g=4)",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            MarvisV1(1.0, 1000, {}, {11: 4}),
-            224,
-            "marvis MobileNetV1, alpha≈1.0, 1000 classes, ULSAM (g=4) instead of block 11",
-            marks=pytest.mark.slow,
-        ),
     ],
-    ids=["small", "torchvision", "tonylins", "marvis"],
+    ids=["small", "full size"],
 )
-def test_from_checkpoint_to_verified_files(command, tmp_path, network, size, words):
-    checkpoint, reference = record(network, tmp_path, size)
+def test_from_checkpoint_to_verified_files(command, tmp_path, network, words):
+    checkpoint, reference = record(network, tmp_path)
     out = tmp_path / "out"
-    sized = () if size == 224 else ("--input-size", size)
+    sized = () if network.size == (224, 224) else ("--input-size", network.size[0])
     status, text, err = command("convert", checkpoint, "-o", out, *sized, *reference)
     assert (status, err) == (0, "")
     assert words in " ".join(text.split())
@@ -68,8 +56,8 @@ def test_from_checkpoint_to_verified_files(command, tmp_path, network, size, wor
 
 @pytest.mark.slow
 def test_sites_are_asked_for_and_taken(command, tmp_path):
-    checkpoint, reference = record(TorchvisionV2(0.75, 5, {5: 4}, {3: 4}), tmp_path, 32)
-    options = ("--input-size", 32, "--precision", "float32", *reference)
+    checkpoint, reference = record(case("torchvision", 0.75, after={5: 4}), tmp_path)
+    options = ("--input-size", 64, "--precision", "float32", *reference)
     out = tmp_path / "out"
     status, _, err = command("convert", checkpoint, "-o", out, *options)
     assert status == 2 and err.count("\n") == 1
@@ -81,7 +69,7 @@ def test_sites_are_asked_for_and_taken(command, tmp_path):
 
 
 def test_input_too_small(command, tmp_path):
-    checkpoint, _ = record(TorchvisionV2(0.35, 5), tmp_path, 32)
+    checkpoint = save(weights(shapes("torchvision", 0.35, 5)), tmp_path / "net.pth")
     status, _, err = command("convert", checkpoint, "-o", tmp_path / "out", "--input-size", 31)
     assert status == 2 and err.count("\n") == 1
     assert "at least 32" in err and "31" in err
@@ -89,13 +77,12 @@ def test_input_too_small(command, tmp_path):
 
 
 def test_inspect_tells_the_network(command, tmp_path):
-    network = TorchvisionV2(0.35, 5, {3: 4})
-    checkpoint, _ = record(network, tmp_path, 32)
+    state = weights(shapes("torchvision", 0.35, 5, {3: 4}))
+    checkpoint = save(state, tmp_path / "net.pth")
     description = "torchvision MobileNetV2, alpha≈0.35, 5 classes, ULSAM (g=4) after block 3"
     status, text, _ = command("inspect", checkpoint)
     assert status == 0 and text.splitlines()[-1].endswith(description)
     assert json.loads(command("inspect", checkpoint, "--json")[1])["network"] == description
-    state = network.state_dict()
-    torch.save({k: v for k, v in state.items() if "features.9." not in k}, tmp_path / "bad.pth")
+    save({k: v for k, v in state.items() if "features.9." not in k}, tmp_path / "bad.pth")
     status, text, _ = command("inspect", tmp_path / "bad.pth")
     assert status == 0 and "'features.9'" in text.splitlines()[-1]

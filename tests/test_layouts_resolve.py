@@ -6,17 +6,17 @@ import pytest
 
 from converters import port_weights
 from converters.architecture import resolve
-from torch_networks import MarvisV1, TorchvisionV2, randomise
+from recorded_networks import shapes, weights
 from ulsam_keras.networks import MobileNetV2
 
 
-def state_of(network):
-    return {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+def state_of(*arguments):
+    return weights(shapes(*arguments))
 
 
 @pytest.fixture(scope="module")
 def state():
-    return state_of(randomise(TorchvisionV2(0.35, 10, {14: 4}, {12: 8})))
+    return state_of("torchvision", 0.35, 10, {14: 4}, {12: 8})
 
 
 def port(state, architecture):
@@ -65,14 +65,14 @@ def test_input_too_small(state):
 
 
 def test_same_network_by_other_numbers_is_said():
-    state = state_of(TorchvisionV2(0.35, 10, {10: 4}, {8: 2}))
+    state = state_of("torchvision", 0.35, 10, {10: 4}, {8: 2})
     with pytest.warns(UserWarning, match="after:10,instead:8, are as well after:7,instead:10"):
         resolve(state, input_size=(32, 32))
     resolve(state, input_size=(32, 32), sites="after:7,instead:10")
 
 
 def test_two_networks_are_asked_for():
-    state = state_of(TorchvisionV2(0.75, 10, {5: 4}, {3: 4}))
+    state = state_of("torchvision", 0.75, 10, {5: 4}, {3: 4})
     with pytest.raises(ValueError, match="`sites`.*after:5,instead:3 or after:2,instead:5"):
         resolve(state)
     model = resolve(state, sites="after:2,instead:5", input_size=(32, 32)).model
@@ -123,6 +123,6 @@ def test_own_model_that_does_not_fit(state, tmp_path, options, words):
 
 
 def test_own_model_of_another_family(state, tmp_path):
-    other = state_of(MarvisV1(0.25, 10))
+    other = state_of("wjc852456", 0.25, 10)
     with pytest.raises(ValueError, match="does not fit"):
         port(other, resolve(other, source=saved(tmp_path, classes=10)))

@@ -2,54 +2,33 @@
 
 import keras
 import pytest
-import torch
 from keras import layers
-from torch import nn
 
-from torch_networks import MarvisV1, TorchvisionV2
+from recorded_networks import CASES
 from ulsam_keras import ULSAM
 from ulsam_keras.networks import MobileNetV1, MobileNetV2, count
 
-
-def torch_counts(network, size):
-    """Parameters, and multiply-adds of the convolutions and the classifier as they are run."""
-    total = [0]
-
-    def add(module, _, output):
-        positions = output[0, 0].numel() if output.ndim == 4 else 1
-        total[0] += positions * module.weight.numel()
-
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.register_forward_hook(add)
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, *size))
-    return sum(parameter.numel() for parameter in network.parameters()), total[0]
+NETWORKS = {"torchvision": MobileNetV2, "wjc852456": MobileNetV1}
 
 
 @pytest.mark.parametrize(
-    ("torch_network", "keras_network", "alpha", "after", "instead_of"),
-    [
-        (MarvisV1, MobileNetV1, 0.5, {}, {}),
-        (MarvisV1, MobileNetV1, 0.25, {2: 4}, {11: 8}),
-        (TorchvisionV2, MobileNetV2, 0.5, {}, {}),
-        (TorchvisionV2, MobileNetV2, 0.35, {3: 2, 14: 4}, {9: 4}),
-    ],
+    "network",
+    [c for c in CASES if c.source in NETWORKS and c.alpha < 1],
+    ids=lambda c: c.name,
 )
-def test_networks_count_what_pytorchs_have(torch_network, keras_network, alpha, after, instead_of):
-    size = (96, 64)
-    parameters, products = torch_counts(torch_network(alpha, 10, after, instead_of), size)
-    model = keras_network(
-        (*size, 3),
-        alpha,
-        classes=10,
-        ulsam_after=tuple(after),
-        ulsam_instead_of=tuple(instead_of),
-        num_splits=after | instead_of,
+def test_networks_count_what_pytorchs_have(network):
+    model = NETWORKS[network.source](
+        (*network.size, 3),
+        network.alpha,
+        classes=network.classes,
+        ulsam_after=tuple(network.after),
+        ulsam_instead_of=tuple(network.instead_of),
+        num_splits={**network.after, **network.instead_of},
     )
     exact, paper = count(model), count(model, "paper")
-    assert exact.parameters == parameters
+    assert exact.parameters == network.recorded["parameters"]
     assert exact.parameters + exact.statistics == model.count_params()
+    products = network.recorded["multiply_adds"]
     # PyTorch's hooks see the two convolutions of a ULSAM, which are what the paper counts.
     assert paper.multiply_adds == products
     elements = sum(

@@ -81,6 +81,10 @@ def export_program(
         layers,
         batch_size=batch_size,
     )
+    for inner in program.graph_module.modules():
+        for node in getattr(getattr(inner, "graph", None), "nodes", ()):
+            # Paths and lines of the code on the machine that exports are nobody's business.
+            node.meta.pop("stack_trace", None)
     torch.export.save(
         program,
         path,

@@ -1,0 +1,122 @@
+"""Writes the zoo's table from the rows of `convert.py`.
+
+    python benchmarks/zoo/table.py FOLDER docs/zoo.md
+
+Imports the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+# Of PyTorch's largest output: float32 rounding, summed in another order.
+LIMIT = 1e-5
+HEAD = """# Networks that were converted
+
+`torch.export` programs of {count} networks, random weights and random batch statistics, as Keras
+models and float32 files. Written by `benchmarks/zoo/`: {versions}. Nothing was downloaded.
+
+{summary}
+
+- **deviation**: how much the outputs differ from sample to sample, of the largest; the least of
+  the outputs.
+- **PyTorch**: how far PyTorch in float32 is from itself in float64, of the largest output.
+- **Keras**, **file**: the largest difference from PyTorch in float32 on {samples} images, of the
+  largest output.
+- **GPU**: the same on the GPU delegate with a software driver; or what it said.
+- **int8**: signal to noise of the integer file against the float file in dB, calibrated on the
+  images compared, the mean over the samples taken off; random weights are harder to round than
+  trained ones.
+- **s**: seconds of `to_keras`, and of the whole row.
+"""
+COLUMNS = (
+    "network",
+    "parameters",
+    "deviation",
+    "layers",
+    "ULSAM",
+    "transposes",
+    "PyTorch",
+    "Keras",
+    "file",
+    "operators",
+    "lint",
+    "GPU",
+    "int8",
+    "s",
+)
+
+
+def row(data: dict) -> list[str]:
+    """The cells of a network."""
+    seconds = data.get("seconds", {})
+    lint = ", ".join(f"{v} {k.split()[-1]}" for k, v in data.get("lint", {}).items()) or "clean"
+    return [
+        data["name"],
+        f"{data['parameters'] / 1e6:.1f} M",
+        f"{min(data['deviation'].values()):.3f}",
+        str(data.get("layers", "")),
+        str(data.get("ulsam") or ""),
+        str(data.get("transposes", "")),
+        number(max((data.get("rounding") or {"": ""}).values())),
+        number(data.get("keras", "")),
+        number(data.get("file", "")),
+        str(data.get("operators", "")),
+        lint if "operators" in data else "",
+        number(data.get("gpu", "")),
+        number(data.get("int8", ""), "{:.1f}"),
+        f"{seconds.get('to_keras', '')} / {seconds.get('all', '')}",
+    ]
+
+
+def number(value, form: str = "{:.1e}") -> str:
+    """A number, or the first words of why there is none."""
+    return form.format(value) if isinstance(value, float) else str(value).partition(":")[0][:40]
+
+
+def passed(data: dict) -> bool:
+    """Whether Keras and the float32 file agree with PyTorch."""
+    return all(isinstance(data.get(key), float) and data[key] <= LIMIT for key in ("keras", "file"))
+
+
+def reason(data: dict) -> str:
+    """Why a network did not pass."""
+    if "failure" in data:
+        return f"{data['step']}: {data['failure']}"
+    return f"Keras {number(data['keras'])}, file {number(data['file'])}: more than {LIMIT:g}"
+
+
+def main() -> None:
+    """Writes the file."""
+    folder, target = Path(sys.argv[1]), Path(sys.argv[2])
+    files = sorted(folder.glob("*.convert.json"))
+    rows = [json.loads(path.read_text()) for path in files]
+    families = dict.fromkeys(json.loads(p.read_text())["family"] for p in files)
+    versions = ", ".join(f"{k} {v}" for k, v in rows[0]["exported_with"].items())
+    good = Counter(data["family"] for data in rows if passed(data))
+    total = Counter(data["family"] for data in rows)
+    summary = "; ".join(f"{family}: {good[family]} of {total[family]}" for family in families)
+    text = HEAD.format(
+        count=len(rows),
+        versions=versions,
+        samples=4,
+        summary=f"**Equal to {LIMIT:g} in Keras and in the file:** {summary}.",
+    )
+    for family in families:
+        text += f"\n## {family.capitalize()}\n\n| {' | '.join(COLUMNS)} |\n"
+        text += f"|{'---|' * len(COLUMNS)}\n"
+        mine = [data for data in rows if data["family"] == family]
+        for data in mine:
+            text += f"| {' | '.join(row(data))} |\n"
+        for data in mine:
+            if not passed(data):
+                text += f"\n- {data['name']}: {reason(data)}"
+        text += "\n"
+    target.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
