@@ -355,7 +355,8 @@ def _calibration(
     """The representative data in the layout of the model."""
     names = exporter.input_shapes
     if request.calibration is None:
-        if samples.kind not in ("reference", "example"):
+        # The files are judged on a reference of the user's: ranges of the same would flatter them.
+        if request.reference or samples.kind not in ("reference", "example"):
             raise ValueError(
                 "Integer activations need data for their ranges; give `calibration` with a folder "
                 "of images or an .npz file with the array inputs. "

@@ -1,6 +1,7 @@
 """`ulsam-keras verify`: its limits, the attention, inputs of every type, and its tables."""
 
 import json
+import re
 import shutil
 
 import keras
@@ -161,7 +162,7 @@ def test_verify_on_inputs_of_ones_own(command, converted, module_checkpoint, tmp
     np.savez(tmp_path / "x.npz", inputs=x)
     status, text, err = command("verify", *sides, "--inputs", tmp_path / "x.npz")
     assert (status, err) == (0, ""), text
-    assert "on the given inputs" in text and "XNNPACK      6 " in text
+    assert "on the given inputs" in text and re.search("XNNPACK +6 ", text)
     recording = module_checkpoint / "recorded.npz"
     status, _, err = command("verify", sides[0], recording, "--inputs", tmp_path / "x.npz")
     assert_one_line(status, err)
