@@ -100,7 +100,9 @@ def test_a_reference_of_ones_own_takes_the_place_of_that_inside(command, archive
 
 
 def test_integers_are_calibrated_on_what_came_with_it(command, archive, tmp_path):
-    status, text, _ = command("convert", archive[0], "-o", tmp_path / "out", "--precision", "int8")
+    # Random weights answer much the same to all pictures: little signal above the rounding.
+    options = ("--precision", "int8", "--tolerance", "snr_int8=5")
+    status, text, _ = command("convert", archive[0], "-o", tmp_path / "out", *options)
     assert status == 0, text
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["calibration"]["description"] == "24 samples that came with it"

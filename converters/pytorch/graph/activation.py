@@ -180,9 +180,7 @@ def softmax(call: Call) -> Value:
     if "log" in call.node.target:
         return x.with_tensor(call.ops.log_softmax(x.tensor, axis=axis))
     axis = -1 if axis == len(x.axes) - 1 else axis
-    return x.with_tensor(
-        call.layer(keras.layers.Softmax, x.tensor, axis=axis), nonnegative=True
-    )
+    return x.with_tensor(call.layer(keras.layers.Softmax, x.tensor, axis=axis), nonnegative=True)
 
 
 @converts(

@@ -125,9 +125,7 @@ class Aliases:
 
 def _spread(value: Value, like: Value) -> Value:
     """A constant with every atom of another, as NumPy can write it there."""
-    tensor = np.broadcast_to(
-        value.tensor if value.rank == 0 else _logical(value), like.shape
-    )
+    tensor = np.broadcast_to(value.tensor if value.rank == 0 else _logical(value), like.shape)
     return replace(like, tensor=tensor, axes=like.dims)
 
 

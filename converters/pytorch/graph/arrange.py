@@ -146,9 +146,7 @@ class Arranger:
                         done, value = self._matched(done, other, value, dim)
                         break
             done.append(value)
-        dims = tuple(
-            next((v.dims[dim] for v in done if v.dims[dim]), ()) for dim in range(rank)
-        )
+        dims = tuple(next((v.dims[dim] for v in done if v.dims[dim]), ()) for dim in range(rank))
         return done, dims
 
     def arranged(self, value: Value, axes: Groups) -> Value:
@@ -236,9 +234,7 @@ class Arranger:
     def _transpose(self, tensor: Any, order: tuple[int, ...]) -> Any:
         if isinstance(tensor, np.ndarray):
             return tensor.transpose(order)
-        return self._cached(
-            "transpose", tensor, order, lambda: self._emit_transpose(tensor, order)
-        )
+        return self._cached("transpose", tensor, order, lambda: self._emit_transpose(tensor, order))
 
     def _cached(self, kind: str, tensor: Any, how: tuple[int, ...], make: Callable[[], Any]) -> Any:
         key = (kind, id(tensor), how)
@@ -306,7 +302,9 @@ class Arranger:
             for v in values
             if v.constant
             for own in [set(flat(v.axes))]
-            if any(any(a in own for a in g) and any(a.free and a not in own for a in g) for g in axes)
+            if any(
+                any(a in own for a in g) and any(a.free and a not in own for a in g) for g in axes
+            )
         ]
         cut = _cut_by(axes, lambda atom: tuple(atom in held for held in members))
         return _merged(cut, lambda group: tuple(group[0] in held for held in members))

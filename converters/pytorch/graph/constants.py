@@ -63,9 +63,7 @@ def fill(call: Call) -> Value:
     whole = call.value("self")
     if whole.constant:
         return constant(np.full(whole.shape, number.tensor.item(), whole.tensor.dtype))
-    return call.elementwise(
-        lambda w: call.ops.zeros_like(w) + number.tensor.item(), whole
-    )
+    return call.elementwise(lambda w: call.ops.zeros_like(w) + number.tensor.item(), whole)
 
 
 @converts("aten.scalar_tensor")
@@ -78,8 +76,7 @@ def scalar_tensor(call: Call) -> Value:
 def arange(call: Call) -> Value:
     """Numbers in equal steps."""
     start, end, step = (
-        call.fixed(name, default)
-        for name, default in (("start", 0), ("end", None), ("step", 1))
+        call.fixed(name, default) for name, default in (("start", 0), ("end", None), ("step", 1))
     )
     return constant(np.arange(start, end, step).astype(_dtype(call)))
 
@@ -105,7 +102,9 @@ def triangle(call: Call) -> Value:
     k = call.get("diagonal", 0)
     if x.constant:
         return constant(make(call.arranger.array(x), k), x.keys)
-    return call.elementwise(call.ops.multiply, x, constant(make(np.ones(x.shape[-2:], "float32"), k)))
+    return call.elementwise(
+        call.ops.multiply, x, constant(make(np.ones(x.shape[-2:], "float32"), k))
+    )
 
 
 @converts("aten.meshgrid")
@@ -148,9 +147,7 @@ def _number(target: str, function: Callable[..., Any]) -> None:
     def convert(call: Call) -> Number:
         names = list(call.node.arguments)
         arguments = [call.get(name) for name in names]
-        free = any(
-            isinstance(found := call.named(name), Number) and found.free for name in names
-        )
+        free = any(isinstance(found := call.named(name), Number) and found.free for name in names)
         return Number(function(*arguments), free)
 
 

@@ -18,7 +18,15 @@ import numpy as np
 
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Call, Held
-from converters.pytorch.graph.layout import Atom, Value, extent, flat, permuted, unsqueezed, with_axis
+from converters.pytorch.graph.layout import (
+    Atom,
+    Value,
+    extent,
+    flat,
+    permuted,
+    unsqueezed,
+    with_axis,
+)
 from converters.pytorch.graph.registry import converts
 
 
@@ -182,8 +190,12 @@ def convolution_transpose(call: Call) -> Value:
     spans = kernel.shape[2:]
     # What is cut off after; where it is less than nothing the kernel is given zeros.
     after = [p - e for p, e in zip(padding, extra, strict=True)]
-    after = [a - max(s - k, 0) if a < 0 else a for a, s, k in zip(after, stride, spans, strict=True)]
-    grow = [max(-(p - e), 0, s - k) for p, e, s, k in zip(padding, extra, stride, spans, strict=True)]
+    after = [
+        a - max(s - k, 0) if a < 0 else a for a, s, k in zip(after, stride, spans, strict=True)
+    ]
+    grow = [
+        max(-(p - e), 0, s - k) for p, e, s, k in zip(padding, extra, stride, spans, strict=True)
+    ]
     kernel = np.pad(kernel, [(0, 0), (0, 0), *((0, g) for g in grow)])
     spans = kernel.shape[2:]
     after = [p - e + g for p, e, g in zip(padding, extra, grow, strict=True)]

@@ -270,7 +270,9 @@ def addcmul(call: Call) -> Value:
         product = inner(a, b)
         return ops.add(s, product if factor == 1 else ops.multiply(product, factor))
 
-    return call.elementwise(compute, call.value("self"), call.value("tensor1"), call.value("tensor2"))
+    return call.elementwise(
+        compute, call.value("self"), call.value("tensor1"), call.value("tensor2")
+    )
 
 
 __all__ = ["added", "constant"]

@@ -65,7 +65,11 @@ class Emitter:
         self.needed = live(program)
         # The names of values that are read.
         self.wanted = {
-            *(name for name, nodes in self.users.items() if any(n.name in self.needed for n in nodes)),
+            *(
+                name
+                for name, nodes in self.users.items()
+                if any(n.name in self.needed for n in nodes)
+            ),
             *(end.value for end in program.outputs),
         }
         self._sole = _sole_emitters(program)
@@ -145,11 +149,13 @@ class Emitter:
         if isinstance(found, Value):
             raise call.refusal("it takes a number that depends on the input")
         if found.free:
-            raise BatchError("it needs the size of a dimension that is open") if (
-                self.batch_in_sizes
-            ) else call.refusal(
-                "it computes with the size of a dimension that is open; export the program with "
-                "that dimension fixed"
+            raise (
+                BatchError("it needs the size of a dimension that is open")
+                if (self.batch_in_sizes)
+                else call.refusal(
+                    "it computes with the size of a dimension that is open; export the program with "
+                    "that dimension fixed"
+                )
             )
         return found.value
 
@@ -250,9 +256,7 @@ class Emitter:
         assert self._current is not None
         if keeps and tensor.shape[0] is None and shape[0] == -1 and shape[1:].count(-1) <= 1:
             config = {"target_shape": shape[1:]}
-            return self.layer(
-                self._current, keras.layers.Reshape, tensor, {}, "reshape", config
-            )
+            return self.layer(self._current, keras.layers.Reshape, tensor, {}, "reshape", config)
         if shape.count(-1) > 1:
             raise ValueError(
                 self.where(self._current) + "more than one of the sizes that it gives is open; "

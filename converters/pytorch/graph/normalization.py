@@ -151,9 +151,7 @@ def rms_norm(call: Call) -> list[Value]:
     weight = call.optional("weight")
     if weight is None:
         return [call.elementwise(ops.multiply, x, scale)]
-    return [
-        call.elementwise(lambda a, b, c: ops.multiply(ops.multiply(a, b), c), x, scale, weight)
-    ]
+    return [call.elementwise(lambda a, b, c: ops.multiply(ops.multiply(a, b), c), x, scale, weight)]
 
 
 @converts("aten._weight_norm", "aten._weight_norm_interface")

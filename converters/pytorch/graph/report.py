@@ -122,9 +122,7 @@ class ProgramReport:
                 name: [_json(asdict(record)) for record in getattr(self, name)]
                 for name in ("weights", "nodes", "inputs", "outputs")
             },
-            **{
-                name: list(getattr(self, name)) for name in ("transposes", "ulsam", "warnings")
-            },
+            **{name: list(getattr(self, name)) for name in ("transposes", "ulsam", "warnings")},
         }
 
     def table(self) -> str:

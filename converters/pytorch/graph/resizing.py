@@ -90,17 +90,13 @@ def upsample(call: Call) -> Value:
     return call.result(tensor, order, nonnegative=x.nonnegative and "cubic" not in target)
 
 
-def _scales(
-    call: Call, sizes: tuple[int, ...], goal: tuple[int, ...], count: int
-) -> list[float]:
+def _scales(call: Call, sizes: tuple[int, ...], goal: tuple[int, ...], count: int) -> list[float]:
     """How many times as large, as PyTorch computes it: from the factors where they are given."""
     given = call.get("scale_factors")
     if not given:
         names = ("scales_h", "scales_w") if count == 2 else ("scales",)
         given = [call.get(name) for name in names]
-    return [
-        float(f) if f else o / n for f, n, o in zip(given, sizes, goal, strict=True)
-    ]
+    return [float(f) if f else o / n for f, n, o in zip(given, sizes, goal, strict=True)]
 
 
 def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.ndarray:

@@ -44,9 +44,7 @@ def reshape(call: Call) -> Value:
     return seen_as(call, call.value("self"), call.meta.hint, call.free)
 
 
-def seen_as(
-    call: Call, x: Value, sizes: Sequence[int], free: Sequence[bool | None]
-) -> Value:
+def seen_as(call: Call, x: Value, sizes: Sequence[int], free: Sequence[bool | None]) -> Value:
     """A value in other sizes."""
     if x.shape == tuple(sizes) and _alike(x, free):
         return x
@@ -109,8 +107,12 @@ def movedim(call: Call) -> Value:
     source, to = call.get("source"), call.get("destination")
     sources = [x.dim(d) for d in (source if isinstance(source, list) else [source])]
     places = [x.dim(d) for d in (to if isinstance(to, list) else [to])]
-    return permuted(x, list(np.moveaxis(np.arange(x.rank).reshape([1] * x.rank + [-1])[
-        (0,) * x.rank], 0, 0)) if not sources else _moved(x.rank, sources, places))
+    return permuted(
+        x,
+        list(np.moveaxis(np.arange(x.rank).reshape([1] * x.rank + [-1])[(0,) * x.rank], 0, 0))
+        if not sources
+        else _moved(x.rank, sources, places),
+    )
 
 
 def _moved(rank: int, sources: Sequence[int], places: Sequence[int]) -> list[int]:

@@ -59,9 +59,7 @@ def sliced(call: Call, x: Value, dim: int, start: int, stop: int, step: int = 1)
         return replace(x, tensor=tensor, axes=axes, dims=dims)
     x, axis = call.isolated(x, dim)
     tensor = _cut(x.tensor, axis, start, stop, step)
-    return replace(
-        with_axis(x, dim, axis, tensor, count), nonnegative=x.nonnegative
-    )
+    return replace(with_axis(x, dim, axis, tensor, count), nonnegative=x.nonnegative)
 
 
 def _sliced_open(call: Call, x: Value, dim: int, start: int, stop: int, step: int) -> Value:
@@ -219,9 +217,7 @@ def index(call: Call) -> Value:
     indices = [call._value(entry) for entry in given]
     named = [(d, i) for d, i in enumerate(indices) if i is not None]
     if x.constant and all(i.constant for _, i in named):
-        key = tuple(
-            slice(None) if i is None else call.arranger.array(i) for i in indices
-        )
+        key = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
         return replace(constant(np.array(call.arranger.array(x)[key])), keys=x.keys)
     if len(named) == 1:
         dim, at = named[0]
@@ -359,14 +355,14 @@ def _with_batch(
     call: Call, tensors: list[Any], axes: tuple[tuple[Atom, ...], ...], where: int
 ) -> list[Any]:
     """Constants repeated for every sample of the others."""
-    lead = next(t for t in tensors if not isinstance(t, np.ndarray) and t.shape[0] is None) if any(
-        not isinstance(t, np.ndarray) and t.shape[0] is None for t in tensors
-    ) else None
+    lead = (
+        next(t for t in tensors if not isinstance(t, np.ndarray) and t.shape[0] is None)
+        if any(not isinstance(t, np.ndarray) and t.shape[0] is None for t in tensors)
+        else None
+    )
     result = []
     for t in tensors:
-        if lead is not None and (
-            isinstance(t, np.ndarray) or t.shape[0] is not None
-        ):
+        if lead is not None and (isinstance(t, np.ndarray) or t.shape[0] is not None):
             # Zeros in the shape that is due: they fold away where the batch is known.
             part = lead[(slice(None),) * where + (slice(0, 1),)]
             t = call.ops.zeros_like(part) + t
@@ -397,7 +393,10 @@ def roll(call: Call) -> Value:
         at = -shift % x.shape[dim]
         if at:
             x, axis = call.isolated(x, dim)
-            before, after = _cut(x.tensor, axis, 0, at, 1), _cut(x.tensor, axis, at, x.shape[dim], 1)
+            before, after = (
+                _cut(x.tensor, axis, 0, at, 1),
+                _cut(x.tensor, axis, at, x.shape[dim], 1),
+            )
             x = x.with_tensor(call.ops.concatenate([after, before], axis=axis))
     return x
 
@@ -453,9 +452,7 @@ def _padded(call: Call, x: Value, pads: Sequence[tuple[int, int]], value: float)
                 data_format="channels_last",
             )
         else:
-            tensor = tensor[
-                tuple(slice(cuts[d][0], -cuts[d][1] or None) for d in order)
-            ]
+            tensor = tensor[tuple(slice(cuts[d][0], -cuts[d][1] or None) for d in order)]
     if any(map(any, more)):
         if as_map and value == 0.0 and not x.constant:
             tensor = call.layer(
