@@ -47,8 +47,8 @@ _OPTIONS = (
         multiple=True,
         metavar="NAME=VALUE",
         help="What passes; repeatable. Largest difference, relative to the largest absolute value "
-        "of the reference; of the names with snr, least signal-to-noise ratio in dB; of top1 and "
-        "top1_integer, least share of equal top-1 classes, which fails where a binomial test rejects "
+        "of the reference; of the names with snr, least signal-to-noise ratio in dB; of those with "
+        "top1, least share of equal top-1 classes, which fails where a binomial test rejects "
         f"it at {SIGNIFICANCE:.0%}. Defaults: {', '.join(map('='.join, LIMITS.items()))}.",
     ),
     click.option(

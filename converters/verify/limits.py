@@ -48,8 +48,8 @@ class Limits:
             attention is dead: it points elsewhere than the model's.
         top1: Least share of samples whose top-1 class is the same. It fails where the share of the
             samples that were run is so low that an exact binomial test rejects the limit at 1 %.
-        top1_integer: The same in a file of integers, the rounding of whose weights turns the closest decisions
-            one way or the other without a loss of accuracy: 98.3 % the same in int8 on a MobileNetV2
+        top1_integer: The same in a file of integers, whose rounding turns the closest decisions one
+            way or the other without a loss of accuracy: 98.3 % the same in int8 on a MobileNetV2
             (alpha 0.35) that was right on 94.7 % before and on 95.8 % after; 97.0 % in int16x8 on a
             narrow one, right on 89.6 % and 89.4 %.
 
