@@ -285,12 +285,17 @@ def keras_side(model: Any, name: str) -> KerasSide:
             "A Keras model to be compared must know its inputs: build it with keras.Input. "
             f"Received: {name!r}"
         )
+    import keras
+
     from converters.tflite.export import output_names
     from converters.tflite.inputs import signature_names
     from converters.tflite.rebuild import layers_of
 
     names = signature_names([tensor.name for tensor in model.inputs], "input")
-    outputs = zip(output_names(model, model.output), model.outputs, strict=True)
+    # A Sequential model that was not called has no `output`.
+    sequential = isinstance(model, keras.Sequential)
+    structure = model.outputs[0] if sequential else model.output
+    outputs = zip(output_names(model, structure), model.outputs, strict=True)
     computed = {_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model)}
     both = list(zip(names, model.inputs, strict=True))
     return KerasSide(
