@@ -54,3 +54,11 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "model.tflite").stat().st_size > 0
     assert "ulsam1" in str(names["report"])
     assert (tmp_path / "net.pt2").stat().st_size > 0
+
+
+def test_the_page_of_operators_is_what_the_code_says(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import operators
+
+    assert operators.PAGE.read_text(encoding="utf-8") == operators.page()
+    assert operators.page().count("\n## ") >= 10
