@@ -12,12 +12,15 @@ demo: $(VENV)/.installed
 		--reference examples/digits/reference.npz \
 		--output-dir out/digits
 
+# One worker a core, four at most: each loads TensorFlow and PyTorch.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 # What one edits against: the slow tests left out.
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
