@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from converters.program import Dimension, Node, Program
-from converters.pytorch.graph.dataflow import Dataflow, Op, axis, dataflow
+from converters.pytorch.graph.dataflow import WIDTHS, Dataflow, Op, axis, dataflow
 from converters.pytorch.tables import TABLES
 from converters.pytorch.targets import Leaf
 
@@ -65,7 +65,6 @@ _WEIGHTS = {
     "convolution": ("weight", "bias"),
     "batch_norm": ("weight", "bias", "running_mean", "running_var"),
 }
-_WIDTH = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 _SHAPING = ("reshape", "expand", "repeat_interleave")
 _NO_SUM = "the input is not added to the product"
 
@@ -449,7 +448,7 @@ def _narrower(flow: Dataflow, ops: list[Op], source: str) -> Iterator[str]:
     dtypes = [meta.dtype for op in ops if (meta := flow.meta(op.result))]
     own = flow.meta(source)
     for dtype in dict.fromkeys(dtypes):
-        if own and dtype != own.dtype and _WIDTH.get(dtype, 0) <= _WIDTH.get(own.dtype, 9):
+        if own and dtype != own.dtype and WIDTHS.get(dtype, 0) <= WIDTHS.get(own.dtype, 9):
             yield f"part of it is computed in {dtype}"
 
 
