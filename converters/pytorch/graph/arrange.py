@@ -265,7 +265,7 @@ class Arranger:
                     # Neither divides: each is to have an axis of one atom.
                     done = [self.fused(v, dim) if v.dims[dim] else v for v in done]
                     return self._matched(done, other, self.fused(value, dim), dim)
-                if small.size == 1:
+                if small.size == 1 and not big.free:
                     raise BatchError("one of its operands has the batch in a dimension, one not")
                 open_ = big.free and small.free
                 parts = (Atom(small.size, open_ or big.free), Atom(big.size // small.size))

@@ -15,10 +15,10 @@ from converters.program import End, Node, Program, Ref
 from converters.pytorch.graph import aliasing
 from converters.pytorch.graph.arrange import CHANNELS_LAST, Arranger
 from converters.pytorch.graph.call import Call, Held, Number
-from converters.pytorch.graph.layout import Atom, BatchError, Value, constant
+from converters.pytorch.graph.layout import Atom, BatchError, Value, constant, extent, is_free
 from converters.pytorch.graph.operations import Operations, arrays
 from converters.pytorch.graph.registry import base_name, handler, in_place
-from converters.pytorch.graph.report import NodeRecord, PortedWeight
+from converters.pytorch.graph.report import EndRecord, NodeRecord, PortedWeight
 
 _HALF = ("float16", "bfloat16")
 _WAY_OUT = (
@@ -32,6 +32,7 @@ class Emitter:
 
     Args:
         program: The program.
+        reserved: Names that no layer may have.
 
     Attributes:
         program: The program.
@@ -46,7 +47,7 @@ class Emitter:
         ported: Where weights of the program went.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, reserved: frozenset[str] = frozenset()) -> None:
         self.program = program
         self.ops = Operations()
         self.arranger = Arranger(self._reshape, self._transpose, self._tile)
@@ -59,7 +60,8 @@ class Emitter:
         self.batch, self.batch_in_sizes = _batch(program)
         self._current: Node | None = None
         self._made: list[str] = []
-        self._names: Counter[str] = Counter()
+        self._names: Counter[str] = Counter(reserved)
+        self.inputs: list[EndRecord] = []
         self.made: dict[Any, Any] = {}
         self.ulsam: list[str] = []
         self.needed = live(program)
@@ -181,7 +183,9 @@ class Emitter:
             () if sizes[d] == 1 else (Atom(meta.hint[d], sizes[d] is None),) for d in order
         )
         dims = tuple(axes[order.index(d)] for d in range(meta.rank))
-        self.values[end.value] = Value(tensor, axes, dims, dtype=meta.dtype)
+        value = Value(tensor, axes, dims, dtype=meta.dtype)
+        self.values[end.value] = value
+        self.inputs.append(end_record(tensor.name, value, order))
         return tensor
 
     # Layers and their names
@@ -273,6 +277,12 @@ class Emitter:
 
     def _tile(self, tensor: Any, times: tuple[int, ...]) -> Any:
         return self.ops.tile(tensor, times)
+
+
+def end_record(name: str, value: Value, order: Sequence[int]) -> EndRecord:
+    """The account of an input or output."""
+    sizes = tuple(None if is_free(group) else extent(group) for group in value.dims)
+    return EndRecord(name, sizes, tuple(order))
 
 
 def _built_with_zeros(layer: Any, shape: Any) -> None:

@@ -536,7 +536,9 @@ def _origins(flow: Dataflow, value: str) -> list[tuple[str, int]]:
     origins, start = [(value, 0)], 0
     while (op := flow.made_by.get(value)) and op.kind in ("reshape", "split", "slice"):
         inner = op.inputs[0]
-        first, *between, high, wide = flow.shape(inner) or (None, None, None)
+        if len(flow.shape(inner)) < 4:
+            break
+        first, *between, high, wide = flow.shape(inner)
         if (first, high, wide) != (samples, height, width) or len(between) < 1:
             break
         if any(not isinstance(size, int) for size in between):
