@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from converters.program import Dtype, Meta, Node, Ref
-from converters.pytorch.graph.layout import Atom, Value, constant
+from converters.pytorch.graph.layout import Atom, Group, Value, constant
 
 if TYPE_CHECKING:
     from converters.pytorch.graph.emitter import Emitter
@@ -183,11 +183,19 @@ class Call:
             expected = tuple(meta.hint[d] for d in order)
             raise self.refusal(f"Keras gives {shape} where {expected} is due")
         axes = tuple(
-            () if size == 1 else (Atom(meta.hint[d], size is None),)
+            self.open_group(meta.hint[d], meta.shape[d])
+            if size is None
+            else ((Atom(size),) if size != 1 else ())
             for size, d in zip(shape, order, strict=True)
         )
         dims = tuple(axes[order.index(d)] for d in range(meta.rank))
         return Value(tensor, axes, dims, dtype=meta.dtype, **known)
+
+    def open_group(self, size: int, declared: int | str) -> Group:
+        """The atoms of an open dimension: of samples times windows the two apart."""
+        if isinstance(declared, str) or size % self.batch or size == self.batch:
+            return (Atom(size, True),)
+        return (Atom(self.batch, True), Atom(size // self.batch))
 
     # What it becomes
 

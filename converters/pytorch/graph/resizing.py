@@ -23,16 +23,16 @@ from converters.pytorch.graph.registry import converts
 def mapped(call: Call, tensor: Any, axis: int, matrix: np.ndarray) -> Any:
     """A matrix (new, old) along an axis of a channels-last tensor: 1 is the first spatial one."""
     matrix = matrix.astype("float32")
-    count = len(tensor.shape) - 2
-    if axis == count:
-        return call.ops.matmul(matrix, tensor)
-    # The axes after it count as channels.
-    shape = tuple(tensor.shape)
-    inner = int(np.prod(shape[axis + 1 :]))
-    outer = shape[1:axis]
-    tensor = call.ops.reshape(tensor, (-1, *outer, shape[axis], inner))
-    tensor = call.ops.matmul(matrix, tensor)
-    return call.ops.reshape(tensor, (-1, *outer, matrix.shape[0], *shape[axis + 1 :]))
+    rank = len(tensor.shape)
+    # The axis next to the samples, all others as columns: one product, no copies of the matrix.
+    order = (0, axis, *(a for a in range(1, rank) if a != axis))
+    moved = call.ops.transpose(tensor, order) if axis != 1 else tensor
+    rest = tuple(moved.shape[2:])
+    moved = call.ops.reshape(moved, (-1, moved.shape[1], int(np.prod(rest))))
+    moved = call.ops.matmul(matrix, moved)
+    moved = call.ops.reshape(moved, (-1, matrix.shape[0], *rest))
+    back = tuple(int(a) for a in np.argsort(order))
+    return call.ops.transpose(moved, back) if axis != 1 else moved
 
 
 @converts(

@@ -12,8 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
     Atom,
@@ -62,7 +60,8 @@ def seen_as(
             raise BatchError("it is not clear which of the sizes holds the batch")
         open_[0] = True
     groups = tuple(
-        (Atom(size, f),) if size != 1 or f else () for size, f in zip(sizes, open_, strict=True)
+        call.open_group(size, declared) if f else ((Atom(size),) if size != 1 else ())
+        for size, f, declared in zip(sizes, open_, call.meta.shape, strict=True)
     )
     if x.constant:
         return replace(x, tensor=x.tensor.reshape(sizes), axes=groups, dims=groups)
@@ -109,8 +108,7 @@ def movedim(call: Call) -> Value:
     source, to = call.get("source"), call.get("destination")
     sources = [x.dim(d) for d in (source if isinstance(source, list) else [source])]
     places = [x.dim(d) for d in (to if isinstance(to, list) else [to])]
-    return permuted(x, list(np.moveaxis(np.arange(x.rank).reshape([1] * x.rank + [-1])[
-        (0,) * x.rank], 0, 0)) if not sources else _moved(x.rank, sources, places))
+    return permuted(x, _moved(x.rank, sources, places))
 
 
 def _moved(rank: int, sources: Sequence[int], places: Sequence[int]) -> list[int]:
@@ -139,9 +137,7 @@ def expand(call: Call) -> Value:
     """Dimensions of one seen as many."""
     free = [bool(f) for f in call.free]
     x = call.value("self")
-    value = expanded(x, call.meta.hint, free)
-    # Of the example's batch only the tensors that have it know.
-    return value
+    return expanded(x, call.meta.hint, free)
 
 
 @converts("aten.repeat", "aten.tile")
