@@ -132,9 +132,28 @@ PADDING: Cases = {
 ACTIVATIONS: Cases = {
     name: getattr(F, name)
     for name in (
-        "relu relu6 hardtanh leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid softplus "
-        "softsign logsigmoid sigmoid tanh hardshrink softshrink tanhshrink rrelu"
-    ).split()
+        "relu",
+        "relu6",
+        "hardtanh",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "softplus",
+        "softsign",
+        "logsigmoid",
+        "sigmoid",
+        "tanh",
+        "hardshrink",
+        "softshrink",
+        "tanhshrink",
+        "rrelu",
+    )
 } | {
     "relu_in_place": lambda x: F.relu_(x * 1),
     "bounds": nn.Hardtanh(-0.3, 0.4),
@@ -345,9 +364,7 @@ SHAPING: Cases = {
     "cat": lambda x: torch.cat([x, x * 2], 1),
     "cat_rows": lambda x: torch.cat([x, x[:, :, :1]], 2),
     "cat_flat": lambda x: torch.cat([x.flatten(1), x.mean((2, 3))], 1),
-    "cat_expanded": lambda x: torch.cat(
-        [x.mean((2, 3), keepdim=True).expand(-1, -1, 9, 11), x], 1
-    ),
+    "cat_expanded": lambda x: torch.cat([x.mean((2, 3), keepdim=True).expand(-1, -1, 9, 11), x], 1),
     "cat_constant": lambda x: torch.cat([x, torch.ones(x.shape[0], 1, 9, 11)], 1),
     "stack": lambda x: torch.stack([x[:, 0], x[:, 1]], 1),
     "stack_last": lambda x: torch.stack([x, x], -1),
@@ -408,9 +425,7 @@ ARITHMETIC: Cases = {
     "to_double": lambda x: x.double().float(),
     "lower_triangle": lambda x: x.tril(),
     "new_ones": lambda x: x.new_ones(3, 1, 1, 1)[:1] * x,
-} | {
-    name: getattr(torch, name) for name in "exp abs neg sin cos erf floor round sign expm1".split()
-}
+} | {name: getattr(torch, name) for name in ("exp", "neg", "sin", "cos", "erf", "floor", "sign")}
 
 
 def response(x: Tensor) -> Tensor:

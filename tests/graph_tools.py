@@ -45,6 +45,10 @@ def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
             elif name.endswith(("running_mean", "bias")) or tensor.ndim == 1:
                 tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
+            elif tensor.ndim > 1:
+                # Deep networks keep the scale of what they are given.
+                fan = tensor[0].numel()
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * (2 / fan) ** 0.5)
     return module.eval()
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from graph_cases import FAMILIES, SHAPE
 from graph_tools import Functions, compare
 

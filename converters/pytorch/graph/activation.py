@@ -1,14 +1,15 @@
 """Activations.
 
-| PyTorch | Keras |
-|---|---|
-| relu, relu6, hardtanh(0, 6) | `ReLU`, `ReLU(max_value=6)` |
-| leaky_relu, elu, prelu | `LeakyReLU`, `ELU`, `PReLU` |
-| sigmoid, tanh, silu, mish, softplus, selu, hardswish, hardsigmoid, gelu, log_sigmoid, softsign | `Activation` of that name, as PyTorch computes it |
-| gelu("tanh") | `keras.ops.gelu(approximate=True)` |
-| hardtanh, softplus with arguments, celu, threshold, hardshrink, softshrink, glu | operations |
-| softmax, log_softmax | `Softmax`, `keras.ops.log_softmax` |
-| dropout | `Dropout`, kept for training |
+PyTorch: Keras
+
+- relu, relu6, hardtanh(0, 6): `ReLU`, `ReLU(max_value=6)`
+- leaky_relu, elu, prelu: `LeakyReLU`, `ELU`, `PReLU`
+- sigmoid, tanh, silu, mish, softplus, selu, hardswish, hardsigmoid, gelu, log_sigmoid, softsign:
+  `Activation` of that name, as PyTorch computes it
+- gelu("tanh"): `keras.ops.gelu(approximate=True)`
+- hardtanh, softplus with arguments, celu, threshold, hardshrink, softshrink, glu: operations
+- softmax, log_softmax: `Softmax`, `keras.ops.log_softmax`
+- dropout: `Dropout`, kept for training
 """
 
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def relu(call: Call) -> Value:
         high = 6.0
     if low != 0.0:
         return x.with_tensor(call.ops.clip(x.tensor, low, high))
-    bound = {} if high is None else {"max_value": float(high)}
+    bound: dict[str, Any] = {} if high is None else {"max_value": float(high)}
     return x.with_tensor(call.layer(keras.layers.ReLU, x.tensor, **bound), nonnegative=True)
 
 
@@ -176,13 +177,13 @@ def softmax(call: Call) -> Value:
     """Over one dimension."""
     import keras
 
-    x, axis = call.isolated(_input(call), call.get("dim"))
+    x = _input(call)
+    call.arranger.own_to_a_sample(x.dims[x.dim(call.get("dim"))])
+    x, axis = call.isolated(x, call.get("dim"))
     if "log" in call.node.target:
         return x.with_tensor(call.ops.log_softmax(x.tensor, axis=axis))
     axis = -1 if axis == len(x.axes) - 1 else axis
-    return x.with_tensor(
-        call.layer(keras.layers.Softmax, x.tensor, axis=axis), nonnegative=True
-    )
+    return x.with_tensor(call.layer(keras.layers.Softmax, x.tensor, axis=axis), nonnegative=True)
 
 
 @converts(

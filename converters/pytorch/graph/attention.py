@@ -1,11 +1,11 @@
 """Products of matrices that both depend on the input, and what is made of them.
 
-| PyTorch | Keras |
-|---|---|
-| matmul, bmm, mm, baddbmm | `keras.ops.matmul`; `Dense` where the second is a weight |
-| scaled_dot_product_attention | product, scale, mask, softmax, product |
-| einsum of two | a product of matrices, where letters are shared, summed or apart |
-| einsum of one | a permutation and a sum |
+PyTorch: Keras
+
+- matmul, bmm, mm, baddbmm: `keras.ops.matmul`; `Dense` where the second is a weight
+- scaled_dot_product_attention: product, scale, mask, softmax, product
+- einsum of two: a product of matrices, where letters are shared, summed or apart
+- einsum of one: a permutation and a sum
 """
 
 import math
@@ -17,7 +17,15 @@ import numpy as np
 
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.elementwise import added
-from converters.pytorch.graph.layout import Group, Value, constant, flat, permuted, squeezed, unsqueezed
+from converters.pytorch.graph.layout import (
+    Group,
+    Value,
+    constant,
+    flat,
+    permuted,
+    squeezed,
+    unsqueezed,
+)
 from converters.pytorch.graph.registry import converts
 
 _LEAST = float(np.finfo(np.float32).min)
@@ -35,6 +43,7 @@ def multiplied(call: Call, a: Value, b: Value) -> Value:
     (left, right), dims = call.arranger.unified([left, right])
     lead = dims[: rank - 2]
     m, k, n = dims[rank - 2], dims[rank - 1], dims[rank]
+    call.arranger.own_to_a_sample(k)
     left = replace(left, dims=left.dims[:-1])
     right = replace(right, dims=(*right.dims[: rank - 2], *right.dims[rank - 1 :]))
     if not lead or not any(right.dims[: rank - 2]) and right.constant:
@@ -119,9 +128,7 @@ def attention(call: Call) -> list[Value]:
         call.refuse("fewer keys than queries share heads")
     query = query.with_tensor(query.tensor * float(scale))
     last = key.rank - 1
-    scores = multiplied(
-        call, query, permuted(key, [*range(last - 1), last, last - 1])
-    )
+    scores = multiplied(call, query, permuted(key, [*range(last - 1), last, last - 1]))
     mask = call.optional("attn_mask") or call.optional("attn_bias")
     if call.get("is_causal", False):
         rows, columns = query.shape[-2], key.shape[-2]
@@ -183,9 +190,7 @@ def _summed(call: Call, x: Value, letters: str, wanted: str) -> tuple[Value, str
     return squeezed(x, gone), "".join(c for c in letters if c in wanted)
 
 
-def _product(
-    call: Call, a: Value, in_a: str, b: Value, in_b: str, later: str
-) -> tuple[Value, str]:
+def _product(call: Call, a: Value, in_a: str, b: Value, in_b: str, later: str) -> tuple[Value, str]:
     """Two operands as matrices: letters of both that stay, of one, and those summed over."""
     a, in_a = _summed(call, a, in_a, in_b + later)
     b, in_b = _summed(call, b, in_b, in_a + later)

@@ -1,10 +1,11 @@
 """Tensors that are made, and numbers: computed at conversion.
 
-| PyTorch | becomes |
-|---|---|
-| zeros, ones, full, arange, linspace, eye, tril, triu, meshgrid, new_…, …_like | an array |
-| sizes, and arithmetic with them | numbers; those of open dimensions only where they say how a value is seen |
-| assertions | nothing |
+PyTorch: becomes
+
+- zeros, ones, full, arange, linspace, eye, tril, triu, meshgrid, new_…, …_like: an array
+- sizes, and arithmetic with them: numbers; those of open dimensions only where they say how a
+  value is seen
+- assertions: nothing
 """
 
 import math
@@ -33,19 +34,19 @@ def _filled(call: Call, number: Any) -> Value:
     return expanded(value, hint, free) if any(free) else value
 
 
-def _full(target: str, number: Any) -> None:
+def _full_of(target: str, number: Any) -> None:
     @converts(target)
     def convert(call: Call) -> Value:
         return _filled(call, number)
 
 
-for _name, _number in (("zeros", 0), ("ones", 1), ("empty", 0)):
+for _name, _fill in (("zeros", 0), ("ones", 1), ("empty", 0)):
     for _form in (_name, f"{_name}_like", f"new_{_name}"):
-        _full(f"aten.{_form}", _number)
-_full("aten.zero", 0)
-_full("aten.empty_permuted", 0)
-_full("aten.empty_strided", 0)
-_full("aten.new_empty_strided", 0)
+        _full_of(f"aten.{_form}", _fill)
+_full_of("aten.zero", 0)
+_full_of("aten.empty_permuted", 0)
+_full_of("aten.empty_strided", 0)
+_full_of("aten.new_empty_strided", 0)
 
 
 @converts("aten.full", "aten.full_like", "aten.new_full")
@@ -63,9 +64,7 @@ def fill(call: Call) -> Value:
     whole = call.value("self")
     if whole.constant:
         return constant(np.full(whole.shape, number.tensor.item(), whole.tensor.dtype))
-    return call.elementwise(
-        lambda w: call.ops.zeros_like(w) + number.tensor.item(), whole
-    )
+    return call.elementwise(lambda w: call.ops.zeros_like(w) + number.tensor.item(), whole)
 
 
 @converts("aten.scalar_tensor")
@@ -78,8 +77,7 @@ def scalar_tensor(call: Call) -> Value:
 def arange(call: Call) -> Value:
     """Numbers in equal steps."""
     start, end, step = (
-        call.fixed(name, default)
-        for name, default in (("start", 0), ("end", None), ("step", 1))
+        call.fixed(name, default) for name, default in (("start", 0), ("end", None), ("step", 1))
     )
     return constant(np.arange(start, end, step).astype(_dtype(call)))
 
@@ -94,7 +92,7 @@ def linspace(call: Call) -> Value:
 @converts("aten.eye")
 def eye(call: Call) -> Value:
     """The identity."""
-    return constant(np.eye(*call.meta.hint, dtype=_dtype(call)))
+    return constant(np.eye(call.meta.hint[0], call.meta.hint[1]).astype(_dtype(call)))
 
 
 @converts("aten.tril", "aten.triu")
@@ -105,7 +103,9 @@ def triangle(call: Call) -> Value:
     k = call.get("diagonal", 0)
     if x.constant:
         return constant(make(call.arranger.array(x), k), x.keys)
-    return call.elementwise(call.ops.multiply, x, constant(make(np.ones(x.shape[-2:], "float32"), k)))
+    return call.elementwise(
+        call.ops.multiply, x, constant(make(np.ones(x.shape[-2:], "float32"), k))
+    )
 
 
 @converts("aten.meshgrid")
@@ -143,18 +143,16 @@ def numel(call: Call) -> Number:
     return Number(math.prod(x.shape), any(is_free(g) for g in x.dims))
 
 
-def _number(target: str, function: Callable[..., Any]) -> None:
+def _arithmetic(target: str, function: Callable[..., Any]) -> None:
     @converts(target)
     def convert(call: Call) -> Number:
         names = list(call.node.arguments)
         arguments = [call.get(name) for name in names]
-        free = any(
-            isinstance(found := call.named(name), Number) and found.free for name in names
-        )
+        free = any(isinstance(found := call.named(name), Number) and found.free for name in names)
         return Number(function(*arguments), free)
 
 
-for _name, _function in {
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
     "_operator.add": operator.add,
     "_operator.sub": operator.sub,
     "_operator.mul": operator.mul,
@@ -181,8 +179,9 @@ for _name, _function in {
     "torch.sym_not": operator.not_,
     "torch._sym_sqrt": math.sqrt,
     "torch.sym_sqrt": math.sqrt,
-}.items():
-    _number(_name, _function)
+}
+for _name, _function in _ARITHMETIC.items():
+    _arithmetic(_name, _function)
 
 
 @converts("aten.item", "aten._local_scalar_dense")

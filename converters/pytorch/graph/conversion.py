@@ -102,8 +102,9 @@ def convert_program(program: Program) -> tuple[Any, ProgramReport]:
                 raise
             reserved.add(taken[1])
     layers = {layer.name for layer in model.layers}
+    weights = tuple(_weight_records(emitter))
     report = ProgramReport(
-        weights=tuple(_weight_records(emitter)),
+        weights=weights,
         nodes=tuple(emitter.nodes),
         inputs=tuple(emitter.inputs),
         outputs=tuple(records_out),
@@ -111,8 +112,13 @@ def convert_program(program: Program) -> tuple[Any, ProgramReport]:
         ulsam=tuple(name for name in dict.fromkeys(emitter.ulsam) if name in layers),
         warnings=(
             *warnings,
-            *(f"{miss.module or 'the program'} is {miss}" for miss in near),
-            *_warnings(emitter),
+            # With more differences it is another block that happens to have the same steps.
+            *(
+                f"{miss.module or 'the program'} is {miss}"
+                for miss in near
+                if miss.difference.count(";") < 3
+            ),
+            *_warnings(emitter, weights),
         ),
     )
     return model, report
@@ -195,6 +201,7 @@ def _outputs(emitter: Emitter) -> tuple[dict[str, Any], list[EndRecord], list[st
                 warnings.append(f"Output {end.name!r} depends on no input and is left out: {shown}")
             continue
         name = _output_name(end.name, outputs)
+        emitter.at(str(end.value))
         order = _output_order(value)
         try:
             outputs[name] = emitter.arranger.ordered(value, order).tensor
@@ -323,9 +330,16 @@ def _weight_records(emitter: Emitter) -> list[WeightRecord]:
     return records
 
 
-def _warnings(emitter: Emitter) -> list[str]:
+def _warnings(emitter: Emitter, weights: Sequence[WeightRecord]) -> list[str]:
     program = emitter.program
     warnings = []
+    still = [r.key for r in weights if r.status == "constant" and r.kind == "parameter"]
+    if still:
+        more = f" and {len(still) - 3} more" if len(still) > 3 else ""
+        warnings.append(
+            "Parameters that no stock layer holds are constants of the graph, which training does "
+            f"not change: {', '.join(map(repr, still[:3]))}{more}."
+        )
     dtypes = {meta.dtype for meta in program.values.values()}
     for dtype in (*_HALF, "float64"):
         if dtype in dtypes:

@@ -1,12 +1,12 @@
 """Arithmetic, comparisons and functions of each element.
 
-| PyTorch | Keras |
-|---|---|
-| add, mul of two tensors of one rank | `Add`, `Multiply` |
-| a tensor and a constant or number | `keras.ops` |
-| sub, div, rsub, pow, remainder, floor_divide, maximum, minimum | `keras.ops` |
-| comparisons, logical operators, where, masked_fill, clamp | `keras.ops` |
-| exp, log, sqrt, rsqrt, abs, sin … | `keras.ops` of that name |
+PyTorch: Keras
+
+- add, mul of two tensors of one rank: `Add`, `Multiply`
+- a tensor and a constant or number: `keras.ops`
+- sub, div, rsub, pow, remainder, floor_divide, maximum, minimum: `keras.ops`
+- comparisons, logical operators, where, masked_fill, clamp: `keras.ops`
+- exp, log, sqrt, rsqrt, abs, sin …: `keras.ops` of that name
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value, constant
+from converters.pytorch.graph.layout import Value
 from converters.pytorch.graph.registry import converts
 
 _LEAST = float(np.finfo(np.float32).min)
@@ -167,7 +167,10 @@ def _unary(target: str, name: str, nonnegative: bool = False) -> None:
         return x.with_tensor(getattr(call.ops, name)(x.tensor), nonnegative=nonnegative)
 
 
-for _name in "exp log sqrt rsqrt abs sin cos tan sinh cosh floor ceil round sign square".split():
+for _name in (
+    *("exp", "log", "sqrt", "rsqrt", "abs", "sin", "cos", "tan", "sinh", "cosh"),
+    *("floor", "ceil", "round", "sign", "square"),
+):
     _unary(f"aten.{_name}", _name, _name in ("exp", "sqrt", "rsqrt", "abs", "square"))
 for _target, _name in {
     "aten.neg": "negative",
@@ -270,7 +273,6 @@ def addcmul(call: Call) -> Value:
         product = inner(a, b)
         return ops.add(s, product if factor == 1 else ops.multiply(product, factor))
 
-    return call.elementwise(compute, call.value("self"), call.value("tensor1"), call.value("tensor2"))
-
-
-__all__ = ["added", "constant"]
+    return call.elementwise(
+        compute, call.value("self"), call.value("tensor1"), call.value("tensor2")
+    )

@@ -13,7 +13,7 @@ import numpy as np
 
 from converters.program import End, Node, Program, Ref
 from converters.pytorch.graph import aliasing
-from converters.pytorch.graph.arrange import CHANNELS_LAST, Arranger
+from converters.pytorch.graph.arrange import Arranger
 from converters.pytorch.graph.call import Call, Held, Number
 from converters.pytorch.graph.layout import Atom, BatchError, Value, constant, extent, is_free
 from converters.pytorch.graph.operations import Operations, arrays
@@ -50,14 +50,20 @@ class Emitter:
     def __init__(self, program: Program, reserved: frozenset[str] = frozenset()) -> None:
         self.program = program
         self.ops = Operations()
-        self.arranger = Arranger(self._reshape, self._transpose, self._tile)
+        self.batch, self.batch_in_sizes = _batch(program)
+        self.arranger = Arranger(
+            self._reshape,
+            self._transpose,
+            self._tile,
+            self._take,
+            (self.batch, self.batch_in_sizes),
+        )
         self.values: dict[str, Value | Number | None] = {}
         self.notes: dict[str, list[str]] = {}
         self.nodes: list[NodeRecord] = []
         self.ported: list[PortedWeight] = []
         self.transposes: list[str] = []
         self.users = users(program.nodes)
-        self.batch, self.batch_in_sizes = _batch(program)
         self._current: Node | None = None
         self._made: list[str] = []
         self._names: Counter[str] = Counter(reserved)
@@ -67,7 +73,11 @@ class Emitter:
         self.needed = live(program)
         # The names of values that are read.
         self.wanted = {
-            *(name for name, nodes in self.users.items() if any(n.name in self.needed for n in nodes)),
+            *(
+                name
+                for name, nodes in self.users.items()
+                if any(n.name in self.needed for n in nodes)
+            ),
             *(end.value for end in program.outputs),
         }
         self._sole = _sole_emitters(program)
@@ -125,6 +135,12 @@ class Emitter:
         else:
             self._record(node, "folded", "changes how the value is seen, or nothing")
 
+    def at(self, value: str) -> None:
+        """What is emitted next belongs to the node that gave a value."""
+        for node in self.program.nodes:
+            if value in node.outputs:
+                self._current = node
+
     def _record(self, node: Node, status: str, detail: str) -> None:
         notes = self.notes.get(node.name, [])
         self.nodes.append(
@@ -147,9 +163,7 @@ class Emitter:
         if isinstance(found, Value):
             raise call.refusal("it takes a number that depends on the input")
         if found.free:
-            raise BatchError("it needs the size of a dimension that is open") if (
-                self.batch_in_sizes
-            ) else call.refusal(
+            raise call.refusal(
                 "it computes with the size of a dimension that is open; export the program with "
                 "that dimension fixed"
             )
@@ -254,9 +268,7 @@ class Emitter:
         assert self._current is not None
         if keeps and tensor.shape[0] is None and shape[0] == -1 and shape[1:].count(-1) <= 1:
             config = {"target_shape": shape[1:]}
-            return self.layer(
-                self._current, keras.layers.Reshape, tensor, {}, "reshape", config
-            )
+            return self.layer(self._current, keras.layers.Reshape, tensor, {}, "reshape", config)
         if shape.count(-1) > 1:
             raise ValueError(
                 self.where(self._current) + "more than one of the sizes that it gives is open; "
@@ -277,6 +289,9 @@ class Emitter:
 
     def _tile(self, tensor: Any, times: tuple[int, ...]) -> Any:
         return self.ops.tile(tensor, times)
+
+    def _take(self, tensor: Any, positions: np.ndarray, axis: int) -> Any:
+        return self.ops.take(tensor, positions.astype("int32"), axis=axis)
 
 
 def end_record(name: str, value: Value, order: Sequence[int]) -> EndRecord:
@@ -369,6 +384,3 @@ def _any_symbolic(inputs: Any) -> bool:
     import keras
 
     return any(isinstance(t, keras.KerasTensor) for t in keras.tree.flatten(inputs))
-
-
-__all__ = ["CHANNELS_LAST", "Emitter", "live", "references", "users"]

@@ -1,13 +1,13 @@
 """Normalizations.
 
-| PyTorch | Keras |
-|---|---|
-| batch_norm | `BatchNormalization`, momentum 1 - PyTorch's, epsilon kept |
-| layer_norm over the last dimension | `LayerNormalization` |
-| layer_norm over several | the same over one joined axis |
-| group_norm | `GroupNormalization` |
-| instance_norm | `GroupNormalization(groups=-1)` |
-| batch_norm with statistics of the batch | refused: `.eval()` before the export |
+PyTorch: Keras
+
+- batch_norm: `BatchNormalization`, momentum 1 - PyTorch's, epsilon kept
+- layer_norm over the last dimension: `LayerNormalization`
+- layer_norm over several: the same over one joined axis
+- group_norm: `GroupNormalization`
+- instance_norm: `GroupNormalization(groups=-1)`
+- batch_norm with statistics of the batch: refused: `.eval()` before the export
 """
 
 from dataclasses import replace
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch.graph.arrange import CHANNELS_LAST
-from converters.pytorch.graph.call import Call, Held
-from converters.pytorch.graph.layout import Atom, Value, extent
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.layout import Value
 from converters.pytorch.graph.registry import converts
 
 
@@ -151,9 +151,7 @@ def rms_norm(call: Call) -> list[Value]:
     weight = call.optional("weight")
     if weight is None:
         return [call.elementwise(ops.multiply, x, scale)]
-    return [
-        call.elementwise(lambda a, b, c: ops.multiply(ops.multiply(a, b), c), x, scale, weight)
-    ]
+    return [call.elementwise(lambda a, b, c: ops.multiply(ops.multiply(a, b), c), x, scale, weight)]
 
 
 @converts("aten._weight_norm", "aten._weight_norm_interface")
@@ -167,6 +165,3 @@ def weight_norm(call: Call) -> list[Value]:
     norm = np.sqrt(np.square(direction).sum(others, keepdims=True))
     call.note("the weight is folded: direction times length")
     return [call.result(direction * (length / norm), keys=(*v.keys, *g.keys))]
-
-
-__all__ = ["Atom", "Held", "extent"]

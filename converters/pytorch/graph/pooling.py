@@ -1,13 +1,15 @@
 """Pools.
 
-| PyTorch | Keras |
-|---|---|
-| max_pool | `MaxPooling`; padding by "same" where that is equal, by zeros after a ReLU, else by the least number |
-| max_pool with an odd window, half of it as padding, a stride | where no zeros may be added: stride 1 and "same", then every n-th |
-| avg_pool | `AveragePooling`; where windows at the border count less, times a constant map |
-| adaptive_avg_pool, adaptive_max_pool to 1 | `GlobalAveragePooling`, `GlobalMaxPooling` |
-| … to a size that divides | `AveragePooling`, `MaxPooling` |
-| … to any other | a matrix along each axis; the largest of slices |
+PyTorch: Keras
+
+- max_pool: `MaxPooling`; padding by "same" where that is equal, by zeros after a ReLU, else by
+  the least number
+- max_pool with an odd window, half of it as padding, a stride: where no zeros may be added:
+  stride 1 and "same", then every n-th
+- avg_pool: `AveragePooling`; where windows at the border count less, times a constant map
+- adaptive_avg_pool, adaptive_max_pool to 1: `GlobalAveragePooling`, `GlobalMaxPooling`
+- … to a size that divides: `AveragePooling`, `MaxPooling`
+- … to any other: a matrix along each axis; the largest of slices
 """
 
 from collections.abc import Sequence
@@ -51,10 +53,7 @@ class _Window:
     def same(self) -> bool:
         """Whether "same" pads so."""
         sizes = [None if o else n for n, o in zip(self.sizes, self.open, strict=True)]
-        pads = [
-            (b, a if s == 1 else b)
-            for (b, a), s in zip(self.pads, self.stride, strict=True)
-        ]
+        pads = [(b, a if s == 1 else b) for (b, a), s in zip(self.pads, self.stride, strict=True)]
         if any(o is None and s > 1 for o, s in zip(sizes, self.stride, strict=True)):
             return False
         if all(map(is_same, sizes, self.pads, self.spans, self.stride)):
@@ -101,8 +100,7 @@ def max_pool(call: Call) -> list[Value]:
     thin = False
     if any(p for pair in window.pads for p in pair):
         odd = all(
-            k % 2 == 1 and p == k // 2
-            for k, p in zip(window.kernel, window.padding, strict=True)
+            k % 2 == 1 and p == k // 2 for k, p in zip(window.kernel, window.padding, strict=True)
         )
         if window.same():
             mode = "same"
@@ -111,9 +109,7 @@ def max_pool(call: Call) -> list[Value]:
         elif odd and all(p == (q, q) for p, q in zip(window.pads, window.padding, strict=True)):
             mode, thin = "same", True
         else:
-            tensor = call.ops.pad(
-                tensor, ((0, 0), *window.pads, (0, 0)), constant_values=_LEAST
-            )
+            tensor = call.ops.pad(tensor, ((0, 0), *window.pads, (0, 0)), constant_values=_LEAST)
     kind = _kinds("MaxPooling", count)
     tensor = call.layer(
         kind,
@@ -138,10 +134,8 @@ def max_pool(call: Call) -> list[Value]:
 
 def _zeros(call: Call, tensor: Any, pads: Sequence[tuple[int, int]]) -> Any:
     amount: Any = tuple(pads) if len(pads) > 1 else pads[0]
-    where = {"data_format": "channels_last"} if len(pads) > 1 else {}
-    return call.layer(
-        _kinds("ZeroPadding", len(pads)), tensor, part="pad", padding=amount, **where
-    )
+    where: dict[str, Any] = {"data_format": "channels_last"} if len(pads) > 1 else {}
+    return call.layer(_kinds("ZeroPadding", len(pads)), tensor, part="pad", padding=amount, **where)
 
 
 def _max_of_slices(call: Call, x: Value, window: _Window, order: Sequence[int]) -> Value:
@@ -194,7 +188,9 @@ def avg_pool(call: Call) -> Value:
             tensor = tensor * float(size / counts.flat[0])
     else:
         if any(window.open):
-            call.refuse("its windows count differently at an open border; export it with fixed sizes")
+            call.refuse(
+                "its windows count differently at an open border; export it with fixed sizes"
+            )
         tensor = tensor * (size / counts)[None, ..., None].astype("float32")
     return call.result(tensor, order, nonnegative=x.nonnegative)
 

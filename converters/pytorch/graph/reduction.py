@@ -1,13 +1,13 @@
 """Sums, means and the like over dimensions.
 
-| PyTorch | Keras |
-|---|---|
-| mean, amax, max over height and width of a map | `GlobalAveragePooling2D`, `GlobalMaxPooling2D` |
-| mean, sum, amax, amin, prod, any, all | `keras.ops` of that name, over axes |
-| var, std | `keras.ops.var`, with PyTorch's correction |
-| norm, linalg_vector_norm, normalize | sums of powers |
-| max, min with positions; argmax, argmin | `keras.ops.argmax` |
-| cumsum | constants, and a triangular matrix |
+PyTorch: Keras
+
+- mean, amax, max over height and width of a map: `GlobalAveragePooling2D`, `GlobalMaxPooling2D`
+- mean, sum, amax, amin, prod, any, all: `keras.ops` of that name, over axes
+- var, std: `keras.ops.var`, with PyTorch's correction
+- norm, linalg_vector_norm, normalize: sums of powers
+- max, min with positions; argmax, argmin: `keras.ops.argmax`
+- cumsum: constants, and a triangular matrix
 """
 
 import math

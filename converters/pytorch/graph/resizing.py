@@ -1,13 +1,14 @@
 """Resizing, and what changes pixels into channels.
 
-| PyTorch | Keras |
-|---|---|
-| upsample_nearest, a whole number of times | `UpSampling2D` |
-| upsample_bilinear, align_corners=False, a whole number of times | `UpSampling2D(interpolation="bilinear")` |
-| upsample_bilinear, align_corners=False, to any size | `keras.ops.image.resize` |
-| … align_corners=True, bicubic, linear, antialiased nearest | a matrix along each axis, exact |
-| pixel_shuffle, pixel_unshuffle, channel_shuffle | reshapes and transposes of rank 4 or less |
-| grid_sample | not known |
+PyTorch: Keras
+
+- upsample_nearest, a whole number of times: `UpSampling2D`
+- upsample_bilinear, align_corners=False, a whole number of times:
+  `UpSampling2D(interpolation="bilinear")`
+- upsample_bilinear, align_corners=False, to any size: `keras.ops.image.resize`
+- … align_corners=True, bicubic, linear, antialiased nearest: a matrix along each axis, exact
+- pixel_shuffle, pixel_unshuffle, channel_shuffle: reshapes and transposes of rank 4 or less
+- grid_sample: not known
 """
 
 from typing import Any
@@ -90,17 +91,13 @@ def upsample(call: Call) -> Value:
     return call.result(tensor, order, nonnegative=x.nonnegative and "cubic" not in target)
 
 
-def _scales(
-    call: Call, sizes: tuple[int, ...], goal: tuple[int, ...], count: int
-) -> list[float]:
+def _scales(call: Call, sizes: tuple[int, ...], goal: tuple[int, ...], count: int) -> list[float]:
     """How many times as large, as PyTorch computes it: from the factors where they are given."""
     given = call.get("scale_factors")
     if not given:
         names = ("scales_h", "scales_w") if count == 2 else ("scales",)
         given = [call.get(name) for name in names]
-    return [
-        float(f) if f else o / n for f, n, o in zip(given, sizes, goal, strict=True)
-    ]
+    return [float(f) if f else o / n for f, n, o in zip(given, sizes, goal, strict=True)]
 
 
 def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.ndarray:
@@ -112,6 +109,7 @@ def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.
         at = at if cubic else np.maximum(at, 0)
     first = np.floor(at).astype(int)
     t = at - first
+    steps: tuple[int, ...]
     if cubic:
         weights = [_cubic(t + 1), _cubic(t), _cubic(1 - t), _cubic(2 - t)]
         steps = (-1, 0, 1, 2)

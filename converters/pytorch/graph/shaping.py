@@ -1,11 +1,13 @@
 """What only changes how a value is seen.
 
-| PyTorch | Keras |
-|---|---|
-| permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat | nothing, until an operator needs other axes |
-| view, reshape, flatten, unflatten, view_as | likewise, where dimensions are split and joined; else a reshape |
-| contiguous, clone, detach, alias, to another device | nothing |
-| to another dtype | a cast, between whole and real numbers |
+PyTorch: Keras
+
+- permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat: nothing, until an operator
+  needs other axes
+- view, reshape, flatten, unflatten, view_as: likewise, where dimensions are split and joined;
+  else a reshape
+- contiguous, clone, detach, alias, to another device: nothing
+- to another dtype: a cast, between whole and real numbers
 """
 
 import math
@@ -18,7 +20,6 @@ from converters.pytorch.graph.layout import (
     BatchError,
     Value,
     expanded,
-    extent,
     is_free,
     permuted,
     reshaped,
@@ -42,9 +43,7 @@ def reshape(call: Call) -> Value:
     return seen_as(call, call.value("self"), call.meta.hint, call.free)
 
 
-def seen_as(
-    call: Call, x: Value, sizes: Sequence[int], free: Sequence[bool | None]
-) -> Value:
+def seen_as(call: Call, x: Value, sizes: Sequence[int], free: Sequence[bool | None]) -> Value:
     """A value in other sizes."""
     if x.shape == tuple(sizes) and _alike(x, free):
         return x
@@ -195,6 +194,3 @@ def to(call: Call) -> Value:
         return x.with_tensor(x.tensor.astype(target), dtype=wanted, nonnegative=x.nonnegative)
     target = "int32" if target == "int64" else target
     return x.with_tensor(call.ops.cast(x.tensor, target), dtype=wanted)
-
-
-__all__ = ["extent", "seen_as"]

@@ -1,14 +1,16 @@
 """Parts of values, and values put together.
 
-| PyTorch | Keras |
-|---|---|
-| slice, select, narrow, index_select, index by constants | slices; `take` where positions are not a range |
-| chunk, split, unbind, tensor_split | `keras.ops.split`; slices of an axis that holds more |
-| cat, stack | `Concatenate` |
-| flip, roll | `flip`; a concatenation of two slices |
-| constant_pad_nd, pad, reflection_pad, replication_pad | `ZeroPadding2D`, `Cropping2D`, `pad`; copies of the border |
-| slice_scatter, select_scatter, copy_ to a slice | a concatenation |
-| gather, scatter, nonzero, sort, topk: positions that depend on values | not known |
+PyTorch: Keras
+
+- slice, select, narrow, index_select, index by constants: slices; `take` where positions are not
+  a range
+- chunk, split, unbind, tensor_split: `keras.ops.split`; slices of an axis that holds more
+- cat, stack: `Concatenate`
+- flip, roll: `flip`; a concatenation of two slices
+- constant_pad_nd, pad, reflection_pad, replication_pad: `ZeroPadding2D`, `Cropping2D`, `pad`;
+  copies of the border
+- slice_scatter, select_scatter, copy_ to a slice: a concatenation
+- gather, scatter, nonzero, sort, topk: positions that depend on values: not known
 """
 
 from collections.abc import Sequence
@@ -17,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from converters.program import Ref
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
     Atom,
     BatchError,
     Group,
+    Groups,
     Value,
     constant,
     extent,
@@ -31,7 +33,6 @@ from converters.pytorch.graph.layout import (
     is_free,
     squeezed,
     unsqueezed,
-    with_atom_split,
     with_axis,
 )
 from converters.pytorch.graph.registry import converts
@@ -59,9 +60,7 @@ def sliced(call: Call, x: Value, dim: int, start: int, stop: int, step: int = 1)
         return replace(x, tensor=tensor, axes=axes, dims=dims)
     x, axis = call.isolated(x, dim)
     tensor = _cut(x.tensor, axis, start, stop, step)
-    return replace(
-        with_axis(x, dim, axis, tensor, count), nonnegative=x.nonnegative
-    )
+    return replace(with_axis(x, dim, axis, tensor, count), nonnegative=x.nonnegative)
 
 
 def _sliced_open(call: Call, x: Value, dim: int, start: int, stop: int, step: int) -> Value:
@@ -219,9 +218,7 @@ def index(call: Call) -> Value:
     indices = [call._value(entry) for entry in given]
     named = [(d, i) for d, i in enumerate(indices) if i is not None]
     if x.constant and all(i.constant for _, i in named):
-        key = tuple(
-            slice(None) if i is None else call.arranger.array(i) for i in indices
-        )
+        key = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
         return replace(constant(np.array(call.arranger.array(x)[key])), keys=x.keys)
     if len(named) == 1:
         dim, at = named[0]
@@ -244,8 +241,8 @@ def index(call: Call) -> Value:
         and all(i.constant for _, i in named)
         and neighbours == list(range(neighbours[0], neighbours[0] + len(named)))
     ):
-        for (dim, _), at in zip(named, grid, strict=True):
-            x = _taken(call, x, dim, constant(at))
+        for (dim, _), positions in zip(named, grid, strict=True):
+            x = _taken(call, x, dim, constant(positions))
         return x
     return call.refuse("it takes positions by indices that are no constant rows and columns")
 
@@ -308,16 +305,15 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
     dims = dims[:rank]
     axes = _joint_axes(bare[lead], marks[lead], dims, dim)
     where = next(n for n, g in enumerate(axes) if g == (_JOINT,))
-    tensors = []
+    tensors: list[Any] = []
     for v, group in zip(bare, marks, strict=True):
-        own = tuple(group if g == (_JOINT,) else g for g in axes)
-        tensors.append(_filled(call, v, own, tensors, where))
+        tensors.append(_filled(call, v, tuple(group if g == (_JOINT,) else g for g in axes)))
     new: tuple[Atom, ...] = (Atom(sum(sizes), any(open_)),)
     # Samples of a batch are only known from a tensor that has them.
     if all(isinstance(t, np.ndarray) for t in tensors):
         tensor: Any = np.concatenate(tensors, where)
     else:
-        tensors = _with_batch(call, tensors, axes, where)
+        tensors = _with_batch(call, tensors, where)
         rank = len(axes)
         axis = -1 if where == rank - 1 else where
         tensor = call.layer(keras.layers.Concatenate, tensors, axis=axis)
@@ -329,9 +325,7 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
 _JOINT = Atom(0)
 
 
-def _joint_axes(
-    lead: Value, mark: tuple[Atom, ...], dims: tuple[tuple[Atom, ...], ...], dim: int
-) -> tuple[tuple[Atom, ...], ...]:
+def _joint_axes(lead: Value, mark: Group, dims: Groups, dim: int) -> Groups:
     """The axes of a concatenation, `_JOINT` where the dimension is."""
     full = (*dims[:dim], (_JOINT,), *dims[dim + 1 :])
     if mark and mark in lead.axes:
@@ -339,14 +333,12 @@ def _joint_axes(
         if {a for g in axes for a in g} == {a for g in full for a in g}:
             return axes
     order: Sequence[int] = range(len(full))
-    if len(full) == 4 and lead.axes and lead.axes[-1] == dims[1] or (len(full) == 4 and dim == 1):
+    if len(full) == 4 and (dim == 1 or lead.axes and lead.axes[-1] == dims[1]):
         order = CHANNELS_LAST[4]
     return tuple(full[d] for d in order)
 
 
-def _filled(
-    call: Call, v: Value, axes: tuple[tuple[Atom, ...], ...], before: list[Any], where: int
-) -> Any:
+def _filled(call: Call, v: Value, axes: Groups) -> Any:
     """A value in these axes; what is missing for each sample is left to `_with_batch`."""
     held = flat(v.axes)
     missing_batch = [a for g in axes for a in g if a.free and a not in held]
@@ -355,23 +347,18 @@ def _filled(
     return call.arranger.arranged(v, axes).tensor
 
 
-def _with_batch(
-    call: Call, tensors: list[Any], axes: tuple[tuple[Atom, ...], ...], where: int
-) -> list[Any]:
+def _with_batch(call: Call, tensors: list[Any], where: int) -> list[Any]:
     """Constants repeated for every sample of the others."""
-    lead = next(t for t in tensors if not isinstance(t, np.ndarray) and t.shape[0] is None) if any(
-        not isinstance(t, np.ndarray) and t.shape[0] is None for t in tensors
-    ) else None
-    result = []
-    for t in tensors:
-        if lead is not None and (
-            isinstance(t, np.ndarray) or t.shape[0] is not None
-        ):
-            # Zeros in the shape that is due: they fold away where the batch is known.
-            part = lead[(slice(None),) * where + (slice(0, 1),)]
-            t = call.ops.zeros_like(part) + t
-        result.append(t)
-    return result
+
+    def batched(tensor: Any) -> bool:
+        return not isinstance(tensor, np.ndarray) and tensor.shape[0] is None
+
+    lead = next(filter(batched, tensors), None)
+    if lead is None:
+        return tensors
+    # Zeros in the shape that is due: they fold away where the batch is known.
+    one = (slice(None),) * where + (slice(0, 1),)
+    return [t if batched(t) else call.ops.zeros_like(lead[one]) + t for t in tensors]
 
 
 @converts("aten.flip")
@@ -397,7 +384,10 @@ def roll(call: Call) -> Value:
         at = -shift % x.shape[dim]
         if at:
             x, axis = call.isolated(x, dim)
-            before, after = _cut(x.tensor, axis, 0, at, 1), _cut(x.tensor, axis, at, x.shape[dim], 1)
+            before, after = (
+                _cut(x.tensor, axis, 0, at, 1),
+                _cut(x.tensor, axis, at, x.shape[dim], 1),
+            )
             x = x.with_tensor(call.ops.concatenate([after, before], axis=axis))
     return x
 
@@ -435,7 +425,7 @@ def pad(call: Call) -> Value:
 def _padded(call: Call, x: Value, pads: Sequence[tuple[int, int]], value: float) -> Value:
     import keras
 
-    order = CHANNELS_LAST[4] if x.rank == 4 and not pads[1] != (0, 0) else tuple(range(x.rank))
+    order = CHANNELS_LAST[4] if x.rank == 4 and pads[1] == (0, 0) else tuple(range(x.rank))
     if x.rank == 4 and x.axes[-1:] and x.axes[-1] == x.dims[-1] and pads[1] != (0, 0):
         order = tuple(range(4))
     cuts = [(max(-b, 0), max(-a, 0)) for b, a in pads]
@@ -453,9 +443,7 @@ def _padded(call: Call, x: Value, pads: Sequence[tuple[int, int]], value: float)
                 data_format="channels_last",
             )
         else:
-            tensor = tensor[
-                tuple(slice(cuts[d][0], -cuts[d][1] or None) for d in order)
-            ]
+            tensor = tensor[tuple(slice(cuts[d][0], -cuts[d][1] or None) for d in order)]
     if any(map(any, more)):
         if as_map and value == 0.0 and not x.constant:
             tensor = call.layer(
@@ -535,6 +523,3 @@ def _as_large(call: Call, part: Value, whole: Value) -> Value:
 def copy(call: Call) -> Value:
     """One value in the place of another."""
     return _as_large(call, call.value("src"), call.value("self"))
-
-
-__all__ = ["Ref", "parts", "scattered", "sliced", "with_atom_split"]
