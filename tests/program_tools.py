@@ -11,11 +11,9 @@ import torch
 
 from converters.program import Dtype, Ref
 
-_NUMPY_TO_TORCH = {np.dtype(d): t for d, t in ((np.int64, torch.int64), (np.bool_, torch.bool))}
-
 
 def tensor(array):
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))  # ascontiguousarray makes scalars lists
 
 
 def run(program, inputs):
@@ -33,9 +31,6 @@ def run(program, inputs):
     for node in program.nodes:
         function = _function(node.target)
         arguments = {key: _torch(value, values) for key, value in node.arguments.items()}
-        if node.target.split(".")[1].endswith("_"):  # what it writes to is not used after it
-            first = next(iter(arguments))
-            arguments[first] = arguments[first].clone()
         if function.__class__.__name__ == "builtin_function_or_method":
             result = function(*arguments.values())
         else:

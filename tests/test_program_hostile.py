@@ -398,10 +398,11 @@ def test_pickles_of_older_archives(tmp_path):
     assert "zip archive" in refusal(write(tmp_path / "old.pt2", contents))
 
 
-READ_EVERYTHING = """
-import resource, sys, time
+READ_EVERYTHING = r"""
+import re, sys, time
 from converters import read_program
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # not ru_maxrss, which begins with the peak of the process that started this one
+    return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) * 1024
 before, start = peak(), time.perf_counter()
 program = read_program(sys.argv[1])
 held = {key: program.tensors[key] for key in program.tensors}
@@ -429,7 +430,7 @@ def test_memory(tmp_path):
         output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
         peak, seconds[depth], held = map(float, output.stdout.split())
         assert held == depth * 512 * 512 * 4
-        assert peak <= 1.2 * path.stat().st_size + 64e6
+        assert 0.9 * held < peak <= 1.2 * path.stat().st_size + 64e6
     assert path.stat().st_size > 100e6
     # Four times the weights, and some for noise
     assert seconds[120] < 12 * seconds[30] + 1

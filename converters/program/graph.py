@@ -11,7 +11,6 @@ from converters.checkpoint.content import ContentError, shown
 from converters.program import symbols
 from converters.program.arguments import named_values, read_argument, scalar_type, union
 from converters.program.program import Argument, Dimension, Meta, Module, Node, Ref
-from converters.program.writes import Writes
 
 # Calls of a graph inside the graph that compute what the inner graph computes: `no_grad` and the
 # like. Their operands follow the graph.
@@ -40,7 +39,6 @@ class Graph:
         values: What is known of the tensors.
         numbers: Expressions of the numbers that the program computes of sizes.
         names: What the names of the outermost graph stand for.
-        hazards: Calls, by name, that use a value which was written to through another view.
     """
 
     def __init__(self) -> None:
@@ -48,9 +46,6 @@ class Graph:
         self.values: dict[str, Meta] = {}
         self.numbers: dict[str, Dimension] = {}
         self.names: dict[str, Argument] = {}
-        self.hazards: dict[str, str] = {}
-        self._writes = Writes()
-        self._stale: list[str] = []
         self._taken: dict[str, int] = {}  # how often a name was given
 
     def enter(self, name: str, graph: Mapping[str, Any]) -> None:
@@ -60,33 +55,10 @@ class Graph:
     def read(self, graph: Mapping[str, Any]) -> None:
         """Read the outermost graph, its inputs being known."""
         self._calls(graph, self.names, depth=0)
-        for output in graph["outputs"]:
-            self._argument(output, self.names)
-        self._settle("output")
 
     def find(self, name: str) -> Argument:
         """Say what a name of the outermost graph stands for."""
-        return self._find(self.names, name)
-
-    def _settle(self, name: str) -> None:
-        """Put the stale values that were found since the last call down to one."""
-        if self._stale:
-            self.hazards[name] = self._stale[0]
-            self._stale.clear()
-
-    def _find(self, names: Mapping[str, Argument], name: Any) -> Argument:
-        if type(name) is not str or name not in names:
-            raise ContentError(
-                "the program uses a value before it is made, or one that never is; the file is "
-                f"damaged or malicious. Received: {shown(name)}"
-            )
-        found = names[name]
-        if not isinstance(found, Ref):
-            return found
-        found = Ref(self._writes.current(found.name))
-        if self._writes.is_stale(found.name):
-            self._stale.append(found.name)
-        return found
+        return _find(self.names, name)
 
     def _make(self, name: Any, names: dict[str, Argument], graph: Mapping[str, Any]) -> str:
         """Make a value known under a name that no other has."""
@@ -131,16 +103,14 @@ class Graph:
                 for position, argument in enumerate(call["inputs"])
             }
             made = tuple(None if o is None else self._make(o, names, graph) for o in outputs)
-            self._writes.made(target, arguments, made)
             name = str(call.get("name") or next(filter(None, made), target))
             self.nodes.append(Node(target, arguments, made, modules(call["metadata"]), name))
-            self._settle(name)
 
     def _argument(self, argument: Any, names: dict[str, Argument]) -> Argument:
         kind, value = union(argument)
         if kind == "as_graph":  # of torch.cond and the like, which nobody converts
             return str(value["name"])
-        return read_argument(argument, lambda name: self._find(names, name))
+        return read_argument(argument, lambda name: _find(names, name))
 
     def _inline(
         self,
@@ -182,6 +152,15 @@ def _results(output: Any) -> list[Any]:
     """Split an output of an inner graph into single arguments."""
     kind, value = union(output)
     return [{"as_tensor": item} for item in value] if kind == "as_tensors" else [output]
+
+
+def _find(names: Mapping[str, Argument], name: Any) -> Argument:
+    if type(name) is not str or name not in names:
+        raise ContentError(
+            "the program uses a value before it is made, or one that never is; the file is damaged "
+            f"or malicious. Received: {shown(name)}"
+        )
+    return names[name]
 
 
 def meta(value: Mapping[str, Any]) -> Meta:

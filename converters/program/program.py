@@ -72,8 +72,8 @@ class Node:
     Attributes:
         target: The operator with its overload, `"aten.conv2d.default"`.
         arguments: What it is given, by the names of the operator's schema; those at their defaults
-            may be left out. An operator that writes in place (`aten.relu_.default`) is given the
-            value as it was; whatever uses that value afterwards is given this node's output.
+            may be left out. An operator that writes in place (`aten.relu_.default`) changes its
+            first argument, under that name and every other name of its memory.
         outputs: The names of its values, in order; `None` for one that is not used. A list of
             tensors is several outputs.
         modules: The modules that it was called in, the innermost last.
@@ -147,9 +147,6 @@ class Program:
             for; empty without.
         mutated: Keys of buffers that the program writes to, with the value written (BatchNorm in
             training mode).
-        hazards: Nodes, by name (`"output"` for the program's end), that use a value, the one
-            given, whose memory was written to in place through another view of it. PyTorch sees
-            the new content there and this graph does not: such a node cannot be converted.
     """
 
     name: str
@@ -166,4 +163,3 @@ class Program:
     reference: Mapping[str, np.ndarray] = field(default_factory=dict)
     mutated: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, Dimension] = field(default_factory=dict)
-    hazards: Mapping[str, str] = field(default_factory=dict)

@@ -25,6 +25,7 @@ _KINDS: dict[str, Literal["parameter", "buffer", "constant"]] = {
 }
 _DYNAMO_NAME = re.compile(r"^l_(\w+?)_$")  # PyTorch 2.2 calls the argument x `l_x_`
 _IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b(?!\()")
+_IN_PLACE = re.compile(r"^\w+\.\w*[^\W_]_\.")  # aten.add_.Tensor
 Held = TypeVar("Held")
 
 
@@ -83,10 +84,10 @@ def _program(content: Content, source: str) -> Program:
         names = [_DYNAMO_NAME.sub(r"\1", name or "") for name in given]
     graph.read(module["graph"])
     answered, mutated = _outputs(signature["output_specs"], graph)
-    for name, weight in weights.items():
-        value = graph.find(name)
-        if isinstance(value, Ref) and value.name != name:
-            mutated[weight.key] = value.name
+    for node in graph.nodes:
+        first = next(iter(node.arguments.values()), None)
+        if isinstance(first, Ref) and first.name in weights and _IN_PLACE.search(node.target):
+            mutated[weights[first.name].key] = next(filter(None, node.outputs), first.name)
     out_paths = ends.leaves(called.get("out_spec"), fields)
     if len(out_paths) != len(answered):
         out_paths = [(i,) for i in range(len(answered))]
@@ -112,7 +113,6 @@ def _program(content: Content, source: str) -> Program:
         ),
         reference=_Lazy(source, content.reference, lambda read: read()),
         mutated=mutated,
-        hazards=graph.hazards,
     )
 
 

@@ -119,18 +119,7 @@ def summarise(
         operators=dict(Counter(node.target for node in program.nodes).most_common()),
         modules={m.path: m.kind for node in program.nodes for m in node.modules},
         ulsam=None if ulsam is None else tuple(ulsam),
-        obstacles=tuple([*map(hazard, program.hazards.items()), *(obstacles or ())])
-        if program.hazards or obstacles is not None
-        else None,
-    )
-
-
-def hazard(item: tuple[str, str]) -> str:
-    """Say why a node of `Program.hazards` cannot be converted."""
-    node, value = item
-    return (
-        f"{node} uses {value}, which was written to in place through another view of it; "
-        "write y = f(x) in place of f_(x), or clone() first"
+        obstacles=None if obstacles is None else tuple(obstacles),
     )
 
 
