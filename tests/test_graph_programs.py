@@ -418,10 +418,13 @@ def test_ones_own_operator(tmp_path: Path) -> None:
         converts()
 
 
+@pytest.mark.slow
 def test_quantization_takes_the_result(mobilenet: Any) -> None:
     pytest.importorskip("tensorflow_model_optimization")
     _, model, _ = mobilenet
-    quantized = ulsam_keras.quantization.quantize_model(model)
+    from ulsam_keras import quantization
+
+    quantized = quantization.quantize_model(model)
     assert quantized.count_params() > model.count_params()
 
 
