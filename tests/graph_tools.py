@@ -57,8 +57,16 @@ def random_inputs(*shapes: Sequence[int], seed: int = 1) -> tuple[torch.Tensor, 
     return tuple(torch.randn(tuple(shape), generator=generator) for shape in shapes)
 
 
-def export(module: torch.nn.Module, inputs: Sequence[torch.Tensor], path: Path, **how: Any) -> Path:
-    torch.export.save(torch.export.export(module, tuple(inputs), **how), path)
+def export(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    path: Path,
+    *,
+    decomposed: bool = False,
+    **how: Any,
+) -> Path:
+    program = torch.export.export(module, tuple(inputs), **how)
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
     return path
 
 

@@ -66,7 +66,9 @@ def relu(call: Call) -> Value:
     return x.with_tensor(call.layer(keras.layers.ReLU, x.tensor, **bound), nonnegative=True)
 
 
-@converts("aten.leaky_relu", "aten.rrelu", "aten.rrelu_with_noise")
+@converts(
+    "aten.leaky_relu", "aten.rrelu", "aten.rrelu_with_noise", "aten.rrelu_with_noise_functional"
+)
 def leaky_relu(call: Call) -> Value:
     """`LeakyReLU`; the random one is, in inference, one of its mean slope."""
     import keras

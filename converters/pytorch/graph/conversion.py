@@ -25,7 +25,7 @@ from converters.pytorch.graph import (  # noqa: F401, the tables register their 
 )
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Number
-from converters.pytorch.graph.emitter import Emitter, end_record, live
+from converters.pytorch.graph.emitter import WAY_OUT, Emitter, end_record, live
 from converters.pytorch.graph.layout import BatchError, Value, flat
 from converters.pytorch.graph.registry import base_name, handler
 from converters.pytorch.graph.report import (
@@ -204,11 +204,21 @@ def _outputs(emitter: Emitter) -> tuple[dict[str, Any], list[EndRecord], list[st
         emitter.at(str(end.value))
         order = _output_order(value)
         try:
+            _check_batch(emitter, value)
             outputs[name] = emitter.arranger.ordered(value, order).tensor
         except BatchError as error:
-            raise ValueError(f"Output {end.name!r} cannot be given: {error}") from None
+            raise ValueError(f"Output {end.name!r} cannot be given: {error}; {WAY_OUT}") from None
         records.append(end_record(name, value, order))
     return outputs, records, warnings
+
+
+def _check_batch(emitter: Emitter, value: Value) -> None:
+    """Raises where samples are counted elsewhere than the program does: it was read wrongly."""
+    if not emitter.batch_in_sizes or not value.dims or value.shape[0] != emitter.batch:
+        return
+    free = [any(a.free and a.size == emitter.batch for a in group) for group in value.dims]
+    if any(free) and not free[0]:
+        raise BatchError("it is not clear which of the sizes in the program hold the batch")
 
 
 def _output_name(name: str, taken: dict[str, Any]) -> str:

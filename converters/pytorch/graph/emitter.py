@@ -21,7 +21,7 @@ from converters.pytorch.graph.registry import base_name, handler, in_place
 from converters.pytorch.graph.report import EndRecord, NodeRecord, PortedWeight
 
 _HALF = ("float16", "bfloat16")
-_WAY_OUT = (
+WAY_OUT = (
     "export it with a dynamic batch: torch.export.export(module, inputs, "
     'dynamic_shapes={"x": {0: torch.export.Dim("batch")}}), two samples in the inputs'
 )
@@ -102,7 +102,7 @@ class Emitter:
                 results = self._converted(node)
                 self._keep(node, results, position)
             except BatchError as error:
-                raise ValueError(f"{self.where(node)}{error}; {_WAY_OUT}") from None
+                raise ValueError(f"{self.where(node)}{error}; {WAY_OUT}") from None
 
     def _converted(self, node: Node) -> list[Any]:
         function = handler(node.target)

@@ -31,6 +31,13 @@ def batch_norm(call: Call) -> list[Value]:
     import keras
 
     mean, variance = call.optional("running_mean"), call.optional("running_var")
+    kind = call.node.modules[-1].kind if call.node.modules else ""
+    if mean is None and "InstanceNorm" in kind:
+        # Decomposed, it is a batch normalization of the channels of all samples as channels.
+        x = call.value("input")
+        if call.batch == 1:
+            return [_grouped(call, x.shape[1], call.get("eps", 1e-5))]
+        return [_per_channel(call, x, call.get("eps", 1e-5))]
     trains = call.get("training", call.get("train", False)) or "with_update" in call.node.target
     if trains or mean is None or variance is None:
         call.refuse(
@@ -132,6 +139,22 @@ def _grouped(call: Call, groups: int, epsilon: float) -> Value:
         tensor = call.ops.squeeze(tensor, 1)
     assert tensor.shape[-1] == channels
     return replace(x, tensor=tensor, dims=call.value("input").dims, nonnegative=False)
+
+
+def _per_channel(call: Call, x: Value, epsilon: float) -> Value:
+    """Over all dimensions but the first two, of which the first is 1."""
+    ops = call.ops
+    dims = range(2, x.rank)
+    mean = call.reduced(x, dims, lambda t, axes: ops.mean(t, axis=axes, keepdims=True))
+    variance = call.reduced(x, dims, lambda t, axes: ops.var(t, axis=axes, keepdims=True))
+    scale = variance.with_tensor(ops.rsqrt(ops.add(variance.tensor, epsilon)))
+    y = call.elementwise(lambda a, m, s: (a - m) * s, x, mean, scale)
+    for name, function in (("weight", ops.multiply), ("bias", ops.add)):
+        held = call.optional(name)
+        if held is not None:
+            shaped = replace(held, dims=(*held.dims, *((),) * len(dims)))
+            y = call.elementwise(function, y, shaped)
+    return y
 
 
 @converts("aten.rms_norm", "aten._fused_rms_norm")
