@@ -273,6 +273,8 @@ PRODUCTS: Cases = {
         tokens(x), tokens(x), tokens(x), attn_mask=torch.ones(99, 99).tril().bool()
     ),
     "attention_causal": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "tensordot": lambda x: torch.tensordot(x, torch.arange(8.0).view(4, 2), dims=([1], [0])),
+    "inner": lambda x: torch.inner(x, torch.arange(11.0)),
     "einsum_channels": _einsum("nchw,nchw->nhw", _same, torch.tanh),
     "einsum_positions": _einsum("nchw,nkhw->nck", _same, torch.tanh),
     "einsum_constant": _einsum("nchw,dc->ndhw", _same, lambda x: torch.arange(8.0).view(2, 4)),
@@ -379,6 +381,19 @@ SHAPING: Cases = {
     "narrow": lambda x: x.narrow(1, 1, 2),
     "flip": lambda x: x.flip(2, 3),
     "roll": lambda x: x.roll((2, -3), (2, 3)),
+    "hstack": lambda x: torch.hstack([x, x]),
+    "dstack": lambda x: torch.dstack([x.flatten(2), x.flatten(2)]),
+    "fliplr": torch.fliplr,
+    "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
+    "unfold": lambda x: x.unfold(2, 3, 3),
+    "unfold_over": lambda x: x.unfold(2, 3, 2),
+    "im2col": lambda x: F.unfold(x, 3, padding=1, stride=2),
+    "topk": lambda x: x.topk(2, 1)[0],
+    "sort": lambda x: x.sort(1)[0],
+    "index_put": lambda x: (
+        torch.zeros(9, 11).index_put((torch.tensor([1]), torch.tensor([2])), torch.tensor(3.0)) + x
+    ),
+    "rows_and_columns": lambda x: x[:, :, torch.arange(9).view(-1, 1), torch.arange(0, 11, 2)],
     "in_place": in_place,
 }
 ARITHMETIC: Cases = {
@@ -423,6 +438,12 @@ ARITHMETIC: Cases = {
     "logical_not": lambda x: torch.logical_not(x > 0).to(x.dtype) + x,
     "to_int": lambda x: (x * 3).to(torch.int32).float(),
     "to_double": lambda x: x.double().float(),
+    "hypot": lambda x: torch.hypot(x, x + 1),
+    "frac": torch.frac,
+    "nan_to_num": torch.nan_to_num,
+    "logit": lambda x: torch.logit(x.sigmoid()),
+    "expit": torch.special.expit,
+    "one_hot": lambda x: F.one_hot(x.argmax(1), 4).float(),
     "lower_triangle": lambda x: x.tril(),
     "new_ones": lambda x: x.new_ones(3, 1, 1, 1)[:1] * x,
 } | {name: getattr(torch, name) for name in ("exp", "neg", "sin", "cos", "erf", "floor", "sign")}
@@ -459,6 +480,9 @@ REDUCTIONS: Cases = {
     "cumsum": lambda x: x.cumsum(2),
     "prod": lambda x: x.prod(1),
     "any": lambda x: (x > 2).any(1).float() + x[:, 0],
+    "cosine_similarity": lambda x: F.cosine_similarity(x, x.roll(1, 1), 1),
+    "pairwise_distance": lambda x: F.pairwise_distance(x.flatten(2), x.flatten(2) * 2),
+    "linalg_norm": lambda x: torch.linalg.norm(x.flatten(1), dim=1),
     "response": response,
 }
 FAMILIES = {

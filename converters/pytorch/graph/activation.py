@@ -21,6 +21,7 @@ from converters.pytorch.graph.registry import converts
 
 _NAMED = {
     "aten.sigmoid": "sigmoid",
+    "aten.special_expit": "sigmoid",
     "aten.tanh": "tanh",
     "aten.silu": "silu",
     "aten.mish": "mish",
@@ -42,7 +43,7 @@ def _named(target: str, name: str) -> None:
 
         x = _input(call)
         tensor = call.layer(keras.layers.Activation, x.tensor, activation=name)
-        return x.with_tensor(tensor, nonnegative=name.endswith("sigmoid") and name[0] != "l")
+        return x.with_tensor(tensor, nonnegative=name in ("sigmoid", "hard_sigmoid"))
 
 
 for _target, _name in _NAMED.items():

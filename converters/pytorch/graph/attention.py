@@ -147,6 +147,30 @@ def attention(call: Call) -> list[Value]:
     return [multiplied(call, weights, value)]
 
 
+@converts("aten.tensordot")
+def tensordot(call: Call) -> Value:
+    """A sum over pairs of dimensions."""
+    a, b = call.value("self"), call.value("other")
+    in_a = [chr(ord("a") + d) for d in range(a.rank)]
+    in_b = [chr(ord("A") + d) for d in range(b.rank)]
+    for d, e in zip(call.get("dims_self"), call.get("dims_other"), strict=True):
+        in_b[b.dim(e)] = in_a[a.dim(d)]
+    kept = [c for c in (*in_a, *in_b) if (c in in_a) != (c in in_b)]
+    x, letters = _product(call, a, "".join(in_a), b, "".join(in_b), "".join(kept))
+    return permuted(x, [letters.index(c) for c in kept])
+
+
+@converts("aten.inner")
+def inner(call: Call) -> Value:
+    """A sum over the last dimension of both."""
+    a, b = call.value("self"), call.value("other")
+    if b.rank == 1:
+        return multiplied(call, a, b)
+    if b.rank > 2:
+        call.refuse("the second has more than two dimensions")
+    return multiplied(call, a, permuted(b, (1, 0)))
+
+
 @converts("aten.einsum")
 def einsum(call: Call) -> Value:
     """A sum over letters."""

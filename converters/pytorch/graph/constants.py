@@ -11,6 +11,7 @@ PyTorch: becomes
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,19 @@ def fill(call: Call) -> Value:
     if whole.constant:
         return constant(np.full(whole.shape, number.tensor.item(), whole.tensor.dtype))
     return call.elementwise(lambda w: call.ops.zeros_like(w) + number.tensor.item(), whole)
+
+
+@converts("aten.one_hot")
+def one_hot(call: Call) -> Value:
+    """Whole numbers as vectors of zeros with a one."""
+    x, count = call.value("self"), call.get("num_classes", -1)
+    if count < 1:
+        call.refuse("the number of classes depends on the input; give num_classes")
+    wide = replace(x, dims=(*x.dims, ()))
+    classes = constant(np.arange(count, dtype="int32"))
+    return call.elementwise(
+        lambda t, n: call.ops.cast(call.ops.equal(t, n), "int32"), wide, classes
+    )
 
 
 @converts("aten.scalar_tensor")

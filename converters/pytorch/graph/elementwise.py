@@ -135,6 +135,7 @@ for _target, _name in {
     "aten.__or__": "logical_or",
     "aten.logaddexp": "logaddexp",
     "aten.atan2": "arctan2",
+    "aten.hypot": "hypot",
 }.items():
     _binary(_target, _name)
 
@@ -189,6 +190,7 @@ for _target, _name in {
     "aten.isnan": "isnan",
     "aten.isinf": "isinf",
     "aten.isfinite": "isfinite",
+    "aten.exp2": "exp2",
 }.items():
     _unary(_target, _name)
 
@@ -238,6 +240,32 @@ def _chosen(call: Call, condition: Value, a: Value, b: Value) -> Value:
         for v in (a, b)
     )
     return call.elementwise(call.ops.where, condition, a, b)
+
+
+@converts("aten.frac")
+def frac(call: Call) -> Value:
+    """What follows the point."""
+    x = call.value("self")
+    return x.with_tensor(call.ops.subtract(x.tensor, call.ops.trunc(x.tensor)))
+
+
+@converts("aten.logit")
+def logit(call: Call) -> Value:
+    """`log(x / (1 - x))`, x within bounds where they are given."""
+    x, eps, ops = call.value("self"), call.get("eps"), call.ops
+    tensor = x.tensor if eps is None else ops.clip(x.tensor, eps, 1 - eps)
+    return x.with_tensor(ops.log(ops.divide(tensor, ops.subtract(1.0, tensor))))
+
+
+@converts("aten.nan_to_num")
+def nan_to_num(call: Call) -> Value:
+    """Numbers in the place of NaN and infinities."""
+    x = call.value("self")
+    most = float(np.finfo(np.float32).max)
+    nan, high, low = (
+        call.get(n, d) for n, d in (("nan", 0.0), ("posinf", most), ("neginf", -most))
+    )
+    return x.with_tensor(call.ops.nan_to_num(x.tensor, nan=nan, posinf=high, neginf=low))
 
 
 @converts("aten.lerp")

@@ -9,8 +9,10 @@ PyTorch: Keras
 - flip, roll: `flip`; a concatenation of two slices
 - constant_pad_nd, pad, reflection_pad, replication_pad: `ZeroPadding2D`, `Cropping2D`, `pad`;
   copies of the border
+- unfold, im2col: `take`; a concatenation of shifted slices
+- topk, sort: `top_k` of the last axis
 - slice_scatter, select_scatter, copy_ to a slice: a concatenation
-- gather, scatter, nonzero, sort, topk: positions that depend on values: not known
+- gather, scatter, nonzero: positions that depend on values: not known
 """
 
 from collections.abc import Sequence
@@ -31,6 +33,8 @@ from converters.pytorch.graph.layout import (
     extent,
     flat,
     is_free,
+    permuted,
+    reshaped,
     squeezed,
     unsqueezed,
     with_axis,
@@ -225,8 +229,6 @@ def index(call: Call) -> Value:
         if at.rank == 1 or at.constant and at.dtype == "bool" and at.rank == 1:
             return _taken(call, x, dim, at)
         if at.constant and at.dtype != "bool":
-            from converters.pytorch.graph.layout import reshaped
-
             flat_index = constant(call.arranger.array(at).ravel())
             taken = _taken(call, x, dim, flat_index)
             sizes = (*x.shape[:dim], *at.shape, *x.shape[dim + 1 :])
@@ -266,6 +268,16 @@ def cat(call: Call) -> Value:
     """Values one after the other along a dimension."""
     values = [v for v in call.values("tensors") if v.shape != (0,)]
     dim = values[0].dim(call.get("dim", 0))
+    return joined(call, values, dim)
+
+
+@converts("aten.hstack", "aten.vstack", "aten.dstack", "aten.column_stack")
+def stack_along(call: Call) -> Value:
+    """Along the second, first or third dimension."""
+    values = call.values("tensors")
+    dim = {"v": 0, "d": 2}.get(call.node.target.split(".")[1][0], 1)
+    if values[0].rank <= dim:
+        call.refuse("it is of tensors with fewer dimensions")
     return joined(call, values, dim)
 
 
@@ -369,6 +381,114 @@ def flip(call: Call) -> Value:
         x, axis = call.isolated(x, dim)
         x = x.with_tensor(call.ops.flip(x.tensor, axis=axis), nonnegative=x.nonnegative)
     return x
+
+
+@converts("aten.fliplr", "aten.flipud")
+def flip_one(call: Call) -> Value:
+    """The second or the first dimension in reverse."""
+    x, axis = call.isolated(call.value("self"), "lr" in call.node.target)
+    return x.with_tensor(call.ops.flip(x.tensor, axis=axis), nonnegative=x.nonnegative)
+
+
+@converts("aten.rot90")
+def rot90(call: Call) -> Value:
+    """Quarter turns."""
+    x = call.value("self")
+    a, b = (x.dim(d) for d in call.get("dims", [0, 1]))
+    for _ in range(call.get("k", 1) % 4):
+        order = list(range(x.rank))
+        order[a], order[b] = b, a
+        x, axis = call.isolated(permuted(x, order), a)
+        x = x.with_tensor(call.ops.flip(x.tensor, axis=axis))
+    return x
+
+
+@converts("aten.unfold")
+def unfold(call: Call) -> Value:
+    """Windows along a dimension, their positions last."""
+    x = call.value("self")
+    dim, size, step = x.dim(call.get("dimension")), call.get("size"), call.get("step")
+    count = (x.shape[dim] - size) // step + 1
+    at = (np.arange(count)[:, None] * step + np.arange(size)).ravel()
+    x = call.arranger.fused(_taken(call, x, dim, constant(at)), dim)
+    sizes = (*x.shape[:dim], count, size, *x.shape[dim + 1 :])
+    value = reshaped(x, sizes, [None] * len(sizes), call.batch)
+    if value is None:
+        call.refuse("its windows are not known")
+    order = [d for d in range(value.rank) if d != dim + 1]
+    return permuted(value, [*order, dim + 1])
+
+
+@converts("aten.im2col")
+def im2col(call: Call) -> Value:
+    """Windows of a map, as columns: a concatenation of shifted slices."""
+    x = call.ordered(call.value("self"), CHANNELS_LAST[4])
+    kernel, step, hole, more = (
+        call.ints(name, 2, default)
+        for name, default in (("kernel_size", 1), ("stride", 1), ("dilation", 1), ("padding", 0))
+    )
+    tensor = x.tensor
+    if any(more):
+        tensor = call.ops.pad(tensor, ((0, 0), *((p, p) for p in more), (0, 0)))
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, hole, strict=True)]
+    counts = [
+        (n + 2 * p - span) // s + 1
+        for n, p, span, s in zip(x.shape[2:], more, spans, step, strict=True)
+    ]
+    slices = [
+        tensor[
+            (
+                slice(None),
+                *(
+                    slice(o * d, o * d + (n - 1) * s + 1, s)
+                    for o, d, n, s in zip(offset, hole, counts, step, strict=True)
+                ),
+            )
+        ]
+        for offset in np.ndindex(*kernel)
+    ]
+    tensor = call.ops.concatenate(slices, axis=-1)
+    rows, columns = (Atom(n) for n in counts)
+    window, channels = Atom(len(slices)), Atom(x.shape[1])
+    return Value(
+        tensor,
+        (x.axes[0], (rows,), (columns,), (window, channels)),
+        (x.dims[0], (channels, window), (rows, columns)),
+        dtype=x.dtype,
+    )
+
+
+@converts("aten.topk", "aten.sort")
+def topk(call: Call) -> list[Value]:
+    """The largest of a dimension in order; of all of them, sorted."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim", -1))
+    count = call.get("k", x.shape[dim])
+    falling = call.get("largest", True) if "topk" in call.node.target else call.get("descending")
+    x = call.last(x, dim)
+    axis = len(x.axes) - 1
+    values, positions = call.ops.top_k(x.tensor if falling else call.ops.negative(x.tensor), count)
+    values = values if falling else call.ops.negative(values)
+    found = with_axis(x, dim, axis, values, count)
+    return [found, replace(found, tensor=positions, dtype="int64")]
+
+
+@converts("aten.index_put")
+def index_put(call: Call) -> Value:
+    """Positions of a constant written to."""
+    x, values = call.value("self"), call.value("values")
+    listed = call.node.arguments.get("indices") or ()
+    assert isinstance(listed, tuple)
+    indices = [call._value(entry) for entry in listed]
+    if not x.constant or not values.constant or not all(i is None or i.constant for i in indices):
+        call.refuse("only positions of a constant can be written to")
+    array = call.arranger.array(x).copy()
+    key: Any = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
+    if call.get("accumulate", False):
+        np.add.at(array, key, call.arranger.array(values))
+    else:
+        array[key] = call.arranger.array(values)
+    return constant(array, x.keys)
 
 
 @converts("aten.roll")
