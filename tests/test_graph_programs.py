@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,17 @@ from converters import runtime
 from converters.pytorch.graph import converts, unconvertible
 from converters.pytorch.graph.registry import _HANDLERS
 from converters.tflite.flatbuffer import read_graphs
-from graph_tools import LIMIT, answers, compare, convert, export, random_inputs, randomized
+from graph_cases import FAMILIES, SHAPE
+from graph_tools import (
+    LIMIT,
+    Functions,
+    answers,
+    compare,
+    convert,
+    export,
+    random_inputs,
+    randomized,
+)
 
 Dim = torch.export.Dim
 IMAGE = (1, 3, 16, 16)
@@ -432,3 +443,40 @@ def test_ulsam_is_added_to_the_result(mobilenet: Any) -> None:
     _, model, _ = mobilenet
     more = ulsam_keras.add_ulsam(model, after=["features.5"])
     assert any(isinstance(layer, ulsam_keras.ULSAM) for layer in more.layers)
+
+
+def test_the_file_equals_pytorch_and_stays_within_four_dimensions(tmp_path: Path) -> None:
+    chosen = {
+        "products": ("packed", "multihead", "excitation", "tokens", "linear_after_flatten"),
+        "resizing": ("channel_shuffle_by_hand", "pixel_shuffle", "pixel_unshuffle", "bilinear"),
+        "resizing ": ("bilinear_corners", "nearest", "nearest_twice"),
+        "normalizations": ("batch_1d", "layer", "layer_whole", "group"),
+        "pools": ("max_padded", "max_ceil", "average_without_padding", "to_any"),
+        "padding": ("reflect", "replicate", "crop"),
+        "activations": ("hardswish", "gelu", "prelu_channels", "softmax_positions", "mish"),
+        "shaping": ("windows", "boxes", "cat_flat", "roll", "in_place", "no_common_factor"),
+        "transposed convolutions": ("output_padding", "twice", "groups"),
+        "convolutions": ("strided", "dilated_strided", "depthwise", "reflect"),
+    }
+    cases = {
+        f"{family.split()[0]}_{name}": FAMILIES[family.strip()][name]
+        for family, names in chosen.items()
+        for name in names
+    }
+    module = Functions(cases)
+    model, report = compare(module, [SHAPE], tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = converters.to_tflite(model)
+    graph = read_graphs(content)[0]
+    assert max(len(t.shape) for op in graph.operators for t in op.outputs) <= 4
+    x = random_inputs(SHAPE, seed=5)
+    array = np.ascontiguousarray(x[0].numpy().transpose(0, 2, 3, 1))
+    result = runtime.run(content, {next(iter(graph.named_inputs)): array})
+    assert result.outcome == "ok"
+    with torch.no_grad():
+        wanted = module(*x)
+    for end in report.outputs:
+        found = np.transpose(result.outputs[end.name], np.argsort(end.order))
+        expected = wanted[end.name].numpy()
+        assert np.abs(found - expected).max() <= LIMIT * np.abs(expected).max(), end.name

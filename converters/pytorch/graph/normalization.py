@@ -114,8 +114,10 @@ def _grouped(call: Call, groups: int, epsilon: float) -> Value:
     import keras
 
     x = call.value("input")
-    # The batch is the first axis: Keras normalizes over all others.
-    if x.rank not in CHANNELS_LAST:
+    # The batch is the first axis: Keras normalizes over all others, with one axis more inside, so
+    # that a map is given with height and width as one.
+    closed = not any(a.free for g in x.dims[2:] for a in g)
+    if x.rank > 3 and closed or x.rank not in CHANNELS_LAST:
         joined = tuple(a for g in x.dims[2:] for a in g)
         x = replace(x, dims=(*x.dims[:2], joined))
     x = call.ordered(x, CHANNELS_LAST[x.rank])

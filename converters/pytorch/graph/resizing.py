@@ -2,7 +2,7 @@
 
 PyTorch: Keras
 
-- upsample_nearest, a whole number of times: `UpSampling2D`
+- upsample_nearest, a whole number of times: `keras.ops.image.resize`; `UpSampling2D` of open sizes
 - upsample_bilinear, align_corners=False, a whole number of times:
   `UpSampling2D(interpolation="bilinear")`
 - upsample_bilinear, align_corners=False, to any size: `keras.ops.image.resize`
@@ -60,7 +60,9 @@ def upsample(call: Call) -> Value:
     linear = "linear" in target and not corners
     scales = _scales(call, sizes, goal, count)
     plain = all(abs(s * n - o) < 1e-6 * o for s, n, o in zip(scales, sizes, goal, strict=True))
-    if whole and plain and count == 2 and (nearest or linear):
+    open_ = any(a.free for g in x.dims[2:] for a in g)
+    # Keras repeats for the nearest, which is five dimensions in the file.
+    if whole and plain and count == 2 and (nearest and open_ or linear):
         tensor = call.layer(
             keras.layers.UpSampling2D,
             x.tensor,
@@ -69,14 +71,17 @@ def upsample(call: Call) -> Value:
             data_format="channels_last",
         )
         return call.result(tensor, order, nonnegative=x.nonnegative)
-    if any(a.free for g in x.dims[2:] for a in g):
+    if open_:
         call.refuse(
             "an open height or width is resized, and not a whole number of times; export it with "
             "fixed sizes"
         )
-    if linear and plain and count == 2:
+    if plain and count == 2 and (linear or nearest and whole):
         tensor = call.ops.image_resize(
-            x.tensor, goal, interpolation="bilinear", data_format="channels_last"
+            x.tensor,
+            goal,
+            interpolation="nearest" if nearest else "bilinear",
+            data_format="channels_last",
         )
         return call.result(tensor, order, nonnegative=x.nonnegative)
     tensor = x.tensor
