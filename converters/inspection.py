@@ -121,7 +121,8 @@ def inspect_program(path: str | os.PathLike[str]) -> "Summary | None":
         if format_of(file) != "program":
             return None
     from converters.program import read_program, summarise
-    from converters.pytorch.graph import find_ulsam_calls, unconvertible
+    from converters.pytorch.graph import unconvertible
+    from converters.pytorch.graph.ulsam import find_ulsam_calls
 
     program = read_program(path)
     calls, near = find_ulsam_calls(program)

@@ -1,6 +1,6 @@
 """Writes docs/operators.md, what is known of PyTorch's operators, from the tables of the code.
 
-    python scripts/operators.py
+python scripts/operators.py
 """
 
 import ast

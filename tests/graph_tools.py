@@ -45,6 +45,10 @@ def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
             elif name.endswith(("running_mean", "bias")) or tensor.ndim == 1:
                 tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
+            elif tensor.ndim > 1:
+                # Deep networks keep the scale of what they are given.
+                fan = tensor[0].numel()
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * (2 / fan) ** 0.5)
     return module.eval()
 
 
@@ -53,8 +57,16 @@ def random_inputs(*shapes: Sequence[int], seed: int = 1) -> tuple[torch.Tensor, 
     return tuple(torch.randn(tuple(shape), generator=generator) for shape in shapes)
 
 
-def export(module: torch.nn.Module, inputs: Sequence[torch.Tensor], path: Path, **how: Any) -> Path:
-    torch.export.save(torch.export.export(module, tuple(inputs), **how), path)
+def export(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    path: Path,
+    *,
+    decomposed: bool = False,
+    **how: Any,
+) -> Path:
+    program = torch.export.export(module, tuple(inputs), **how)
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
     return path
 
 

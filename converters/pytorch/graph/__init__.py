@@ -8,4 +8,3 @@ from converters.pytorch.graph.conversion import to_keras as to_keras
 from converters.pytorch.graph.conversion import unconvertible as unconvertible
 from converters.pytorch.graph.registry import converts as converts
 from converters.pytorch.graph.report import ProgramReport as ProgramReport
-from converters.pytorch.graph.ulsam import find_ulsam_calls as find_ulsam_calls

@@ -1,14 +1,15 @@
 """Activations.
 
-| PyTorch | Keras |
-|---|---|
-| relu, relu6, hardtanh(0, 6) | `ReLU`, `ReLU(max_value=6)` |
-| leaky_relu, elu, prelu | `LeakyReLU`, `ELU`, `PReLU` |
-| sigmoid, tanh, silu, mish, softplus, selu, hardswish, hardsigmoid, gelu, log_sigmoid, softsign | `Activation` of that name, as PyTorch computes it |
-| gelu("tanh") | `keras.ops.gelu(approximate=True)` |
-| hardtanh, softplus with arguments, celu, threshold, hardshrink, softshrink, glu | operations |
-| softmax, log_softmax | `Softmax`, `keras.ops.log_softmax` |
-| dropout | `Dropout`, kept for training |
+PyTorch: Keras
+
+- relu, relu6, hardtanh(0, 6): `ReLU`, `ReLU(max_value=6)`
+- leaky_relu, elu, prelu: `LeakyReLU`, `ELU`, `PReLU`
+- sigmoid, tanh, silu, mish, softplus, selu, hardswish, hardsigmoid, gelu, log_sigmoid, softsign:
+  `Activation` of that name, as PyTorch computes it
+- gelu("tanh"): `keras.ops.gelu(approximate=True)`
+- hardtanh, softplus with arguments, celu, threshold, hardshrink, softshrink, glu: operations
+- softmax, log_softmax: `Softmax`, `keras.ops.log_softmax`
+- dropout: `Dropout`, kept for training
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from converters.pytorch.graph.registry import converts
 
 _NAMED = {
     "aten.sigmoid": "sigmoid",
+    "aten.special_expit": "sigmoid",
     "aten.tanh": "tanh",
     "aten.silu": "silu",
     "aten.mish": "mish",
@@ -41,7 +43,7 @@ def _named(target: str, name: str) -> None:
 
         x = _input(call)
         tensor = call.layer(keras.layers.Activation, x.tensor, activation=name)
-        return x.with_tensor(tensor, nonnegative=name.endswith("sigmoid") and name[0] != "l")
+        return x.with_tensor(tensor, nonnegative=name in ("sigmoid", "hard_sigmoid"))
 
 
 for _target, _name in _NAMED.items():
@@ -61,11 +63,13 @@ def relu(call: Call) -> Value:
         high = 6.0
     if low != 0.0:
         return x.with_tensor(call.ops.clip(x.tensor, low, high))
-    bound = {} if high is None else {"max_value": float(high)}
+    bound: dict[str, Any] = {} if high is None else {"max_value": float(high)}
     return x.with_tensor(call.layer(keras.layers.ReLU, x.tensor, **bound), nonnegative=True)
 
 
-@converts("aten.leaky_relu", "aten.rrelu", "aten.rrelu_with_noise")
+@converts(
+    "aten.leaky_relu", "aten.rrelu", "aten.rrelu_with_noise", "aten.rrelu_with_noise_functional"
+)
 def leaky_relu(call: Call) -> Value:
     """`LeakyReLU`; the random one is, in inference, one of its mean slope."""
     import keras
@@ -176,7 +180,9 @@ def softmax(call: Call) -> Value:
     """Over one dimension."""
     import keras
 
-    x, axis = call.isolated(_input(call), call.get("dim"))
+    x = _input(call)
+    call.arranger.own_to_a_sample(x.dims[x.dim(call.get("dim"))])
+    x, axis = call.isolated(x, call.get("dim"))
     if "log" in call.node.target:
         return x.with_tensor(call.ops.log_softmax(x.tensor, axis=axis))
     axis = -1 if axis == len(x.axes) - 1 else axis

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from converters.pytorch.graph.emitter import Emitter
 
 _VIEWS = {
-    f"aten.{name}"
-    for name in (
-        "view reshape flatten unflatten permute transpose t squeeze unsqueeze expand slice select "
-        "narrow chunk split split_with_sizes tensor_split unbind detach alias view_as expand_as "
-        "contiguous numpy_T mT movedim swapaxes lift_fresh lift_fresh_copy detach_"
-    ).split()
+    *("aten.view", "aten.reshape", "aten.flatten", "aten.unflatten", "aten.view_as"),
+    *("aten.permute", "aten.transpose", "aten.t", "aten.numpy_T", "aten.mT", "aten.movedim"),
+    *("aten.swapaxes", "aten.squeeze", "aten.unsqueeze", "aten.expand", "aten.expand_as"),
+    *("aten.slice", "aten.select", "aten.narrow", "aten.chunk", "aten.split", "aten.unbind"),
+    *("aten.split_with_sizes", "aten.tensor_split", "aten.detach", "aten.detach_", "aten.alias"),
+    *("aten.contiguous", "aten.lift_fresh"),
 }
 _SAME = {"aten.detach", "aten.alias", "aten.contiguous", "aten.detach_", "aten.lift_fresh"}
 
@@ -78,7 +78,7 @@ class Aliases:
             if written is None:
                 self._refuse_later(emitter, node, {base}, position)
                 break
-            old = emitter.values[base]  # type: ignore[assignment]
+            old = emitter.values[base]
             emitter.values[base] = value = written
             name = base
         stale = {

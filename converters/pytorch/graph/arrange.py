@@ -35,6 +35,8 @@ class Arranger:
             stays as it is.
         transpose: Emits a transpose.
         tile: Emits a repetition: tensor, how often along each axis.
+        take: Emits a choice of positions: tensor, positions, axis.
+        batch: The batch of the example, and whether sizes in the program have it in them.
     """
 
     def __init__(
@@ -42,14 +44,26 @@ class Arranger:
         reshape: Callable[[Any, tuple[int, ...], bool], Any],
         transpose: Callable[[Any, tuple[int, ...]], Any],
         tile: Callable[[Any, tuple[int, ...]], Any],
+        take: Callable[[Any, np.ndarray, int], Any],
+        batch: tuple[int, bool],
     ) -> None:
+        self.batch, self.batch_in_sizes = batch
         self._emit_reshape = reshape
         self._emit_transpose = transpose
         self._emit_tile = tile
+        self._emit_take = take
         # The tensor is kept with the result, so that its id stays its own.
         self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     # What operators ask for
+
+    def own_to_a_sample(self, group: Group) -> None:
+        """Raises where a dimension that is computed across holds samples, where 1 was exported.
+
+        A program whose sizes have the batch in them was read wrongly then.
+        """
+        if self.batch_in_sizes and any(a.free and a.size == self.batch for a in group):
+            raise BatchError("it computes across the samples of the batch")
 
     def ordered(self, value: Value, order: Sequence[int] | None = None) -> Value:
         """Each dimension in an axis of its own, in this order; in PyTorch's by default."""
@@ -185,6 +199,11 @@ class Arranger:
             return self._transpose(tensor, _order(have, want))
         if flat(have) == flat(want):
             return self._reshape(tensor, have, want)
+        alike = len(have) == len(want) and all(
+            {*a} == {*b} for a, b in zip(have, want, strict=True)
+        )
+        if alike and sum(map(is_free, have)) > 2:
+            return self._shuffled(tensor, have, want)
         pieces = _pieces(have, want)
         if len(pieces) > max(MOST_AXES, len(have)):
             pieces = _runs(flat(have), flat(want))
@@ -198,6 +217,15 @@ class Arranger:
             tensor = self._transpose(tensor, order)
         result = tuple(pieces[n] for n in order)
         return self._reshape(tensor, result, want) if result != want else tensor
+
+    def _shuffled(self, tensor: Any, have: Groups, want: Groups) -> Any:
+        """Atoms in another order within an axis: by position, as no reshape has two open sizes."""
+        for axis, (old, new) in enumerate(zip(have, want, strict=True)):
+            if old != new and not is_free(old):
+                at = np.arange(extent(old)).reshape([a.size for a in old])
+                at = at.transpose([old.index(a) for a in new]).ravel()
+                tensor = self._emit_take(tensor, at, axis)
+        return tensor
 
     def _block_swap(
         self, tensor: Any, pieces: Sequence[Group], want: list[Atom]
@@ -261,7 +289,7 @@ class Arranger:
                     # Neither divides: each is to have an axis of one atom.
                     done = [self.fused(v, dim) if v.dims[dim] else v for v in done]
                     return self._matched(done, other, self.fused(value, dim), dim)
-                if small.size == 1:
+                if small.size == 1 and not big.free:
                     raise BatchError("one of its operands has the batch in a dimension, one not")
                 open_ = big.free and small.free
                 parts = (Atom(small.size, open_ or big.free), Atom(big.size // small.size))

@@ -1,11 +1,11 @@
 """Products of matrices that both depend on the input, and what is made of them.
 
-| PyTorch | Keras |
-|---|---|
-| matmul, bmm, mm, baddbmm | `keras.ops.matmul`; `Dense` where the second is a weight |
-| scaled_dot_product_attention | product, scale, mask, softmax, product |
-| einsum of two | a product of matrices, where letters are shared, summed or apart |
-| einsum of one | a permutation and a sum |
+PyTorch: Keras
+
+- matmul, bmm, mm, baddbmm: `keras.ops.matmul`; `Dense` where the second is a weight
+- scaled_dot_product_attention: product, scale, mask, softmax, product
+- einsum of two: a product of matrices, where letters are shared, summed or apart
+- einsum of one: a permutation and a sum
 """
 
 import math
@@ -43,6 +43,7 @@ def multiplied(call: Call, a: Value, b: Value) -> Value:
     (left, right), dims = call.arranger.unified([left, right])
     lead = dims[: rank - 2]
     m, k, n = dims[rank - 2], dims[rank - 1], dims[rank]
+    call.arranger.own_to_a_sample(k)
     left = replace(left, dims=left.dims[:-1])
     right = replace(right, dims=(*right.dims[: rank - 2], *right.dims[rank - 1 :]))
     if not lead or not any(right.dims[: rank - 2]) and right.constant:
@@ -144,6 +145,30 @@ def attention(call: Call) -> list[Value]:
     axis = -1 if axis == len(scores.axes) - 1 else axis
     weights = scores.with_tensor(call.layer(keras.layers.Softmax, scores.tensor, axis=axis))
     return [multiplied(call, weights, value)]
+
+
+@converts("aten.tensordot")
+def tensordot(call: Call) -> Value:
+    """A sum over pairs of dimensions."""
+    a, b = call.value("self"), call.value("other")
+    in_a = [chr(ord("a") + d) for d in range(a.rank)]
+    in_b = [chr(ord("A") + d) for d in range(b.rank)]
+    for d, e in zip(call.get("dims_self"), call.get("dims_other"), strict=True):
+        in_b[b.dim(e)] = in_a[a.dim(d)]
+    kept = [c for c in (*in_a, *in_b) if (c in in_a) != (c in in_b)]
+    x, letters = _product(call, a, "".join(in_a), b, "".join(in_b), "".join(kept))
+    return permuted(x, [letters.index(c) for c in kept])
+
+
+@converts("aten.inner")
+def inner(call: Call) -> Value:
+    """A sum over the last dimension of both."""
+    a, b = call.value("self"), call.value("other")
+    if b.rank == 1:
+        return multiplied(call, a, b)
+    if b.rank > 2:
+        call.refuse("the second has more than two dimensions")
+    return multiplied(call, a, permuted(b, (1, 0)))
 
 
 @converts("aten.einsum")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from converters.program import Dtype, Meta, Node, Ref
-from converters.pytorch.graph.layout import Atom, Value, constant
+from converters.pytorch.graph.layout import Atom, Group, Value, constant
+from converters.pytorch.graph.operations import Operations
 
 if TYPE_CHECKING:
     from converters.pytorch.graph.emitter import Emitter
@@ -56,7 +57,7 @@ class Call:
 
     def __init__(self, emitter: Emitter, node: Node) -> None:
         self.node = node
-        self.ops = emitter.ops
+        self.ops: Operations = emitter.ops
         self._emitter = emitter
 
     # What it is given
@@ -109,6 +110,7 @@ class Call:
                 if not found.constant or found.tensor.size != 1:
                     raise self.refusal("it takes a number that depends on the input")
                 return found.tensor.item()
+            assert isinstance(found, Number)
             return found.value
         if isinstance(argument, Dtype):
             return argument.name
@@ -143,7 +145,7 @@ class Call:
     def metas(self) -> list[Meta]:
         """What the program says of the tensors that it gives."""
         values = self._emitter.program.values
-        return [values[name] for name in self.node.outputs if name in values]
+        return [values[name] for name in self.node.outputs if name is not None and name in values]
 
     @property
     def free(self) -> list[bool | None]:
@@ -183,11 +185,19 @@ class Call:
             expected = tuple(meta.hint[d] for d in order)
             raise self.refusal(f"Keras gives {shape} where {expected} is due")
         axes = tuple(
-            () if size == 1 else (Atom(meta.hint[d], size is None),)
+            self.open_group(meta.hint[d], meta.shape[d])
+            if size is None
+            else ((Atom(size),) if size != 1 else ())
             for size, d in zip(shape, order, strict=True)
         )
         dims = tuple(axes[order.index(d)] for d in range(meta.rank))
         return Value(tensor, axes, dims, dtype=meta.dtype, **known)
+
+    def open_group(self, size: int, declared: int | str) -> Group:
+        """The atoms of an open dimension: of samples times windows the two apart."""
+        if isinstance(declared, str) or size % self.batch or size == self.batch:
+            return (Atom(size, True),)
+        return (Atom(self.batch, True), Atom(size // self.batch))
 
     # What it becomes
 
@@ -262,6 +272,8 @@ class Call:
     ) -> Value:
         """A value after axes that hold some dimensions became one; the dimensions stay, of 1."""
         chosen = {value.dim(d) for d in dims} if dims else set(range(value.rank))
+        for dim in chosen:
+            self._emitter.arranger.own_to_a_sample(value.dims[dim])
         value, axes = self._emitter.arranger.reduced_axes(value, chosen)
         tensor = function(value.tensor, axes) if axes else value.tensor
         kept = tuple(() if n in axes else g for n, g in enumerate(value.axes))

@@ -1,15 +1,17 @@
 """Tensors that are made, and numbers: computed at conversion.
 
-| PyTorch | becomes |
-|---|---|
-| zeros, ones, full, arange, linspace, eye, tril, triu, meshgrid, new_…, …_like | an array |
-| sizes, and arithmetic with them | numbers; those of open dimensions only where they say how a value is seen |
-| assertions | nothing |
+PyTorch: becomes
+
+- zeros, ones, full, arange, linspace, eye, tril, triu, meshgrid, new_…, …_like: an array
+- sizes, and arithmetic with them: numbers; those of open dimensions only where they say how a
+  value is seen
+- assertions: nothing
 """
 
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,19 +35,19 @@ def _filled(call: Call, number: Any) -> Value:
     return expanded(value, hint, free) if any(free) else value
 
 
-def _full(target: str, number: Any) -> None:
+def _full_of(target: str, number: Any) -> None:
     @converts(target)
     def convert(call: Call) -> Value:
         return _filled(call, number)
 
 
-for _name, _number in (("zeros", 0), ("ones", 1), ("empty", 0)):
+for _name, _fill in (("zeros", 0), ("ones", 1), ("empty", 0)):
     for _form in (_name, f"{_name}_like", f"new_{_name}"):
-        _full(f"aten.{_form}", _number)
-_full("aten.zero", 0)
-_full("aten.empty_permuted", 0)
-_full("aten.empty_strided", 0)
-_full("aten.new_empty_strided", 0)
+        _full_of(f"aten.{_form}", _fill)
+_full_of("aten.zero", 0)
+_full_of("aten.empty_permuted", 0)
+_full_of("aten.empty_strided", 0)
+_full_of("aten.new_empty_strided", 0)
 
 
 @converts("aten.full", "aten.full_like", "aten.new_full")
@@ -64,6 +66,19 @@ def fill(call: Call) -> Value:
     if whole.constant:
         return constant(np.full(whole.shape, number.tensor.item(), whole.tensor.dtype))
     return call.elementwise(lambda w: call.ops.zeros_like(w) + number.tensor.item(), whole)
+
+
+@converts("aten.one_hot")
+def one_hot(call: Call) -> Value:
+    """Whole numbers as vectors of zeros with a one."""
+    x, count = call.value("self"), call.get("num_classes", -1)
+    if count < 1:
+        call.refuse("the number of classes depends on the input; give num_classes")
+    wide = replace(x, dims=(*x.dims, ()))
+    classes = constant(np.arange(count, dtype="int32"))
+    return call.elementwise(
+        lambda t, n: call.ops.cast(call.ops.equal(t, n), "int32"), wide, classes
+    )
 
 
 @converts("aten.scalar_tensor")
@@ -91,7 +106,7 @@ def linspace(call: Call) -> Value:
 @converts("aten.eye")
 def eye(call: Call) -> Value:
     """The identity."""
-    return constant(np.eye(*call.meta.hint, dtype=_dtype(call)))
+    return constant(np.eye(call.meta.hint[0], call.meta.hint[1]).astype(_dtype(call)))
 
 
 @converts("aten.tril", "aten.triu")
@@ -142,7 +157,7 @@ def numel(call: Call) -> Number:
     return Number(math.prod(x.shape), any(is_free(g) for g in x.dims))
 
 
-def _number(target: str, function: Callable[..., Any]) -> None:
+def _arithmetic(target: str, function: Callable[..., Any]) -> None:
     @converts(target)
     def convert(call: Call) -> Number:
         names = list(call.node.arguments)
@@ -151,7 +166,7 @@ def _number(target: str, function: Callable[..., Any]) -> None:
         return Number(function(*arguments), free)
 
 
-for _name, _function in {
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
     "_operator.add": operator.add,
     "_operator.sub": operator.sub,
     "_operator.mul": operator.mul,
@@ -178,8 +193,9 @@ for _name, _function in {
     "torch.sym_not": operator.not_,
     "torch._sym_sqrt": math.sqrt,
     "torch.sym_sqrt": math.sqrt,
-}.items():
-    _number(_name, _function)
+}
+for _name, _function in _ARITHMETIC.items():
+    _arithmetic(_name, _function)
 
 
 @converts("aten.item", "aten._local_scalar_dense")

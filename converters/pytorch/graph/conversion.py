@@ -25,8 +25,8 @@ from converters.pytorch.graph import (  # noqa: F401, the tables register their 
 )
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Number
-from converters.pytorch.graph.emitter import Emitter, live
-from converters.pytorch.graph.layout import BatchError, Value, extent, flat, is_free
+from converters.pytorch.graph.emitter import WAY_OUT, Emitter, end_record, live
+from converters.pytorch.graph.layout import BatchError, Value, flat
 from converters.pytorch.graph.registry import base_name, handler
 from converters.pytorch.graph.report import (
     EndRecord,
@@ -84,46 +84,63 @@ def unconvertible(program: Program) -> dict[str, int]:
 
 def convert_program(program: Program) -> tuple[Any, ProgramReport]:
     """As `to_keras`, of a program that was read."""
-    import keras
-
     calls, near = find_ulsam_calls(program)
     _check_known(program, {name for call in calls for name in call.nodes})
-    emitter = Emitter(program)
-    inputs = []
-    records_in = []
-    for end in program.inputs:
-        if isinstance(end.value, str) and end.value in program.values:
-            order = _input_order(emitter, end)
-            inputs.append(emitter.input(end, order))
-            records_in.append(_record(emitter, end, order, inputs[-1].name))
-    emitter.run(_ulsam_steps(emitter, calls))
-    outputs, records_out, warnings = _outputs(emitter)
-    name = re.sub(r"[^A-Za-z0-9_.\-]", "_", program.name).strip("_.-") or "program"
+    reserved: set[str] = set()
+    while True:
+        emitter = Emitter(program, frozenset(reserved))
+        inputs = [emitter.input(end, _input_order(emitter, end)) for end in _inputs(program)]
+        emitter.run(_ulsam_steps(emitter, calls))
+        outputs, records_out, warnings = _outputs(emitter)
+        try:
+            model = _model(program, inputs, outputs)
+            break
+        except ValueError as error:
+            # Keras names operations by itself; a module of the program may be called just so.
+            taken = re.search(r'The name "(.+?)" is used', str(error))
+            if taken is None or taken[1] in reserved:
+                raise
+            reserved.add(taken[1])
+    layers = {layer.name for layer in model.layers}
+    weights = tuple(_weight_records(emitter))
+    report = ProgramReport(
+        weights=weights,
+        nodes=tuple(emitter.nodes),
+        inputs=tuple(emitter.inputs),
+        outputs=tuple(records_out),
+        transposes=tuple(emitter.transposes),
+        ulsam=tuple(name for name in dict.fromkeys(emitter.ulsam) if name in layers),
+        warnings=(
+            *warnings,
+            # With more differences it is another block that happens to have the same steps.
+            *(
+                f"{miss.module or 'the program'} is {miss}"
+                for miss in near
+                if miss.difference.count(";") < 3
+            ),
+            *_warnings(emitter, weights),
+        ),
+    )
+    return model, report
+
+
+def _inputs(program: Program) -> list[End]:
+    return [e for e in program.inputs if isinstance(e.value, str) and e.value in program.values]
+
+
+def _model(program: Program, inputs: Sequence[Any], outputs: dict[str, Any]) -> Any:
+    import keras
+
     if not outputs:
         raise ValueError(
             f"No output of the program depends on an input. Received: {program.name!r}"
         )
-    names = list(outputs)
-    model = keras.Model(
-        inputs[0] if len(inputs) == 1 else {i.name: i for i in inputs},
-        outputs[names[0]] if len(outputs) == 1 and _plain(names[0]) else outputs,
-        name=name,
+    first = next(iter(outputs))
+    return keras.Model(
+        inputs[0] if len(inputs) == 1 else {tensor.name: tensor for tensor in inputs},
+        outputs[first] if len(outputs) == 1 and _plain(first) else outputs,
+        name=re.sub(r"[^A-Za-z0-9_.\-]", "_", program.name).strip("_.-") or "program",
     )
-    layers = {layer.name for layer in model.layers}
-    report = ProgramReport(
-        weights=tuple(_weight_records(emitter, calls)),
-        nodes=tuple(emitter.nodes),
-        inputs=tuple(records_in),
-        outputs=tuple(records_out),
-        transposes=tuple(emitter.transposes),
-        ulsam=tuple(n for n in dict.fromkeys(emitter.ulsam) if n in layers),
-        warnings=(
-            *warnings,
-            *(f"{miss.module or 'the program'} is {miss}" for miss in near),
-            *_warnings(emitter),
-        ),
-    )
-    return model, report
 
 
 def _plain(name: str) -> bool:
@@ -172,14 +189,6 @@ def _input_order(emitter: Emitter, end: End) -> tuple[int, ...] | None:
     return None if permuted and all(permuted) else CHANNELS_LAST[4]
 
 
-def _record(emitter: Emitter, end: End, order: Sequence[int] | None, name: str) -> EndRecord:
-    assert isinstance(end.value, str)
-    value = emitter.values[end.value]
-    assert isinstance(value, Value)
-    sizes = tuple(None if is_free(g) else extent(g) for g in value.dims)
-    return EndRecord(name, sizes, tuple(order) if order is not None else tuple(range(value.rank)))
-
-
 def _outputs(emitter: Emitter) -> tuple[dict[str, Any], list[EndRecord], list[str]]:
     outputs: dict[str, Any] = {}
     records, warnings = [], []
@@ -192,13 +201,24 @@ def _outputs(emitter: Emitter) -> tuple[dict[str, Any], list[EndRecord], list[st
                 warnings.append(f"Output {end.name!r} depends on no input and is left out: {shown}")
             continue
         name = _output_name(end.name, outputs)
+        emitter.at(str(end.value))
         order = _output_order(value)
         try:
+            _check_batch(emitter, value)
             outputs[name] = emitter.arranger.ordered(value, order).tensor
         except BatchError as error:
-            raise ValueError(f"Output {end.name!r} cannot be given: {error}") from None
-        records.append(_record(emitter, end, order, name))
+            raise ValueError(f"Output {end.name!r} cannot be given: {error}; {WAY_OUT}") from None
+        records.append(end_record(name, value, order))
     return outputs, records, warnings
+
+
+def _check_batch(emitter: Emitter, value: Value) -> None:
+    """Raises where samples are counted elsewhere than the program does: it was read wrongly."""
+    if not emitter.batch_in_sizes or not value.dims or value.shape[0] != emitter.batch:
+        return
+    free = [any(a.free and a.size == emitter.batch for a in group) for group in value.dims]
+    if any(free) and not free[0]:
+        raise BatchError("it is not clear which of the sizes in the program hold the batch")
 
 
 def _output_name(name: str, taken: dict[str, Any]) -> str:
@@ -279,7 +299,7 @@ def _layer_step(call: UlsamCall, gives: Node) -> Callable[[Emitter], None]:
 # The account
 
 
-def _weight_records(emitter: Emitter, calls: Sequence[UlsamCall]) -> list[WeightRecord]:
+def _weight_records(emitter: Emitter) -> list[WeightRecord]:
     program = emitter.program
     used = {
         program.weights[name].key
@@ -320,9 +340,16 @@ def _weight_records(emitter: Emitter, calls: Sequence[UlsamCall]) -> list[Weight
     return records
 
 
-def _warnings(emitter: Emitter) -> list[str]:
+def _warnings(emitter: Emitter, weights: Sequence[WeightRecord]) -> list[str]:
     program = emitter.program
     warnings = []
+    still = [r.key for r in weights if r.status == "constant" and r.kind == "parameter"]
+    if still:
+        more = f" and {len(still) - 3} more" if len(still) > 3 else ""
+        warnings.append(
+            "Parameters that no stock layer holds are constants of the graph, which training does "
+            f"not change: {', '.join(map(repr, still[:3]))}{more}."
+        )
     dtypes = {meta.dtype for meta in program.values.values()}
     for dtype in (*_HALF, "float64"):
         if dtype in dtypes:

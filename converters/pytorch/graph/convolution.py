@@ -1,13 +1,17 @@
 """Convolutions, forward and transposed, and linear layers.
 
-| PyTorch | Keras |
-|---|---|
-| conv1d, conv2d, conv3d, convolution | `Conv1D`, `Conv2D`, `Conv3D`; `DepthwiseConv1D/2D` where groups are the input's channels |
-| padding that "same" gives for these sizes | `padding="same"`; any other a `ZeroPadding` layer before |
-| dilation together with a stride | stride 1, then every n-th position |
-| conv_transpose1d, 2d | `Conv1DTranspose`, `Conv2DTranspose`, cropped; dilated and grouped kernels are filled with zeros |
-| linear, addmm, mm, matmul with a weight | `Dense`; after a flatten its rows are reordered instead of the map |
-| embedding | `Embedding` |
+PyTorch: Keras
+
+- conv1d, conv2d, conv3d, convolution: `Conv1D`, `Conv2D`, `Conv3D`; `DepthwiseConv1D/2D` where
+  groups are the input's channels
+- padding that "same" gives for these sizes: `padding="same"`; any other a `ZeroPadding` layer
+  before
+- dilation together with a stride: stride 1, then every n-th position
+- conv_transpose1d, 2d: `Conv1DTranspose`, `Conv2DTranspose`, cropped; dilated and grouped kernels
+  are filled with zeros
+- linear, addmm, mm, matmul with a weight: `Dense`; after a flatten its rows are reordered instead
+  of the map
+- embedding: `Embedding`
 """
 
 from collections.abc import Sequence
@@ -24,7 +28,6 @@ from converters.pytorch.graph.layout import (
     extent,
     flat,
     permuted,
-    unsqueezed,
     with_axis,
 )
 from converters.pytorch.graph.registry import converts
@@ -154,7 +157,7 @@ def padded(
         3: keras.layers.ZeroPadding3D,
     }[count]
     amount: Any = pads[0] if count == 1 else tuple(map(tuple, pads))
-    extra = {} if count == 1 else {"data_format": "channels_last"}
+    extra: dict[str, Any] = {} if count == 1 else {"data_format": "channels_last"}
     return call.layer(kind, tensor, part="pad", padding=amount, **extra), "valid"
 
 
@@ -227,7 +230,7 @@ def convolution_transpose(call: Call) -> Value:
     crop = list(zip(padding, after, strict=True))
     if not same and any(map(any, crop)):
         kind = {1: keras.layers.Cropping1D, 2: keras.layers.Cropping2D}[count]
-        where = {} if count == 1 else {"data_format": "channels_last"}
+        where: dict[str, Any] = {} if count == 1 else {"data_format": "channels_last"}
         cut: Any = crop[0] if count == 1 else tuple(crop)
         tensor = call.layer(kind, tensor, part="crop", cropping=cut, **where)
     return call.result(tensor, order)
@@ -287,6 +290,7 @@ def dense(call: Call, x: Value, weight: Value, bias: Value | None) -> Value:
 
         product = multiplied(call, x, permuted(weight, (1, 0)))
         return product if bias is None else added(call, product, bias)
+    call.arranger.own_to_a_sample(x.dims[-1])
     x, group = _last_in_any_order(call, x)
     rows = _rows(x.dims[-1], group)
     units = weight.shape[0]
@@ -304,7 +308,7 @@ def dense(call: Call, x: Value, weight: Value, bias: Value | None) -> Value:
 
 
 def _last_in_any_order(call: Call, x: Value) -> tuple[Value, tuple[Atom, ...]]:
-    """The value with the last dimension in the last axis, its atoms as they lie, not as they are."""
+    """The value with the last dimension in the last axis, its atoms as they lie."""
     group = x.dims[-1]
     atoms = flat(x.axes)
     if not all(a in atoms for a in group):
@@ -343,6 +347,3 @@ def embedding(call: Call) -> Value:
         output_dim=weight.shape[1],
     )
     return call.result(tensor)
-
-
-__all__ = ["dense", "is_same", "padded", "unsqueezed"]

@@ -33,7 +33,8 @@ _KINDS = {
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 # Results of these may share memory with what they read.
-_WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
+# Of floating point types: whether one has more digits.
+WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 _VIEWS = {"reshape", "permute", "expand", "split", "slice", "same", "cast", "dropout", "detach"}
 
 
@@ -220,7 +221,7 @@ def _refined(
         active = arguments.get("train", arguments.get("training")) is not False
         return "same" if not active or arguments.get("p") == 0 else kind
     if kind == "cast":
-        widths = [_WIDTHS.get(getattr(flow.meta(value), "dtype", ""), 0) for value in ends]
+        widths = [WIDTHS.get(getattr(flow.meta(value), "dtype", ""), 0) for value in ends]
         dtypes = {getattr(flow.meta(value), "dtype", "") for value in ends}
         return "same" if 0 < widths[0] < widths[1] or len(dtypes) == 1 else kind
     if kind == "copy" or (kind == "slice" and before == after):

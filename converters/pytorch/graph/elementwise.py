@@ -1,12 +1,12 @@
 """Arithmetic, comparisons and functions of each element.
 
-| PyTorch | Keras |
-|---|---|
-| add, mul of two tensors of one rank | `Add`, `Multiply` |
-| a tensor and a constant or number | `keras.ops` |
-| sub, div, rsub, pow, remainder, floor_divide, maximum, minimum | `keras.ops` |
-| comparisons, logical operators, where, masked_fill, clamp | `keras.ops` |
-| exp, log, sqrt, rsqrt, abs, sin … | `keras.ops` of that name |
+PyTorch: Keras
+
+- add, mul of two tensors of one rank: `Add`, `Multiply`
+- a tensor and a constant or number: `keras.ops`
+- sub, div, rsub, pow, remainder, floor_divide, maximum, minimum: `keras.ops`
+- comparisons, logical operators, where, masked_fill, clamp: `keras.ops`
+- exp, log, sqrt, rsqrt, abs, sin …: `keras.ops` of that name
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value, constant
+from converters.pytorch.graph.layout import Value
 from converters.pytorch.graph.registry import converts
 
 _LEAST = float(np.finfo(np.float32).min)
@@ -135,6 +135,7 @@ for _target, _name in {
     "aten.__or__": "logical_or",
     "aten.logaddexp": "logaddexp",
     "aten.atan2": "arctan2",
+    "aten.hypot": "hypot",
 }.items():
     _binary(_target, _name)
 
@@ -167,7 +168,10 @@ def _unary(target: str, name: str, nonnegative: bool = False) -> None:
         return x.with_tensor(getattr(call.ops, name)(x.tensor), nonnegative=nonnegative)
 
 
-for _name in "exp log sqrt rsqrt abs sin cos tan sinh cosh floor ceil round sign square".split():
+for _name in (
+    *("exp", "log", "sqrt", "rsqrt", "abs", "sin", "cos", "tan", "sinh", "cosh"),
+    *("floor", "ceil", "round", "sign", "square"),
+):
     _unary(f"aten.{_name}", _name, _name in ("exp", "sqrt", "rsqrt", "abs", "square"))
 for _target, _name in {
     "aten.neg": "negative",
@@ -186,6 +190,7 @@ for _target, _name in {
     "aten.isnan": "isnan",
     "aten.isinf": "isinf",
     "aten.isfinite": "isfinite",
+    "aten.exp2": "exp2",
 }.items():
     _unary(_target, _name)
 
@@ -237,6 +242,32 @@ def _chosen(call: Call, condition: Value, a: Value, b: Value) -> Value:
     return call.elementwise(call.ops.where, condition, a, b)
 
 
+@converts("aten.frac")
+def frac(call: Call) -> Value:
+    """What follows the point."""
+    x = call.value("self")
+    return x.with_tensor(call.ops.subtract(x.tensor, call.ops.trunc(x.tensor)))
+
+
+@converts("aten.logit")
+def logit(call: Call) -> Value:
+    """`log(x / (1 - x))`, x within bounds where they are given."""
+    x, eps, ops = call.value("self"), call.get("eps"), call.ops
+    tensor = x.tensor if eps is None else ops.clip(x.tensor, eps, 1 - eps)
+    return x.with_tensor(ops.log(ops.divide(tensor, ops.subtract(1.0, tensor))))
+
+
+@converts("aten.nan_to_num")
+def nan_to_num(call: Call) -> Value:
+    """Numbers in the place of NaN and infinities."""
+    x = call.value("self")
+    most = float(np.finfo(np.float32).max)
+    nan, high, low = (
+        call.get(n, d) for n, d in (("nan", 0.0), ("posinf", most), ("neginf", -most))
+    )
+    return x.with_tensor(call.ops.nan_to_num(x.tensor, nan=nan, posinf=high, neginf=low))
+
+
 @converts("aten.lerp")
 def lerp(call: Call) -> Value:
     """`self + weight * (end - self)`."""
@@ -273,6 +304,3 @@ def addcmul(call: Call) -> Value:
     return call.elementwise(
         compute, call.value("self"), call.value("tensor1"), call.value("tensor2")
     )
-
-
-__all__ = ["added", "constant"]

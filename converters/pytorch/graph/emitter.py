@@ -13,15 +13,15 @@ import numpy as np
 
 from converters.program import End, Node, Program, Ref
 from converters.pytorch.graph import aliasing
-from converters.pytorch.graph.arrange import CHANNELS_LAST, Arranger
+from converters.pytorch.graph.arrange import Arranger
 from converters.pytorch.graph.call import Call, Held, Number
-from converters.pytorch.graph.layout import Atom, BatchError, Value, constant
+from converters.pytorch.graph.layout import Atom, BatchError, Value, constant, extent, is_free
 from converters.pytorch.graph.operations import Operations, arrays
 from converters.pytorch.graph.registry import base_name, handler, in_place
-from converters.pytorch.graph.report import NodeRecord, PortedWeight
+from converters.pytorch.graph.report import EndRecord, NodeRecord, PortedWeight
 
 _HALF = ("float16", "bfloat16")
-_WAY_OUT = (
+WAY_OUT = (
     "export it with a dynamic batch: torch.export.export(module, inputs, "
     'dynamic_shapes={"x": {0: torch.export.Dim("batch")}}), two samples in the inputs'
 )
@@ -32,6 +32,7 @@ class Emitter:
 
     Args:
         program: The program.
+        reserved: Names that no layer may have.
 
     Attributes:
         program: The program.
@@ -46,20 +47,27 @@ class Emitter:
         ported: Where weights of the program went.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, reserved: frozenset[str] = frozenset()) -> None:
         self.program = program
         self.ops = Operations()
-        self.arranger = Arranger(self._reshape, self._transpose, self._tile)
+        self.batch, self.batch_in_sizes = _batch(program)
+        self.arranger = Arranger(
+            self._reshape,
+            self._transpose,
+            self._tile,
+            self._take,
+            (self.batch, self.batch_in_sizes),
+        )
         self.values: dict[str, Value | Number | None] = {}
         self.notes: dict[str, list[str]] = {}
         self.nodes: list[NodeRecord] = []
         self.ported: list[PortedWeight] = []
         self.transposes: list[str] = []
         self.users = users(program.nodes)
-        self.batch, self.batch_in_sizes = _batch(program)
         self._current: Node | None = None
         self._made: list[str] = []
-        self._names: Counter[str] = Counter()
+        self._names: Counter[str] = Counter(reserved)
+        self.inputs: list[EndRecord] = []
         self.made: dict[Any, Any] = {}
         self.ulsam: list[str] = []
         self.needed = live(program)
@@ -94,7 +102,7 @@ class Emitter:
                 results = self._converted(node)
                 self._keep(node, results, position)
             except BatchError as error:
-                raise ValueError(f"{self.where(node)}{error}; {_WAY_OUT}") from None
+                raise ValueError(f"{self.where(node)}{error}; {WAY_OUT}") from None
 
     def _converted(self, node: Node) -> list[Any]:
         function = handler(node.target)
@@ -127,6 +135,12 @@ class Emitter:
         else:
             self._record(node, "folded", "changes how the value is seen, or nothing")
 
+    def at(self, value: str) -> None:
+        """What is emitted next belongs to the node that gave a value."""
+        for node in self.program.nodes:
+            if value in node.outputs:
+                self._current = node
+
     def _record(self, node: Node, status: str, detail: str) -> None:
         notes = self.notes.get(node.name, [])
         self.nodes.append(
@@ -149,13 +163,9 @@ class Emitter:
         if isinstance(found, Value):
             raise call.refusal("it takes a number that depends on the input")
         if found.free:
-            raise (
-                BatchError("it needs the size of a dimension that is open")
-                if (self.batch_in_sizes)
-                else call.refusal(
-                    "it computes with the size of a dimension that is open; export the program with "
-                    "that dimension fixed"
-                )
+            raise call.refusal(
+                "it computes with the size of a dimension that is open; export the program with "
+                "that dimension fixed"
             )
         return found.value
 
@@ -187,7 +197,9 @@ class Emitter:
             () if sizes[d] == 1 else (Atom(meta.hint[d], sizes[d] is None),) for d in order
         )
         dims = tuple(axes[order.index(d)] for d in range(meta.rank))
-        self.values[end.value] = Value(tensor, axes, dims, dtype=meta.dtype)
+        value = Value(tensor, axes, dims, dtype=meta.dtype)
+        self.values[end.value] = value
+        self.inputs.append(end_record(tensor.name, value, order))
         return tensor
 
     # Layers and their names
@@ -278,6 +290,15 @@ class Emitter:
     def _tile(self, tensor: Any, times: tuple[int, ...]) -> Any:
         return self.ops.tile(tensor, times)
 
+    def _take(self, tensor: Any, positions: np.ndarray, axis: int) -> Any:
+        return self.ops.take(tensor, positions.astype("int32"), axis=axis)
+
+
+def end_record(name: str, value: Value, order: Sequence[int]) -> EndRecord:
+    """The account of an input or output."""
+    sizes = tuple(None if is_free(group) else extent(group) for group in value.dims)
+    return EndRecord(name, sizes, tuple(order))
+
 
 def _built_with_zeros(layer: Any, shape: Any) -> None:
     """Makes a layer's weights, which are filled anyway, without drawing random numbers."""
@@ -363,6 +384,3 @@ def _any_symbolic(inputs: Any) -> bool:
     import keras
 
     return any(isinstance(t, keras.KerasTensor) for t in keras.tree.flatten(inputs))
-
-
-__all__ = ["CHANNELS_LAST", "Emitter", "live", "references", "users"]

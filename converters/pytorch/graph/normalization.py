@@ -1,13 +1,13 @@
 """Normalizations.
 
-| PyTorch | Keras |
-|---|---|
-| batch_norm | `BatchNormalization`, momentum 1 - PyTorch's, epsilon kept |
-| layer_norm over the last dimension | `LayerNormalization` |
-| layer_norm over several | the same over one joined axis |
-| group_norm | `GroupNormalization` |
-| instance_norm | `GroupNormalization(groups=-1)` |
-| batch_norm with statistics of the batch | refused: `.eval()` before the export |
+PyTorch: Keras
+
+- batch_norm: `BatchNormalization`, momentum 1 - PyTorch's, epsilon kept
+- layer_norm over the last dimension: `LayerNormalization`
+- layer_norm over several: the same over one joined axis
+- group_norm: `GroupNormalization`
+- instance_norm: `GroupNormalization(groups=-1)`
+- batch_norm with statistics of the batch: refused: `.eval()` before the export
 """
 
 from dataclasses import replace
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch.graph.arrange import CHANNELS_LAST
-from converters.pytorch.graph.call import Call, Held
-from converters.pytorch.graph.layout import Atom, Value, extent
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.layout import Value
 from converters.pytorch.graph.registry import converts
 
 
@@ -31,6 +31,13 @@ def batch_norm(call: Call) -> list[Value]:
     import keras
 
     mean, variance = call.optional("running_mean"), call.optional("running_var")
+    kind = call.node.modules[-1].kind if call.node.modules else ""
+    if mean is None and "InstanceNorm" in kind:
+        # Decomposed, it is a batch normalization of the channels of all samples as channels.
+        x = call.value("input")
+        if call.batch == 1:
+            return [_grouped(call, x.shape[1], call.get("eps", 1e-5))]
+        return [_per_channel(call, x, call.get("eps", 1e-5))]
     trains = call.get("training", call.get("train", False)) or "with_update" in call.node.target
     if trains or mean is None or variance is None:
         call.refuse(
@@ -107,8 +114,10 @@ def _grouped(call: Call, groups: int, epsilon: float) -> Value:
     import keras
 
     x = call.value("input")
-    # The batch is the first axis: Keras normalizes over all others.
-    if x.rank not in CHANNELS_LAST:
+    # The batch is the first axis: Keras normalizes over all others, with one axis more inside, so
+    # that a map is given with height and width as one.
+    closed = not any(a.free for g in x.dims[2:] for a in g)
+    if x.rank > 3 and closed or x.rank not in CHANNELS_LAST:
         joined = tuple(a for g in x.dims[2:] for a in g)
         x = replace(x, dims=(*x.dims[:2], joined))
     x = call.ordered(x, CHANNELS_LAST[x.rank])
@@ -132,6 +141,22 @@ def _grouped(call: Call, groups: int, epsilon: float) -> Value:
         tensor = call.ops.squeeze(tensor, 1)
     assert tensor.shape[-1] == channels
     return replace(x, tensor=tensor, dims=call.value("input").dims, nonnegative=False)
+
+
+def _per_channel(call: Call, x: Value, epsilon: float) -> Value:
+    """Over all dimensions but the first two, of which the first is 1."""
+    ops = call.ops
+    dims = range(2, x.rank)
+    mean = call.reduced(x, dims, lambda t, axes: ops.mean(t, axis=axes, keepdims=True))
+    variance = call.reduced(x, dims, lambda t, axes: ops.var(t, axis=axes, keepdims=True))
+    scale = variance.with_tensor(ops.rsqrt(ops.add(variance.tensor, epsilon)))
+    y = call.elementwise(lambda a, m, s: (a - m) * s, x, mean, scale)
+    for name, function in (("weight", ops.multiply), ("bias", ops.add)):
+        held = call.optional(name)
+        if held is not None:
+            shaped = replace(held, dims=(*held.dims, *((),) * len(dims)))
+            y = call.elementwise(function, y, shaped)
+    return y
 
 
 @converts("aten.rms_norm", "aten._fused_rms_norm")
@@ -165,6 +190,3 @@ def weight_norm(call: Call) -> list[Value]:
     norm = np.sqrt(np.square(direction).sum(others, keepdims=True))
     call.note("the weight is folded: direction times length")
     return [call.result(direction * (length / norm), keys=(*v.keys, *g.keys))]
-
-
-__all__ = ["Atom", "Held", "extent"]

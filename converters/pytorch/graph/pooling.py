@@ -1,13 +1,15 @@
 """Pools.
 
-| PyTorch | Keras |
-|---|---|
-| max_pool | `MaxPooling`; padding by "same" where that is equal, by zeros after a ReLU, else by the least number |
-| max_pool with an odd window, half of it as padding, a stride | where no zeros may be added: stride 1 and "same", then every n-th |
-| avg_pool | `AveragePooling`; where windows at the border count less, times a constant map |
-| adaptive_avg_pool, adaptive_max_pool to 1 | `GlobalAveragePooling`, `GlobalMaxPooling` |
-| … to a size that divides | `AveragePooling`, `MaxPooling` |
-| … to any other | a matrix along each axis; the largest of slices |
+PyTorch: Keras
+
+- max_pool: `MaxPooling`; padding by "same" where that is equal, by zeros after a ReLU, else by
+  the least number
+- max_pool with an odd window, half of it as padding, a stride: where no zeros may be added:
+  stride 1 and "same", then every n-th
+- avg_pool: `AveragePooling`; where windows at the border count less, times a constant map
+- adaptive_avg_pool, adaptive_max_pool to 1: `GlobalAveragePooling`, `GlobalMaxPooling`
+- … to a size that divides: `AveragePooling`, `MaxPooling`
+- … to any other: a matrix along each axis; the largest of slices
 """
 
 from collections.abc import Sequence
@@ -132,7 +134,7 @@ def max_pool(call: Call) -> list[Value]:
 
 def _zeros(call: Call, tensor: Any, pads: Sequence[tuple[int, int]]) -> Any:
     amount: Any = tuple(pads) if len(pads) > 1 else pads[0]
-    where = {"data_format": "channels_last"} if len(pads) > 1 else {}
+    where: dict[str, Any] = {"data_format": "channels_last"} if len(pads) > 1 else {}
     return call.layer(_kinds("ZeroPadding", len(pads)), tensor, part="pad", padding=amount, **where)
 
 

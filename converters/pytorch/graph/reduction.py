@@ -1,13 +1,13 @@
 """Sums, means and the like over dimensions.
 
-| PyTorch | Keras |
-|---|---|
-| mean, amax, max over height and width of a map | `GlobalAveragePooling2D`, `GlobalMaxPooling2D` |
-| mean, sum, amax, amin, prod, any, all | `keras.ops` of that name, over axes |
-| var, std | `keras.ops.var`, with PyTorch's correction |
-| norm, linalg_vector_norm, normalize | sums of powers |
-| max, min with positions; argmax, argmin | `keras.ops.argmax` |
-| cumsum | constants, and a triangular matrix |
+PyTorch: Keras
+
+- mean, amax, max over height and width of a map: `GlobalAveragePooling2D`, `GlobalMaxPooling2D`
+- mean, sum, amax, amin, prod, any, all: `keras.ops` of that name, over axes
+- var, std: `keras.ops.var`, with PyTorch's correction
+- norm, linalg_vector_norm, normalize: sums of powers
+- max, min with positions; argmax, argmin: `keras.ops.argmax`
+- cumsum: constants, and a triangular matrix
 """
 
 import math
@@ -121,11 +121,13 @@ def var(call: Call) -> list[Value]:
     return results
 
 
-@converts("aten.norm", "aten.linalg_vector_norm", "aten.frobenius_norm")
+@converts("aten.norm", "aten.linalg_vector_norm", "aten.frobenius_norm", "aten.linalg_norm")
 def norm(call: Call) -> Value:
     """`sum(|x| ** p) ** (1 / p)`."""
     x = call.value("self")
     dims = _dims(call, x)
+    if "linalg_norm" in call.node.target and len(dims) > 1 and call.get("ord") is not None:
+        call.refuse("it is a norm of matrices")
     order = call.get("p", call.get("ord", 2))
     order = 2 if order in (None, "fro") else float(order)
     ops = call.ops
@@ -138,6 +140,36 @@ def norm(call: Call) -> Value:
         call.refuse(f"norms of order {order:g} are not known, those of 1, 2 and infinity are")
     value = replace(call.reduced(x, dims, by_order[order]), nonnegative=True)
     return _finished(call, value, dims)
+
+
+@converts("aten.cosine_similarity", "aten.pairwise_distance")
+def distance(call: Call) -> Value:
+    """How near two vectors are: their angle, or their difference."""
+    a, b = call.value("x1"), call.value("x2")
+    ops, eps = call.ops, call.get("eps", 1e-8 if "cosine" in call.node.target else 1e-6)
+
+    def total(x: Value, dim: int) -> Value:
+        return call.reduced(x, [dim], lambda t, axes: ops.sum(t, axis=axes, keepdims=True))
+
+    def square(x: Value) -> Value:
+        return x.with_tensor(ops.square(x.tensor))
+
+    if "pairwise" in call.node.target:
+        if call.get("p", 2) != 2:
+            call.refuse("distances other than of order 2 are not known")
+        apart = call.elementwise(lambda s, t: ops.add(ops.subtract(s, t), eps), a, b)
+        found = total(square(apart), apart.rank - 1)
+        return _finished(call, found.with_tensor(ops.sqrt(found.tensor)), [apart.rank - 1])
+    dim = a.dim(call.get("dim", 1))
+    product = total(call.elementwise(ops.multiply, a, b), dim)
+    lengths = [total(square(x), dim) for x in (a, b)]
+
+    def divided(p: Any, s: Any, t: Any) -> Any:
+        least = eps * eps
+        scale = ops.multiply(ops.maximum(s, least), ops.maximum(t, least))
+        return ops.divide(p, ops.sqrt(scale))
+
+    return squeezed(call.elementwise(divided, product, *lengths), [dim])
 
 
 @converts("aten.max", "aten.min")

@@ -1,13 +1,14 @@
 """Resizing, and what changes pixels into channels.
 
-| PyTorch | Keras |
-|---|---|
-| upsample_nearest, a whole number of times | `UpSampling2D` |
-| upsample_bilinear, align_corners=False, a whole number of times | `UpSampling2D(interpolation="bilinear")` |
-| upsample_bilinear, align_corners=False, to any size | `keras.ops.image.resize` |
-| … align_corners=True, bicubic, linear, antialiased nearest | a matrix along each axis, exact |
-| pixel_shuffle, pixel_unshuffle, channel_shuffle | reshapes and transposes of rank 4 or less |
-| grid_sample | not known |
+PyTorch: Keras
+
+- upsample_nearest, a whole number of times: `keras.ops.image.resize`; `UpSampling2D` of open sizes
+- upsample_bilinear, align_corners=False, a whole number of times:
+  `UpSampling2D(interpolation="bilinear")`
+- upsample_bilinear, align_corners=False, to any size: `keras.ops.image.resize`
+- … align_corners=True, bicubic, linear, antialiased nearest: a matrix along each axis, exact
+- pixel_shuffle, pixel_unshuffle, channel_shuffle: reshapes and transposes of rank 4 or less
+- grid_sample: not known
 """
 
 from typing import Any
@@ -23,16 +24,16 @@ from converters.pytorch.graph.registry import converts
 def mapped(call: Call, tensor: Any, axis: int, matrix: np.ndarray) -> Any:
     """A matrix (new, old) along an axis of a channels-last tensor: 1 is the first spatial one."""
     matrix = matrix.astype("float32")
-    count = len(tensor.shape) - 2
-    if axis == count:
-        return call.ops.matmul(matrix, tensor)
-    # The axes after it count as channels.
-    shape = tuple(tensor.shape)
-    inner = int(np.prod(shape[axis + 1 :]))
-    outer = shape[1:axis]
-    tensor = call.ops.reshape(tensor, (-1, *outer, shape[axis], inner))
-    tensor = call.ops.matmul(matrix, tensor)
-    return call.ops.reshape(tensor, (-1, *outer, matrix.shape[0], *shape[axis + 1 :]))
+    rank = len(tensor.shape)
+    # The axis next to the samples, all others as columns: one product, no copies of the matrix.
+    order = (0, axis, *(a for a in range(1, rank) if a != axis))
+    moved = call.ops.transpose(tensor, order) if axis != 1 else tensor
+    rest = tuple(moved.shape[2:])
+    moved = call.ops.reshape(moved, (-1, moved.shape[1], int(np.prod(rest))))
+    moved = call.ops.matmul(matrix, moved)
+    moved = call.ops.reshape(moved, (-1, matrix.shape[0], *rest))
+    back = tuple(int(a) for a in np.argsort(order))
+    return call.ops.transpose(moved, back) if axis != 1 else moved
 
 
 @converts(
@@ -59,7 +60,9 @@ def upsample(call: Call) -> Value:
     linear = "linear" in target and not corners
     scales = _scales(call, sizes, goal, count)
     plain = all(abs(s * n - o) < 1e-6 * o for s, n, o in zip(scales, sizes, goal, strict=True))
-    if whole and plain and count == 2 and (nearest or linear):
+    open_ = any(a.free for g in x.dims[2:] for a in g)
+    # Keras repeats for the nearest, which is five dimensions in the file.
+    if whole and plain and count == 2 and (nearest and open_ or linear):
         tensor = call.layer(
             keras.layers.UpSampling2D,
             x.tensor,
@@ -68,14 +71,17 @@ def upsample(call: Call) -> Value:
             data_format="channels_last",
         )
         return call.result(tensor, order, nonnegative=x.nonnegative)
-    if any(a.free for g in x.dims[2:] for a in g):
+    if open_:
         call.refuse(
             "an open height or width is resized, and not a whole number of times; export it with "
             "fixed sizes"
         )
-    if linear and plain and count == 2:
+    if plain and count == 2 and (linear or nearest and whole):
         tensor = call.ops.image_resize(
-            x.tensor, goal, interpolation="bilinear", data_format="channels_last"
+            x.tensor,
+            goal,
+            interpolation="nearest" if nearest else "bilinear",
+            data_format="channels_last",
         )
         return call.result(tensor, order, nonnegative=x.nonnegative)
     tensor = x.tensor
@@ -108,6 +114,7 @@ def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.
         at = at if cubic else np.maximum(at, 0)
     first = np.floor(at).astype(int)
     t = at - first
+    steps: tuple[int, ...]
     if cubic:
         weights = [_cubic(t + 1), _cubic(t), _cubic(1 - t), _cubic(2 - t)]
         steps = (-1, 0, 1, 2)

@@ -1,18 +1,18 @@
 """What only changes how a value is seen.
 
-| PyTorch | Keras |
-|---|---|
-| permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat | nothing, until an operator needs other axes |
-| view, reshape, flatten, unflatten, view_as | likewise, where dimensions are split and joined; else a reshape |
-| contiguous, clone, detach, alias, to another device | nothing |
-| to another dtype | a cast, between whole and real numbers |
+PyTorch: Keras
+
+- permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat: nothing, until an operator
+  needs other axes
+- view, reshape, flatten, unflatten, view_as: likewise, where dimensions are split and joined;
+  else a reshape
+- contiguous, clone, detach, alias, to another device: nothing
+- to another dtype: a cast, between whole and real numbers
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
@@ -20,7 +20,6 @@ from converters.pytorch.graph.layout import (
     BatchError,
     Value,
     expanded,
-    extent,
     is_free,
     permuted,
     reshaped,
@@ -60,7 +59,8 @@ def seen_as(call: Call, x: Value, sizes: Sequence[int], free: Sequence[bool | No
             raise BatchError("it is not clear which of the sizes holds the batch")
         open_[0] = True
     groups = tuple(
-        (Atom(size, f),) if size != 1 or f else () for size, f in zip(sizes, open_, strict=True)
+        call.open_group(size, declared) if f else ((Atom(size),) if size != 1 else ())
+        for size, f, declared in zip(sizes, open_, call.meta.shape, strict=True)
     )
     if x.constant:
         return replace(x, tensor=x.tensor.reshape(sizes), axes=groups, dims=groups)
@@ -107,12 +107,7 @@ def movedim(call: Call) -> Value:
     source, to = call.get("source"), call.get("destination")
     sources = [x.dim(d) for d in (source if isinstance(source, list) else [source])]
     places = [x.dim(d) for d in (to if isinstance(to, list) else [to])]
-    return permuted(
-        x,
-        list(np.moveaxis(np.arange(x.rank).reshape([1] * x.rank + [-1])[(0,) * x.rank], 0, 0))
-        if not sources
-        else _moved(x.rank, sources, places),
-    )
+    return permuted(x, _moved(x.rank, sources, places))
 
 
 def _moved(rank: int, sources: Sequence[int], places: Sequence[int]) -> list[int]:
@@ -141,9 +136,7 @@ def expand(call: Call) -> Value:
     """Dimensions of one seen as many."""
     free = [bool(f) for f in call.free]
     x = call.value("self")
-    value = expanded(x, call.meta.hint, free)
-    # Of the example's batch only the tensors that have it know.
-    return value
+    return expanded(x, call.meta.hint, free)
 
 
 @converts("aten.repeat", "aten.tile")
@@ -201,6 +194,3 @@ def to(call: Call) -> Value:
         return x.with_tensor(x.tensor.astype(target), dtype=wanted, nonnegative=x.nonnegative)
     target = "int32" if target == "int64" else target
     return x.with_tensor(call.ops.cast(x.tensor, target), dtype=wanted)
-
-
-__all__ = ["extent", "seen_as"]

@@ -1,14 +1,18 @@
 """Parts of values, and values put together.
 
-| PyTorch | Keras |
-|---|---|
-| slice, select, narrow, index_select, index by constants | slices; `take` where positions are not a range |
-| chunk, split, unbind, tensor_split | `keras.ops.split`; slices of an axis that holds more |
-| cat, stack | `Concatenate` |
-| flip, roll | `flip`; a concatenation of two slices |
-| constant_pad_nd, pad, reflection_pad, replication_pad | `ZeroPadding2D`, `Cropping2D`, `pad`; copies of the border |
-| slice_scatter, select_scatter, copy_ to a slice | a concatenation |
-| gather, scatter, nonzero, sort, topk: positions that depend on values | not known |
+PyTorch: Keras
+
+- slice, select, narrow, index_select, index by constants: slices; `take` where positions are not
+  a range
+- chunk, split, unbind, tensor_split: `keras.ops.split`; slices of an axis that holds more
+- cat, stack: `Concatenate`
+- flip, roll: `flip`; a concatenation of two slices
+- constant_pad_nd, pad, reflection_pad, replication_pad: `ZeroPadding2D`, `Cropping2D`, `pad`;
+  copies of the border
+- unfold, im2col: `take`; a concatenation of shifted slices
+- topk, sort: `top_k` of the last axis
+- slice_scatter, select_scatter, copy_ to a slice: a concatenation
+- gather, scatter, nonzero: positions that depend on values: not known
 """
 
 from collections.abc import Sequence
@@ -17,21 +21,22 @@ from typing import Any
 
 import numpy as np
 
-from converters.program import Ref
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
     Atom,
     BatchError,
     Group,
+    Groups,
     Value,
     constant,
     extent,
     flat,
     is_free,
+    permuted,
+    reshaped,
     squeezed,
     unsqueezed,
-    with_atom_split,
     with_axis,
 )
 from converters.pytorch.graph.registry import converts
@@ -224,8 +229,6 @@ def index(call: Call) -> Value:
         if at.rank == 1 or at.constant and at.dtype == "bool" and at.rank == 1:
             return _taken(call, x, dim, at)
         if at.constant and at.dtype != "bool":
-            from converters.pytorch.graph.layout import reshaped
-
             flat_index = constant(call.arranger.array(at).ravel())
             taken = _taken(call, x, dim, flat_index)
             sizes = (*x.shape[:dim], *at.shape, *x.shape[dim + 1 :])
@@ -240,8 +243,8 @@ def index(call: Call) -> Value:
         and all(i.constant for _, i in named)
         and neighbours == list(range(neighbours[0], neighbours[0] + len(named)))
     ):
-        for (dim, _), at in zip(named, grid, strict=True):
-            x = _taken(call, x, dim, constant(at))
+        for (dim, _), positions in zip(named, grid, strict=True):
+            x = _taken(call, x, dim, constant(positions))
         return x
     return call.refuse("it takes positions by indices that are no constant rows and columns")
 
@@ -265,6 +268,16 @@ def cat(call: Call) -> Value:
     """Values one after the other along a dimension."""
     values = [v for v in call.values("tensors") if v.shape != (0,)]
     dim = values[0].dim(call.get("dim", 0))
+    return joined(call, values, dim)
+
+
+@converts("aten.hstack", "aten.vstack", "aten.dstack", "aten.column_stack")
+def stack_along(call: Call) -> Value:
+    """Along the second, first or third dimension."""
+    values = call.values("tensors")
+    dim = {"v": 0, "d": 2}.get(call.node.target.split(".")[1][0], 1)
+    if values[0].rank <= dim:
+        call.refuse("it is of tensors with fewer dimensions")
     return joined(call, values, dim)
 
 
@@ -304,16 +317,15 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
     dims = dims[:rank]
     axes = _joint_axes(bare[lead], marks[lead], dims, dim)
     where = next(n for n, g in enumerate(axes) if g == (_JOINT,))
-    tensors = []
+    tensors: list[Any] = []
     for v, group in zip(bare, marks, strict=True):
-        own = tuple(group if g == (_JOINT,) else g for g in axes)
-        tensors.append(_filled(call, v, own, tensors, where))
+        tensors.append(_filled(call, v, tuple(group if g == (_JOINT,) else g for g in axes)))
     new: tuple[Atom, ...] = (Atom(sum(sizes), any(open_)),)
     # Samples of a batch are only known from a tensor that has them.
     if all(isinstance(t, np.ndarray) for t in tensors):
         tensor: Any = np.concatenate(tensors, where)
     else:
-        tensors = _with_batch(call, tensors, axes, where)
+        tensors = _with_batch(call, tensors, where)
         rank = len(axes)
         axis = -1 if where == rank - 1 else where
         tensor = call.layer(keras.layers.Concatenate, tensors, axis=axis)
@@ -325,9 +337,7 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
 _JOINT = Atom(0)
 
 
-def _joint_axes(
-    lead: Value, mark: tuple[Atom, ...], dims: tuple[tuple[Atom, ...], ...], dim: int
-) -> tuple[tuple[Atom, ...], ...]:
+def _joint_axes(lead: Value, mark: Group, dims: Groups, dim: int) -> Groups:
     """The axes of a concatenation, `_JOINT` where the dimension is."""
     full = (*dims[:dim], (_JOINT,), *dims[dim + 1 :])
     if mark and mark in lead.axes:
@@ -335,14 +345,12 @@ def _joint_axes(
         if {a for g in axes for a in g} == {a for g in full for a in g}:
             return axes
     order: Sequence[int] = range(len(full))
-    if len(full) == 4 and lead.axes and lead.axes[-1] == dims[1] or (len(full) == 4 and dim == 1):
+    if len(full) == 4 and (dim == 1 or lead.axes and lead.axes[-1] == dims[1]):
         order = CHANNELS_LAST[4]
     return tuple(full[d] for d in order)
 
 
-def _filled(
-    call: Call, v: Value, axes: tuple[tuple[Atom, ...], ...], before: list[Any], where: int
-) -> Any:
+def _filled(call: Call, v: Value, axes: Groups) -> Any:
     """A value in these axes; what is missing for each sample is left to `_with_batch`."""
     held = flat(v.axes)
     missing_batch = [a for g in axes for a in g if a.free and a not in held]
@@ -351,23 +359,18 @@ def _filled(
     return call.arranger.arranged(v, axes).tensor
 
 
-def _with_batch(
-    call: Call, tensors: list[Any], axes: tuple[tuple[Atom, ...], ...], where: int
-) -> list[Any]:
+def _with_batch(call: Call, tensors: list[Any], where: int) -> list[Any]:
     """Constants repeated for every sample of the others."""
-    lead = (
-        next(t for t in tensors if not isinstance(t, np.ndarray) and t.shape[0] is None)
-        if any(not isinstance(t, np.ndarray) and t.shape[0] is None for t in tensors)
-        else None
-    )
-    result = []
-    for t in tensors:
-        if lead is not None and (isinstance(t, np.ndarray) or t.shape[0] is not None):
-            # Zeros in the shape that is due: they fold away where the batch is known.
-            part = lead[(slice(None),) * where + (slice(0, 1),)]
-            t = call.ops.zeros_like(part) + t
-        result.append(t)
-    return result
+
+    def batched(tensor: Any) -> bool:
+        return not isinstance(tensor, np.ndarray) and tensor.shape[0] is None
+
+    lead = next(filter(batched, tensors), None)
+    if lead is None:
+        return tensors
+    # Zeros in the shape that is due: they fold away where the batch is known.
+    one = (slice(None),) * where + (slice(0, 1),)
+    return [t if batched(t) else call.ops.zeros_like(lead[one]) + t for t in tensors]
 
 
 @converts("aten.flip")
@@ -378,6 +381,114 @@ def flip(call: Call) -> Value:
         x, axis = call.isolated(x, dim)
         x = x.with_tensor(call.ops.flip(x.tensor, axis=axis), nonnegative=x.nonnegative)
     return x
+
+
+@converts("aten.fliplr", "aten.flipud")
+def flip_one(call: Call) -> Value:
+    """The second or the first dimension in reverse."""
+    x, axis = call.isolated(call.value("self"), "lr" in call.node.target)
+    return x.with_tensor(call.ops.flip(x.tensor, axis=axis), nonnegative=x.nonnegative)
+
+
+@converts("aten.rot90")
+def rot90(call: Call) -> Value:
+    """Quarter turns."""
+    x = call.value("self")
+    a, b = (x.dim(d) for d in call.get("dims", [0, 1]))
+    for _ in range(call.get("k", 1) % 4):
+        order = list(range(x.rank))
+        order[a], order[b] = b, a
+        x, axis = call.isolated(permuted(x, order), a)
+        x = x.with_tensor(call.ops.flip(x.tensor, axis=axis))
+    return x
+
+
+@converts("aten.unfold")
+def unfold(call: Call) -> Value:
+    """Windows along a dimension, their positions last."""
+    x = call.value("self")
+    dim, size, step = x.dim(call.get("dimension")), call.get("size"), call.get("step")
+    count = (x.shape[dim] - size) // step + 1
+    at = (np.arange(count)[:, None] * step + np.arange(size)).ravel()
+    x = call.arranger.fused(_taken(call, x, dim, constant(at)), dim)
+    sizes = (*x.shape[:dim], count, size, *x.shape[dim + 1 :])
+    value = reshaped(x, sizes, [None] * len(sizes), call.batch)
+    if value is None:
+        call.refuse("its windows are not known")
+    order = [d for d in range(value.rank) if d != dim + 1]
+    return permuted(value, [*order, dim + 1])
+
+
+@converts("aten.im2col")
+def im2col(call: Call) -> Value:
+    """Windows of a map, as columns: a concatenation of shifted slices."""
+    x = call.ordered(call.value("self"), CHANNELS_LAST[4])
+    kernel, step, hole, more = (
+        call.ints(name, 2, default)
+        for name, default in (("kernel_size", 1), ("stride", 1), ("dilation", 1), ("padding", 0))
+    )
+    tensor = x.tensor
+    if any(more):
+        tensor = call.ops.pad(tensor, ((0, 0), *((p, p) for p in more), (0, 0)))
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, hole, strict=True)]
+    counts = [
+        (n + 2 * p - span) // s + 1
+        for n, p, span, s in zip(x.shape[2:], more, spans, step, strict=True)
+    ]
+    slices = [
+        tensor[
+            (
+                slice(None),
+                *(
+                    slice(o * d, o * d + (n - 1) * s + 1, s)
+                    for o, d, n, s in zip(offset, hole, counts, step, strict=True)
+                ),
+            )
+        ]
+        for offset in np.ndindex(*kernel)
+    ]
+    tensor = call.ops.concatenate(slices, axis=-1)
+    rows, columns = (Atom(n) for n in counts)
+    window, channels = Atom(len(slices)), Atom(x.shape[1])
+    return Value(
+        tensor,
+        (x.axes[0], (rows,), (columns,), (window, channels)),
+        (x.dims[0], (channels, window), (rows, columns)),
+        dtype=x.dtype,
+    )
+
+
+@converts("aten.topk", "aten.sort")
+def topk(call: Call) -> list[Value]:
+    """The largest of a dimension in order; of all of them, sorted."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim", -1))
+    count = call.get("k", x.shape[dim])
+    falling = call.get("largest", True) if "topk" in call.node.target else call.get("descending")
+    x = call.last(x, dim)
+    axis = len(x.axes) - 1
+    values, positions = call.ops.top_k(x.tensor if falling else call.ops.negative(x.tensor), count)
+    values = values if falling else call.ops.negative(values)
+    found = with_axis(x, dim, axis, values, count)
+    return [found, replace(found, tensor=positions, dtype="int64")]
+
+
+@converts("aten.index_put")
+def index_put(call: Call) -> Value:
+    """Positions of a constant written to."""
+    x, values = call.value("self"), call.value("values")
+    listed = call.node.arguments.get("indices") or ()
+    assert isinstance(listed, tuple)
+    indices = [call._value(entry) for entry in listed]
+    if not x.constant or not values.constant or not all(i is None or i.constant for i in indices):
+        call.refuse("only positions of a constant can be written to")
+    array = call.arranger.array(x).copy()
+    key: Any = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
+    if call.get("accumulate", False):
+        np.add.at(array, key, call.arranger.array(values))
+    else:
+        array[key] = call.arranger.array(values)
+    return constant(array, x.keys)
 
 
 @converts("aten.roll")
@@ -434,7 +545,7 @@ def pad(call: Call) -> Value:
 def _padded(call: Call, x: Value, pads: Sequence[tuple[int, int]], value: float) -> Value:
     import keras
 
-    order = CHANNELS_LAST[4] if x.rank == 4 and not pads[1] != (0, 0) else tuple(range(x.rank))
+    order = CHANNELS_LAST[4] if x.rank == 4 and pads[1] == (0, 0) else tuple(range(x.rank))
     if x.rank == 4 and x.axes[-1:] and x.axes[-1] == x.dims[-1] and pads[1] != (0, 0):
         order = tuple(range(4))
     cuts = [(max(-b, 0), max(-a, 0)) for b, a in pads]
@@ -532,6 +643,3 @@ def _as_large(call: Call, part: Value, whole: Value) -> Value:
 def copy(call: Call) -> Value:
     """One value in the place of another."""
     return _as_large(call, call.value("src"), call.value("self"))
-
-
-__all__ = ["Ref", "parts", "scattered", "sliced", "with_atom_split"]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from converters.program import Dimension, Node, Program
-from converters.pytorch.graph.dataflow import Dataflow, Op, axis, dataflow
+from converters.pytorch.graph.dataflow import WIDTHS, Dataflow, Op, axis, dataflow
 from converters.pytorch.tables import TABLES
 from converters.pytorch.targets import Leaf
 
@@ -65,7 +65,6 @@ _WEIGHTS = {
     "convolution": ("weight", "bias"),
     "batch_norm": ("weight", "bias", "running_mean", "running_var"),
 }
-_WIDTH = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 _SHAPING = ("reshape", "expand", "repeat_interleave")
 _NO_SUM = "the input is not added to the product"
 
@@ -449,7 +448,7 @@ def _narrower(flow: Dataflow, ops: list[Op], source: str) -> Iterator[str]:
     dtypes = [meta.dtype for op in ops if (meta := flow.meta(op.result))]
     own = flow.meta(source)
     for dtype in dict.fromkeys(dtypes):
-        if own and dtype != own.dtype and _WIDTH.get(dtype, 0) <= _WIDTH.get(own.dtype, 9):
+        if own and dtype != own.dtype and WIDTHS.get(dtype, 0) <= WIDTHS.get(own.dtype, 9):
             yield f"part of it is computed in {dtype}"
 
 
@@ -537,7 +536,9 @@ def _origins(flow: Dataflow, value: str) -> list[tuple[str, int]]:
     origins, start = [(value, 0)], 0
     while (op := flow.made_by.get(value)) and op.kind in ("reshape", "split", "slice"):
         inner = op.inputs[0]
-        first, *between, high, wide = flow.shape(inner) or (None, None, None)
+        if len(flow.shape(inner)) < 4:
+            break
+        first, *between, high, wide = flow.shape(inner)
         if (first, high, wide) != (samples, height, width) or len(between) < 1:
             break
         if any(not isinstance(size, int) for size in between):

@@ -1,0 +1,500 @@
+"""Every operator with its arguments, by family: functions and modules of one map (N, 4, 9, 11)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812, as everywhere
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+SHAPE = (1, 4, 9, 11)
+POSITIONS = 9 * 11
+Cases = dict[str, Callable[..., Any]]
+
+
+def tokens(x: Tensor) -> Tensor:
+    """(N, 99, 4)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _conv(**cases: tuple[Any, ...]) -> Cases:
+    return {
+        name: nn.Conv2d(4, *args, **({"padding": 0} | rest[0] if rest else {}))
+        for name, (args, *rest) in cases.items()
+    }
+
+
+CONVOLUTIONS = _conv(
+    plain=((6, 3),),
+    one_filter=((1, 1),),
+    symmetric=((6, 3), {"padding": 1}),
+    strided=((6, 3, 2), {"padding": 1}),
+    same=((6, (1, 3)), {"padding": "same"}),
+    same_even=((6, 4), {"padding": "same"}),
+    dilated=((6, 3), {"dilation": 2, "padding": 2}),
+    dilated_strided=((6, 3, 2), {"dilation": 2, "padding": 2}),
+    oblong=((4, (3, 5), (1, 2)), {"padding": (2, 1)}),
+    groups=((8, 3), {"groups": 2, "bias": False}),
+    depthwise=((4, 3), {"groups": 4, "padding": 1}),
+    depthwise_multiplier=((8, 3, 2), {"groups": 4}),
+    depthwise_strides=((4, 3, (2, 1)), {"groups": 4}),
+    depthwise_dilations=((4, 3), {"groups": 4, "dilation": (1, 2)}),
+    reflect=((4, 3), {"padding": 1, "padding_mode": "reflect"}),
+    replicate=((4, 3), {"padding": 1, "padding_mode": "replicate"}),
+    circular=((4, 3), {"padding": 1, "padding_mode": "circular"}),
+) | {
+    "one_dimension": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 3, 2, 1)),
+    "one_dimension_depthwise": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 4, 3, groups=4)),
+    "three_dimensions": nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Conv3d(2, 3, (1, 3, 3))),
+}
+TRANSPOSED: Cases = {
+    "twice": nn.ConvTranspose2d(4, 6, 2, 2),
+    "output_padding": nn.ConvTranspose2d(4, 6, 3, 2, 1, 1),
+    "four": nn.ConvTranspose2d(4, 6, 4, 2, 1),
+    "dilated": nn.ConvTranspose2d(4, 6, 3, dilation=2),
+    "more_than_the_kernel": nn.ConvTranspose2d(4, 6, 3, 3, 0, 2),
+    "stride_over_kernel": nn.ConvTranspose2d(4, 6, 2, 3, 0, 1),
+    "gaps": nn.ConvTranspose2d(4, 4, 2, 3),
+    "groups": nn.ConvTranspose2d(4, 6, 3, 1, 1, groups=2),
+    "depthwise": nn.ConvTranspose2d(4, 4, 3, 2, 1, groups=4, bias=False),
+    "oblong": nn.ConvTranspose2d(4, 4, (2, 3), (2, 1), (0, 1)),
+    "one_dimension": nn.Sequential(nn.Flatten(2), nn.ConvTranspose1d(4, 3, 3, 2, 1)),
+}
+POOLS: Cases = {
+    "max": nn.MaxPool2d(2),
+    "max_padded": nn.MaxPool2d(3, 2, 1),
+    "max_padded_after_relu": lambda x: F.max_pool2d(F.relu(x), 3, 2, 1),
+    "max_padded_even": nn.MaxPool2d(4, 2, 1),
+    "max_same": nn.MaxPool2d(5, 1, 2),
+    "max_ceil": nn.MaxPool2d(3, 2, ceil_mode=True),
+    "max_ceil_padded": nn.MaxPool2d(2, 2, 1, ceil_mode=True),
+    "max_dilated": nn.MaxPool2d(3, 2, 1, dilation=2),
+    "max_oblong": lambda x: F.max_pool2d(F.relu(x), (3, 5), (2, 2), (1, 2)),
+    "max_one_dimension": lambda x: F.max_pool1d(x.flatten(2), 3, 2, 1),
+    "average": nn.AvgPool2d(2),
+    "average_padded": nn.AvgPool2d(3, 2, 1),
+    "average_same": nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+    "average_without_padding": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "average_ceil": nn.AvgPool2d(3, 2, ceil_mode=True),
+    "average_ceil_padded": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
+    "average_ceil_without": nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+    "average_divisor": nn.AvgPool2d(2, divisor_override=3),
+    "average_one_dimension": lambda x: F.avg_pool1d(x.flatten(2), 3, 2, 1),
+    "to_one": nn.AdaptiveAvgPool2d(1),
+    "to_one_flat": lambda x: torch.flatten(F.adaptive_avg_pool2d(x, 1), 1),
+    "to_a_divisor": nn.AdaptiveAvgPool2d((3, 11)),
+    "to_any": nn.AdaptiveAvgPool2d((5, 7)),
+    "to_rows": nn.AdaptiveAvgPool2d((1, None)),
+    "to_one_1d": lambda x: F.adaptive_avg_pool1d(x.flatten(2), 1),
+    "max_to_one": nn.AdaptiveMaxPool2d(1),
+    "max_to_any": nn.AdaptiveMaxPool2d((3, 4)),
+}
+
+
+def _resized(**how: Any) -> Callable[[Tensor], Tensor]:
+    return lambda x: F.interpolate(x, **how)
+
+
+RESIZING: Cases = {
+    "nearest_twice": _resized(scale_factor=2),
+    "nearest": _resized(size=(15, 13)),
+    "nearest_down": _resized(size=(4, 7)),
+    "nearest_exact": _resized(size=(15, 13), mode="nearest-exact"),
+    "bilinear_twice": _resized(scale_factor=2, mode="bilinear"),
+    "bilinear": _resized(size=(15, 13), mode="bilinear"),
+    "bilinear_down": _resized(size=(5, 4), mode="bilinear"),
+    "bilinear_factor": _resized(scale_factor=1.3, mode="bilinear"),
+    "bilinear_corners": _resized(scale_factor=2, mode="bilinear", align_corners=True),
+    "bilinear_corners_size": _resized(size=(5, 17), mode="bilinear", align_corners=True),
+    "bicubic": _resized(scale_factor=2, mode="bicubic"),
+    "linear": lambda x: F.interpolate(x.flatten(2), scale_factor=2, mode="linear"),
+    "pixel_shuffle": nn.PixelShuffle(2),
+    "pixel_unshuffle": lambda x: F.pixel_unshuffle(x[:, :, :8, :8], 2),
+    "channel_shuffle": nn.ChannelShuffle(2),
+    "channel_shuffle_by_hand": lambda x: (
+        x.view(x.shape[0], 2, 2, *x.shape[2:]).transpose(1, 2).contiguous().view(x.shape)
+    ),
+    "pixel_shuffle_by_hand": lambda x: (
+        x.view(x.shape[0], 1, 2, 2, 9, 11).permute(0, 1, 4, 2, 5, 3).reshape(x.shape[0], 1, 18, 22)
+    ),
+}
+PADDING: Cases = {
+    "zeros": nn.ZeroPad2d((1, 2, 0, 3)),
+    "crop": lambda x: F.pad(x, (-1, 2, 1, -2)),
+    "number": lambda x: F.pad(x, (1, 1), value=2.0),
+    "channels": lambda x: F.pad(x, (0, 0, 0, 0, 1, 2)),
+    "reflect": nn.ReflectionPad2d(2),
+    "replicate": nn.ReplicationPad2d((1, 2, 3, 0)),
+    "circular": lambda x: F.pad(x, (1, 2, 1, 1), mode="circular"),
+    "minus_infinity": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 2),
+}
+ACTIVATIONS: Cases = {
+    name: getattr(F, name)
+    for name in (
+        "relu",
+        "relu6",
+        "hardtanh",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "softplus",
+        "softsign",
+        "logsigmoid",
+        "sigmoid",
+        "tanh",
+        "hardshrink",
+        "softshrink",
+        "tanhshrink",
+        "rrelu",
+    )
+} | {
+    "relu_in_place": lambda x: F.relu_(x * 1),
+    "bounds": nn.Hardtanh(-0.3, 0.4),
+    "leaky": nn.LeakyReLU(0.3),
+    "elu_alpha": nn.ELU(0.5),
+    "celu_alpha": nn.CELU(0.7),
+    "gelu_tanh": nn.GELU("tanh"),
+    "softplus_beta": nn.Softplus(2.0),
+    "prelu": nn.PReLU(),
+    "prelu_channels": nn.PReLU(4),
+    "threshold": nn.Threshold(0.1, 2.0),
+    "glu": lambda x: F.glu(x, 1),
+    "softmax_channels": lambda x: F.softmax(x, 1),
+    "softmax_rows": lambda x: F.softmax(x, 3),
+    "softmax_positions": lambda x: F.softmax(x.flatten(2), -1),
+    "softmin": lambda x: F.softmin(x, 1),
+    "log_softmax": lambda x: F.log_softmax(x, 1),
+    "dropout": nn.Dropout(0.3),
+    "dropout_channels": nn.Dropout2d(0.3),
+}
+NORMALIZATIONS: Cases = {
+    "batch": nn.BatchNorm2d(4),
+    "batch_plain": nn.BatchNorm2d(4, affine=False, momentum=0.03, eps=1e-3),
+    "batch_1d": nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(4)),
+    "batch_flat": nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4 * POSITIONS)),
+    "layer": nn.LayerNorm(11),
+    "layer_rows": nn.LayerNorm((9, 11)),
+    "layer_whole": nn.LayerNorm((4, 9, 11), eps=1e-3),
+    "layer_plain": nn.LayerNorm(11, elementwise_affine=False),
+    "layer_no_bias": nn.LayerNorm(11, bias=False),
+    "group": nn.GroupNorm(2, 4),
+    "group_plain": nn.GroupNorm(1, 4, affine=False),
+    "group_1d": nn.Sequential(nn.Flatten(2), nn.GroupNorm(2, 4)),
+    "instance": nn.InstanceNorm2d(4),
+    "instance_affine": nn.InstanceNorm2d(4, affine=True),
+    "instance_running": nn.InstanceNorm2d(4, track_running_stats=True),
+    "rms": nn.RMSNorm(11),
+    "weight": parametrizations.weight_norm(nn.Conv2d(4, 5, 3)),
+    "normalize": lambda x: F.normalize(x, dim=1),
+    "local_response": nn.LocalResponseNorm(3),
+}
+
+
+class Attention(nn.Module):
+    """`MultiheadAttention`; by default PyTorch counts positions before samples."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.flatten(2)[:, :, :8]
+        y = y if self.inner.batch_first else y.transpose(0, 1)
+        y = self.inner(y, y, y, need_weights=False)[0]
+        return y if self.inner.batch_first else y.transpose(0, 1)
+
+
+class Packed(nn.Module):
+    """Attention as vision transformers write it: query, key and value in one linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(4, 12), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = tokens(x)
+        n, length, c = y.shape
+        q, k, v = self.qkv(y).reshape(n, length, 3, 2, 2).permute(2, 0, 3, 1, 4).unbind(0)
+        a = ((q * 0.5) @ k.transpose(-2, -1)).softmax(-1)
+        return self.proj((a @ v).transpose(1, 2).reshape(n, length, c))
+
+
+class Excitation(nn.Module):
+    """Squeeze and excitation, by linear layers and by a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 2), nn.Linear(2, 4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = F.adaptive_avg_pool2d(x, 1).view(x.shape[0], 4)
+        y = torch.sigmoid(self.b(F.relu(self.a(y)))).view(x.shape[0], 4, 1, 1)
+        return x * y.expand_as(x), x * torch.sigmoid(self.c(x.mean((2, 3), keepdim=True)))
+
+
+class Tokens(nn.Module):
+    """A class token before positions, and embeddings of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.positions = nn.Parameter(torch.randn(1, POSITIONS + 1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.token.expand(x.shape[0], -1, -1), tokens(x)], 1)
+        return y + self.positions
+
+
+def _einsum(equation: str, *operands: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.einsum(equation, *(operand(x) for operand in operands))
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+PRODUCTS: Cases = {
+    "matmul": lambda x: tokens(x) @ tokens(x).transpose(1, 2),
+    "bmm": lambda x: torch.bmm(x.flatten(2), tokens(x)),
+    "baddbmm": lambda x: torch.baddbmm(
+        x[:, 0, :9, :9], x[:, 1, :9, :9], x[:, 2, :9, :9], beta=0.5, alpha=2.0
+    ),
+    "vector": lambda x: x @ torch.arange(11.0),
+    "outer": lambda x: tokens(x)[:, :, :1] - tokens(x)[:, :, :1].transpose(1, 2),
+    "attention": lambda x: F.scaled_dot_product_attention(tokens(x), tokens(x) * 2, tokens(x)),
+    "attention_masked": lambda x: F.scaled_dot_product_attention(
+        tokens(x), tokens(x), tokens(x), attn_mask=torch.ones(99, 99).tril().bool()
+    ),
+    "attention_causal": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "tensordot": lambda x: torch.tensordot(x, torch.arange(8.0).view(4, 2), dims=([1], [0])),
+    "inner": lambda x: torch.inner(x, torch.arange(11.0)),
+    "einsum_channels": _einsum("nchw,nchw->nhw", _same, torch.tanh),
+    "einsum_positions": _einsum("nchw,nkhw->nck", _same, torch.tanh),
+    "einsum_constant": _einsum("nchw,dc->ndhw", _same, lambda x: torch.arange(8.0).view(2, 4)),
+    "einsum_one": _einsum("nchw->nwc", _same),
+    "einsum_outer": _einsum("ni,nj->nij", lambda x: x[:, :, 0, 0], lambda x: x[:, :, 1, 0]),
+    "einsum_heads": _einsum("bchw,bchv->bcwv", _same, _same),
+    "einsum_dots": _einsum("...hw,...hv->...wv", _same, _same),
+    "multihead": Attention(True),
+    "multihead_positions_first": Attention(False),
+    "packed": Packed(),
+    "encoder": nn.Sequential(
+        nn.Flatten(2), nn.TransformerEncoderLayer(POSITIONS, 3, 32, batch_first=True)
+    ),
+    "excitation": Excitation(),
+    "tokens": Tokens(),
+    "linear_on_a_map": nn.Linear(11, 3),
+    "linear_after_flatten": nn.Sequential(
+        nn.MaxPool2d(2), nn.Flatten(), nn.BatchNorm1d(80), nn.ReLU(), nn.Dropout(), nn.Linear(80, 3)
+    ),
+    "linear_between_views": nn.Sequential(
+        nn.Flatten(1, 2),
+        nn.Linear(11, 2),
+        nn.Unflatten(1, (4, 9)),
+        nn.Flatten(2),
+        nn.Linear(18, 2),
+    ),
+}
+
+
+def windows(x: Tensor) -> Tensor:
+    """Softmax within windows of 4 x 4, as window attention splits a map."""
+    n = x.shape[0]
+    y = x[:, :, :8, :8].reshape(n, 4, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, 4)
+    y = y.softmax(1).reshape(n, 2, 2, 4, 4, 4)
+    return y.permute(0, 5, 1, 3, 2, 4).reshape(n, 4, 8, 8)
+
+
+def in_place(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Writing to parts, and to all, of what is read later."""
+    y = x * 1
+    y[:, 1] = 2.0
+    y[:, 2:, 3] = y[:, :2, 4]
+    y.add_(1)
+    return y.flatten(2).relu_(), y.mul(2)
+
+
+def boxes(x: Tensor) -> Tensor:
+    """The heads of a single-shot detector, joined."""
+    return torch.cat(
+        [
+            y.view(y.shape[0], 2, 2, *y.shape[2:]).permute(0, 3, 4, 1, 2).reshape(y.shape[0], -1, 2)
+            for y in (x, x[:, :, :4, :4])
+        ],
+        1,
+    )
+
+
+def grid(x: Tensor) -> Tensor:
+    """Coordinates added to a map."""
+    rows, columns = torch.meshgrid(torch.arange(9.0), torch.arange(11.0), indexing="ij")
+    return x + torch.stack((rows, columns), 0).repeat(2, 1, 1)
+
+
+SHAPING: Cases = {
+    "permute": lambda x: x.permute(0, 2, 3, 1),
+    "permute_used": lambda x: x.permute(0, 3, 1, 2) * 2,
+    "transpose": lambda x: x.transpose(1, 3),
+    "swapaxes": lambda x: x.swapaxes(1, 2),
+    "movedim": lambda x: x.movedim(1, -1),
+    "flatten": lambda x: x.flatten(1),
+    "flatten_positions": lambda x: x.flatten(2),
+    "rank_5": lambda x: x.view(x.shape[0], 2, 2, 9, 11),
+    "unflatten": lambda x: x.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2),
+    "reshape": lambda x: x.reshape(x.shape[0], 36, 11),
+    "view_as": lambda x: x.view_as(x * 2),
+    "no_common_factor": lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], 6, 66),
+    "windows": windows,
+    "boxes": boxes,
+    "anchors": lambda x: (
+        x.view(x.shape[0], 2, 2, 9, 11).permute(0, 1, 3, 4, 2).contiguous().sigmoid()
+    ),
+    "grid": grid,
+    "unsqueeze": lambda x: x.unsqueeze(1).squeeze(1),
+    "squeeze": lambda x: x.mean(1, keepdim=True).squeeze(1),
+    "expand": lambda x: x[:, :1].expand(-1, 3, -1, -1) * 2,
+    "repeat": lambda x: x.repeat(1, 2, 1, 3),
+    "tile": lambda x: x[:, :, :1].tile((1, 1, 3, 1)),
+    "repeat_interleave": lambda x: x.repeat_interleave(2, 1),
+    "cat": lambda x: torch.cat([x, x * 2], 1),
+    "cat_rows": lambda x: torch.cat([x, x[:, :, :1]], 2),
+    "cat_flat": lambda x: torch.cat([x.flatten(1), x.mean((2, 3))], 1),
+    "cat_expanded": lambda x: torch.cat([x.mean((2, 3), keepdim=True).expand(-1, -1, 9, 11), x], 1),
+    "cat_constant": lambda x: torch.cat([x, torch.ones(x.shape[0], 1, 9, 11)], 1),
+    "stack": lambda x: torch.stack([x[:, 0], x[:, 1]], 1),
+    "stack_last": lambda x: torch.stack([x, x], -1),
+    "chunk": lambda x: torch.chunk(x, 3, 2),
+    "split": lambda x: x.split([1, 3], 1),
+    "unbind": lambda x: x.unbind(1)[:2],
+    "select": lambda x: x[:, 1],
+    "slices": lambda x: x[:, 1:3, ::2, 2:-1],
+    "positions": lambda x: x[:, :, [0, 2, 5]],
+    "channels_reversed": lambda x: x[:, torch.tensor([3, 1, 0])],
+    "index_select": lambda x: x.index_select(2, torch.tensor([0, 3, 1])),
+    "narrow": lambda x: x.narrow(1, 1, 2),
+    "flip": lambda x: x.flip(2, 3),
+    "roll": lambda x: x.roll((2, -3), (2, 3)),
+    "hstack": lambda x: torch.hstack([x, x]),
+    "dstack": lambda x: torch.dstack([x.flatten(2), x.flatten(2)]),
+    "fliplr": torch.fliplr,
+    "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
+    "unfold": lambda x: x.unfold(2, 3, 3),
+    "unfold_over": lambda x: x.unfold(2, 3, 2),
+    "im2col": lambda x: F.unfold(x, 3, padding=1, stride=2),
+    "topk": lambda x: x.topk(2, 1)[0],
+    "sort": lambda x: x.sort(1)[0],
+    "index_put": lambda x: (
+        torch.zeros(9, 11).index_put((torch.tensor([1]), torch.tensor([2])), torch.tensor(3.0)) + x
+    ),
+    "rows_and_columns": lambda x: x[:, :, torch.arange(9).view(-1, 1), torch.arange(0, 11, 2)],
+    "in_place": in_place,
+}
+ARITHMETIC: Cases = {
+    "add_pooled": lambda x: x + x.mean(1, keepdim=True),
+    "add_rows": lambda x: x + torch.arange(99.0).view(9, 11),
+    "add_columns": lambda x: x + torch.arange(36.0).view(4, 9, 1),
+    "add_alpha": lambda x: torch.add(x, x.sigmoid(), alpha=2),
+    "times_vector": lambda x: x * torch.arange(11.0),
+    "from_one": lambda x: 1 - x,
+    "sub": lambda x: x - x.tanh(),
+    "rsub": lambda x: torch.rsub(x, x.tanh(), alpha=3),
+    "div": lambda x: x / 3,
+    "div_by": lambda x: x / (x.abs() + 1),
+    "div_floor": lambda x: torch.div(x, 0.3, rounding_mode="floor"),
+    "div_trunc": lambda x: torch.div(x, 0.3, rounding_mode="trunc"),
+    "square": lambda x: x**2,
+    "cube": lambda x: x**3,
+    "root": lambda x: x.abs() ** 0.5,
+    "power": lambda x: (x.abs() + 1) ** -1.5,
+    "two_to_the": lambda x: 2**x,
+    "itself": lambda x: x * x,
+    "sqrt": lambda x: x.abs().sqrt(),
+    "rsqrt": lambda x: (x.abs() + 1).rsqrt(),
+    "reciprocal": lambda x: 1 / (x.abs() + 1),
+    "log": lambda x: (x.abs() + 1).log(),
+    "log1p": lambda x: x.abs().log1p(),
+    "clamp": lambda x: x.clamp(-0.5, 0.7),
+    "clamp_0_1": lambda x: x.clamp(0, 1),
+    "clamp_min": lambda x: x.clamp(min=0.1),
+    "clamp_max": lambda x: x.clamp_max(0.2),
+    "where": lambda x: torch.where(x > 0, x, x * 0.1),
+    "masked_fill": lambda x: x.masked_fill(x < 0, -1.0),
+    "compare": lambda x: (x > 0.1).float() + (x.le(0) & (x > -1)).float() * x,
+    "maximum": lambda x: torch.maximum(x, x.mean(1, keepdim=True)),
+    "minimum": lambda x: torch.min(x, x.roll(1, 1)),
+    "remainder": lambda x: torch.remainder(x, 0.7),
+    "fmod": lambda x: torch.fmod(x, 0.7),
+    "lerp": lambda x: torch.lerp(x, x.tanh(), 0.3),
+    "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
+    "atan2": lambda x: torch.atan2(x, x + 1),
+    "not_nan": lambda x: x * (~torch.isnan(x)),
+    "logical_not": lambda x: torch.logical_not(x > 0).to(x.dtype) + x,
+    "to_int": lambda x: (x * 3).to(torch.int32).float(),
+    "to_double": lambda x: x.double().float(),
+    "hypot": lambda x: torch.hypot(x, x + 1),
+    "frac": torch.frac,
+    "nan_to_num": torch.nan_to_num,
+    "logit": lambda x: torch.logit(x.sigmoid()),
+    "expit": torch.special.expit,
+    "one_hot": lambda x: F.one_hot(x.argmax(1), 4).float(),
+    "lower_triangle": lambda x: x.tril(),
+    "new_ones": lambda x: x.new_ones(3, 1, 1, 1)[:1] * x,
+} | {name: getattr(torch, name) for name in ("exp", "neg", "sin", "cos", "erf", "floor", "sign")}
+
+
+def response(x: Tensor) -> Tensor:
+    """Global response normalization, as ConvNeXt V2 has it."""
+    norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+    return x * (norm / (norm.mean(dim=1, keepdim=True) + 1e-6))
+
+
+REDUCTIONS: Cases = {
+    "mean_map": lambda x: x.mean((2, 3)),
+    "mean_map_kept": lambda x: x.mean((2, 3), keepdim=True),
+    "mean_channels": lambda x: x.mean(1),
+    "mean_flat": lambda x: x.flatten(1).mean(1),
+    "mean_of_a_group": lambda x: x.view(x.shape[0], 2, 2, 9, 11).mean(2),
+    "mean_of_two": lambda x: x.view(x.shape[0], 2, 2, 9, 11).mean(dim=(2, 3)),
+    "sum": lambda x: x.sum((1, 2)),
+    "amax": lambda x: x.amax((2, 3)),
+    "amin": lambda x: x.amin(1, keepdim=True),
+    "max": lambda x: x.max(1)[0],
+    "max_position": lambda x: x.max(2, keepdim=True)[1].float() + x[:, :, :1],
+    "argmax": lambda x: x.argmax(1),
+    "min": lambda x: x.min(3)[0],
+    "var": lambda x: x.var(1),
+    "var_biased": lambda x: x.var((2, 3), unbiased=False, keepdim=True),
+    "std": lambda x: x.std((1, 2, 3)),
+    "var_mean": lambda x: torch.var_mean(x, 1),
+    "norm": lambda x: x.norm(dim=1),
+    "norm_1": lambda x: x.norm(p=1, dim=(2, 3)),
+    "vector_norm": lambda x: torch.linalg.vector_norm(x, dim=-1, keepdim=True),
+    "logsumexp": lambda x: x.logsumexp(1),
+    "cumsum": lambda x: x.cumsum(2),
+    "prod": lambda x: x.prod(1),
+    "any": lambda x: (x > 2).any(1).float() + x[:, 0],
+    "cosine_similarity": lambda x: F.cosine_similarity(x, x.roll(1, 1), 1),
+    "pairwise_distance": lambda x: F.pairwise_distance(x.flatten(2), x.flatten(2) * 2),
+    "linalg_norm": lambda x: torch.linalg.norm(x.flatten(1), dim=1),
+    "response": response,
+}
+FAMILIES = {
+    "convolutions": CONVOLUTIONS,
+    "transposed convolutions": TRANSPOSED,
+    "pools": POOLS,
+    "resizing": RESIZING,
+    "padding": PADDING,
+    "activations": ACTIVATIONS,
+    "normalizations": NORMALIZATIONS,
+    "products": PRODUCTS,
+    "shaping": SHAPING,
+    "arithmetic": ARITHMETIC,
+    "reductions": REDUCTIONS,
+}
