@@ -202,9 +202,9 @@ def test_a_mixed_network_is_asked_for_in_the_form_of_the_option():
     with pytest.raises(ValueError) as caught:
         recognise(mixed())
     message = str(caught.value)
-    assert "\n" not in message and "2 ULSAM" in message and "1 must be in place" in message
+    assert "\n" not in message and "in place of blocks, 1 of 2, and" in message
     assert "`converters.export_program`" in message and ".pt2" in message
-    assert message.endswith("Received: ULSAM at 'features.3', 'features.6'")
+    assert message.endswith("Received: 16 blocks of 17 and 2 ULSAM at 'features.3', 'features.6'")
     [form] = re.findall(r"`sites='(.+?)'`", message)
     # The form is that of another network of as many.
     state = state_of("torchvision", 0.75, 10, {3: 4}, {12: 4})
@@ -222,26 +222,27 @@ def test_sites_are_followed():
 @pytest.mark.parametrize(
     ("sites", "words"),
     [
-        ("after:9", "a place for each of the 2 ULSAM"),
-        ("", "a place for each of the 2 ULSAM"),
-        ("after", "`sites` is a list like after:3,instead:12"),
-        ("after:3;instead:12", "`sites` is a list like after:3,instead:12"),
-        ("after:5,instead:4", "as the modules .* stand, which is after:5,instead:3 in this order"),
-        ("after:5,instead:6", "as the modules .* stand, which is after:2,instead:5 in this order"),
+        ("after:9", "one place for each ULSAM"),
+        ("", "one place for each ULSAM"),
+        ("instead:3,after:5,after:9", "one place for each ULSAM"),
+        ("after", "`sites` is no list like after:3,instead:12"),
+        ("after:3;instead:12", "`sites` is no list like after:3,instead:12"),
+        ("after:5,instead:4", "its modules, which stand, in this order, after:5,instead:3"),
+        ("after:5,instead:6", "its modules, which stand, in this order, after:2,instead:5"),
         (
             "after:2,after:5",
-            "With these `sites` .* 'features.8' 48 channels where block 6, .* has 24",
+            "has at 'features.8' 48 channels where block 6, .* has 24",
         ),
         (
             "instead:3,instead:5",
-            "With these `sites` .* 'features.8' 48 channels where block 8, .* has 24",
+            "has at 'features.8' 48 channels where block 8, .* has 24",
         ),
     ],
 )
 def test_sites_that_are_not_those_of_the_modules(sites, words):
     with pytest.raises(ValueError, match=words) as caught:
         recognise(mixed(), sites=sites)
-    assert str(caught.value).endswith(f"Received: sites={sites!r}")
+    assert str(caught.value).endswith(f", sites={sites!r}")
 
 
 # What is refused
@@ -323,7 +324,7 @@ def refusals():
         ),
         "missing block, ULSAM elsewhere": (
             without(ulsam, 9),
-            ("'features.10' 72 channels where block 10", "15 blocks and 2 ULSAM"),
+            ("'features.10' 72 channels where block 10", "15 blocks of 17 and 2 ULSAM"),
         ),
         "missing block of V1": (
             without(v1, 9, "model"),
@@ -347,7 +348,7 @@ def refusals():
         ),
         "extra block, ULSAM elsewhere": (
             twice(ulsam, 9),
-            ("'features.12' 72 channels where block 12", "17 blocks and 2 ULSAM"),
+            ("'features.12' 72 channels where block 12", "17 blocks of 17 and 2 ULSAM"),
         ),
         "missing head": (cut(v2, "features.18."), ("no head convolution", "'features.17'")),
         "missing stem": (cut(v2, "features.0."), ("'features.0'", "the stem is missing")),
@@ -393,11 +394,11 @@ def refusals():
         ),
         "ULSAM after the stem": (
             split_unevenly(twice(v2, 0), "features.1", [6] * 4),
-            ("'features.1' a ULSAM after the stem", "17 blocks and 1 ULSAM"),
+            ("'features.1' a ULSAM after the stem", "17 blocks of 17 and 1 ULSAM"),
         ),
         "two ULSAM after a block": (
             split_unevenly(twice(after, 15), "features.16", [30] * 4),
-            ("'features.16' a ULSAM after another", "17 blocks and 2 ULSAM"),
+            ("'features.16' a ULSAM after another", "17 blocks of 17 and 2 ULSAM"),
         ),
         "ULSAM in place of a block of stride 2": (
             state_of("torchvision", 0.1, 10, {}, {4: 4}),

@@ -56,42 +56,30 @@ def read(
         ValueError: If nothing tells where the ULSAM are, if `sites` is not where the modules
             stand, or if a module does not fit the network's table.
     """
-    ulsam = [entry for entry in body if isinstance(entry, Attention)]
+    ulsam = [shown(entry.path) for entry in body if isinstance(entry, Attention)]
     blocks, n = len(body) - len(ulsam), family.blocks
-    if sites is not None:
-        return _as_asked(body, len(ulsam), family, sites, shown)
-    if n - len(ulsam) < blocks < n:
-        raise ValueError(
-            f"Of the {len(ulsam)} ULSAM of the {family.name} {n - blocks} must be in place of "
-            f"blocks, as {blocks} of its {n} blocks are there, and keys do not say which: export "
-            "the network with `converters.export_program` and convert the .pt2, or say, in the "
-            "order of the modules, which blocks they are after and in place of, as in "
-            f"`sites='after:3,instead:12'`. Received: ULSAM at "
-            f"{few((shown(entry.path) for entry in ulsam), 8)}"
-        )
-    received = f"{blocks} blocks and {len(ulsam)} ULSAM for the {n} blocks of the network"
-    wheres = ["after" if blocks >= n else "instead"] * len(ulsam)
-    return _walk(body, wheres, family, shown, lambda odd: refuse(odd, received))
+    received = f"{blocks} blocks of {n} and {len(ulsam)} ULSAM"
+    received += f" at {few(ulsam, 8)}" if ulsam else ""
+    received += f", sites={sites!r}" if sites is not None else ""
 
+    def odd(what: str) -> NoReturn:
+        refuse(what, received)
 
-def _as_asked(
-    body: Body, ulsam: int, family: Family, sites: str, shown: Callable[[str], str]
-) -> Reading:
-    def refuse(odd: str) -> NoReturn:
-        raise ValueError(f"{odd}. Received: sites={sites!r}")
-
-    places = _places(sites, refuse)
-    if len(places) != ulsam:
-        refuse(f"`sites` must have a place for each of the {ulsam} ULSAM of the checkpoint")
-    wheres = [where for _, where in places]
-    reading = _walk(
-        body, wheres, family, shown, lambda odd: refuse(f"With these `sites` the network {odd}")
-    )
-    if _places(reading.sites, refuse) != places:
-        refuse(
-            "`sites` must number the blocks as the modules of the checkpoint stand, which is "
-            f"{reading.sites} in this order"
-        )
+    if sites is None:
+        if n - len(ulsam) < blocks < n:
+            odd(
+                f"keys do not say which of its ULSAM are in place of blocks, {n - blocks} of "
+                f"{len(ulsam)}, and which after blocks: export the network with "
+                "`converters.export_program` and convert the .pt2, or say it, in the order of the "
+                "modules, as in `sites='after:3,instead:12'`"
+            )
+        return _walk(body, ["after" if blocks >= n else "instead"] * len(ulsam), family, shown, odd)
+    places = _places(sites, odd)
+    if len(places) != len(ulsam):
+        odd("`sites` is not one place for each ULSAM")
+    reading = _walk(body, [where for _, where in places], family, shown, odd)
+    if _places(reading.sites, odd) != places:
+        odd(f"`sites` does not number its modules, which stand, in this order, {reading.sites}")
     return reading
 
 
@@ -101,7 +89,7 @@ def _places(sites: str, refuse: Callable[[str], NoReturn]) -> list[tuple[int, st
     for place in sites.replace(" ", "").split(",") if sites else []:
         match = re.fullmatch(r"(after|instead):([0-9]{1,4})", place)
         if not match:
-            refuse("`sites` is a list like after:3,instead:12, of block numbers")
+            refuse("`sites` is no list like after:3,instead:12, of block numbers")
         places.append((int(match[2]), match[1]))
     return sorted(places)
 
