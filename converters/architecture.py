@@ -3,7 +3,8 @@
 Keras and ulsam_keras are imported inside the functions.
 """
 
-import warnings
+import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ def resolve(
         input_size: Height and width; `None` takes the model's own, or the default.
         prefix: The module within the checkpoint.
         sites: Which blocks of a recognised network the ULSAM modules are after and in place of,
-            `"after:3,instead:12"`, where the keys leave that open.
+            `"after:3,instead:12"`; needed where it has both.
 
     Raises:
         OSError: If the model's file cannot be read.
@@ -88,13 +89,6 @@ def resolve(
                 f"{_layouts()}. Received: sites={sites!r}, keys {_some(state)}"
             )
         return _lone_ulsam(state, input_size, prefix)
-    if found.same:
-        warnings.warn(
-            f"The ULSAM sites, {found.reading.sites}, are as well {' or '.join(found.same[:3])}: "
-            "the same network, in which only the block numbers in layer names differ; choose with "
-            "`sites`.",
-            stacklevel=2,
-        )
     model = found.build(input_size)
     return Architecture(model, model, found.description, found.prefix, found.name_map)
 
@@ -114,12 +108,18 @@ def _recognised_for(
     model: "keras.Model", state: Mapping[str, np.ndarray], prefix: str
 ) -> Recognised | None:
     """The network of the keys, if the model's layers are named as ours and not as the modules."""
-    try:
-        found = recognise(state, prefix=prefix)
-    except ValueError:
-        return None  # the port says what does not fit the model
     names = {layer.name for layer in model.layers}
-    return found if found is not None and "stem_conv" in names else None
+    if "stem_conv" not in names:
+        return None
+    blocks = [match[1] for name in names if (match := re.fullmatch(r"block_(\d+)_ulsam", name))]
+    sites = ",".join(
+        f"{'after' if f'block_{block}_depthwise' in names else 'instead'}:{block}"
+        for block in blocks
+    )
+    for told in (sites, None):
+        with contextlib.suppress(ValueError):  # the port says what does not fit the model
+            return recognise(state, prefix=prefix, sites=told)
+    return None
 
 
 def _layouts() -> str:

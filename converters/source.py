@@ -28,7 +28,7 @@ class Porting:
 
     Attributes:
         model: The user's architecture, as in `converters.architecture.resolve`.
-        sites: How ambiguous sites are read, likewise.
+        sites: Where the ULSAM of a recognised network are, likewise.
         prefix: The module within the checkpoint.
         entry: Which state dict of a training checkpoint.
         name_map: Names of Keras layers to paths of PyTorch modules; `None` for a path leaves the

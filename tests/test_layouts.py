@@ -1,5 +1,6 @@
 """Networks recognised by names and shapes alone: what is read off them, and what is refused."""
 
+import re
 import subprocess
 import sys
 from collections import namedtuple
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from converters.pytorch.layouts import LAYOUTS, recognise
 from recorded_networks import ALPHAS, BODY, SOURCES, modules, shapes, subspace
-from ulsam_keras.networks import mobilenet_v1, mobilenet_v2
+from ulsam_keras.networks import PAPER, mobilenet_v1, mobilenet_v2
 
 V1 = "wjc852456"
 # The papers' tables.
@@ -53,9 +54,9 @@ def widths_of(source, alpha):
         ("tonylins", (1.4, 7), "tonylins MobileNetV2, alpha≈1.4, 7 classes"),
         (
             "older_tonylins",
-            (0.35, 10, {14: 8}, {12: 3, 13: 11}),
+            (0.35, 10, {}, {12: 3, 13: 11}),
             "tonylins MobileNetV2, alpha≈0.35, 10 classes, "
-            "ULSAM after block 14 (g=8) and instead of blocks 12 (g=3), 13 (g=11)",
+            "ULSAM instead of blocks 12 (g=3), 13 (g=11)",
         ),
         (
             V1,
@@ -111,18 +112,12 @@ def test_any_network_is_read_as_it_was_built(network):
     source, alpha, after, instead_of = network
     state = state_of(source, alpha, 5, after, instead_of)
     sites = ",".join([f"after:{n}" for n in after] + [f"instead:{n}" for n in instead_of])
-    try:
-        found = recognise(state)
-        # Equally the built network, if not by the same block numbers.
-        assert {*sites.split(",")} in [{*s.split(",")} for s in (found.reading.sites, *found.same)]
-        strides = [s for n, s in enumerate(STRIDES[source], 1) if n not in instead_of]
-        assert found.reading.network(found.layout.family) == tuple(strides)
-    except ValueError as error:
-        assert "can be read as" in str(error) and "`sites`" in str(error)
-        # Only where widths do not tell the stages apart.
-        assert len(set(widths_of(source, alpha)[1:])) < len(LAYOUTS[0].family.stages)
-        assert source != V1
-    found = recognise(state, sites=sites or None)
+    found = recognise(state, sites=sites)
+    if after and instead_of:
+        with pytest.raises(ValueError, match="keys do not say"):
+            recognise(state)
+    else:
+        assert recognise(state) == found
     assert (found.ulsam_after, found.ulsam_instead_of) == (after, instead_of)
     assert (found.classes, found.widths[1:18]) == (5, tuple(widths_of(source, alpha)[1:]))
     modules = {key.rpartition(".")[0] for key in state}
@@ -187,54 +182,67 @@ def test_a_network_under_a_prefix():
     assert recognise(two, prefix="student") is None
 
 
-# What two readings fit
+# Where the ULSAM are
 
 
-def test_readings_of_one_network_are_not_asked_for():
-    state = state_of("torchvision", 1.0, 10, {10: 4}, {8: 2})
-    found = recognise(state)
-    assert (found.reading.sites, found.same) == ("after:10,instead:8", ("after:7,instead:10",))
-    other = recognise(state, sites="after:7,instead:10")
-    assert (other.ulsam_after, other.ulsam_instead_of, other.same) == ({7: 2}, {10: 4}, ())
-    assert sorted(found.name_map.values()) == sorted(other.name_map.values())
+def test_the_rows_of_the_paper_need_no_sites():
+    for row in PAPER.values():
+        source = {"MobileNetV1": V1, "MobileNetV2": "torchvision"}[row.network]
+        places = [dict.fromkeys(where, 4) for where in (row.ulsam_after, row.ulsam_instead_of)]
+        found = recognise(state_of(source, row.alpha, 10, *places))
+        assert [found.ulsam_after, found.ulsam_instead_of] == places, row.name
 
 
-def test_readings_of_two_networks_are():
-    # At this width blocks 1 to 6 all have 8 channels: block 3 or 5 may be gone, and the strides of
-    # those between depend on it.
-    state = state_of("torchvision", 0.1, 10, {5: 4}, {3: 4})
+def mixed():
+    """One ULSAM in place of a block and, in a later module, one after a block."""
+    return state_of("torchvision", 0.75, 10, {5: 4}, {3: 4})
+
+
+def test_a_mixed_network_is_asked_for_in_the_form_of_the_option():
     with pytest.raises(ValueError) as caught:
-        recognise(state)
+        recognise(mixed())
     message = str(caught.value)
-    assert "after:5,instead:3" in message and "after:2,instead:5" in message
-    first = recognise(state, sites="after:5,instead:3")
-    second = recognise(state, sites="instead:5, after:2")
-    assert first.ulsam_instead_of == {3: 4} and second.ulsam_instead_of == {5: 4}
-    family = first.layout.family
-    assert first.reading.network(family) != second.reading.network(family)
+    assert "\n" not in message and "in place of blocks, 1 of 2, and" in message
+    assert "`converters.export_program`" in message and ".pt2" in message
+    assert message.endswith("Received: 16 blocks of 17 and 2 ULSAM at 'features.3', 'features.6'")
+    [form] = re.findall(r"`sites='(.+?)'`", message)
+    # The form is that of another network of as many.
+    state = state_of("torchvision", 0.75, 10, {3: 4}, {12: 4})
+    found = recognise(state, sites=form)
+    assert (found.ulsam_after, found.ulsam_instead_of) == ({3: 4}, {12: 4})
 
 
-def test_a_block_with_a_stride_is_not_replaced():
-    # Blocks 1 to 6 are equally wide, and but for its stride block 4 could be the one gone.
-    found = recognise(state_of("torchvision", 0.1, 10, {3: 4}, {6: 4}))
-    assert (found.reading.sites, found.same) == ("after:3,instead:6", ())
+def test_sites_are_followed():
+    first = recognise(mixed(), sites="after:5,instead:3")
+    second = recognise(mixed(), sites="instead:5, after:2")
+    assert (first.ulsam_after, first.ulsam_instead_of) == ({5: 4}, {3: 4})
+    assert (second.ulsam_after, second.ulsam_instead_of) == ({2: 4}, {5: 4})
 
 
 @pytest.mark.parametrize(
     ("sites", "words"),
     [
-        ("after:9", "must be one of the readings of the checkpoint: after:5,instead:3"),
-        ("instead:12", "after:2,instead:5"),
-        ("after", "after:3,instead:12"),
-        ("after:3;instead:12", "`sites` is a list"),
-        ("", "must be one of"),
+        ("after:9", "one place for each ULSAM"),
+        ("", "one place for each ULSAM"),
+        ("instead:3,after:5,after:9", "one place for each ULSAM"),
+        ("after", "`sites` is no list like after:3,instead:12"),
+        ("after:3;instead:12", "`sites` is no list like after:3,instead:12"),
+        ("after:5,instead:4", "its modules, which stand, in this order, after:5,instead:3"),
+        ("after:5,instead:6", "its modules, which stand, in this order, after:2,instead:5"),
+        (
+            "after:2,after:5",
+            "has at 'features.8' 48 channels where block 6, .* has 24",
+        ),
+        (
+            "instead:3,instead:5",
+            "has at 'features.8' 48 channels where block 8, .* has 24",
+        ),
     ],
 )
-def test_sites_that_are_no_reading(sites, words):
-    state = state_of("torchvision", 0.1, 10, {5: 4}, {3: 4})
+def test_sites_that_are_not_those_of_the_modules(sites, words):
     with pytest.raises(ValueError, match=words) as caught:
-        recognise(state, sites=sites)
-    assert str(caught.value).endswith(f"Received: sites={sites!r}")
+        recognise(mixed(), sites=sites)
+    assert str(caught.value).endswith(f", sites={sites!r}")
 
 
 # What is refused
@@ -298,6 +306,7 @@ def refusals():
     """{what is wrong: (state, words of the error)}"""
     v2, v1 = state_of("torchvision", 0.75, 10), state_of(V1, 0.5, 10)
     tony = state_of("tonylins", 0.75, 10)
+    after = state_of("torchvision", 0.75, 10, {14: 4})
     ulsam = state_of("torchvision", 0.75, 10, {14: 4}, {12: 4})
     v2_like, v1_like = "looks like a torchvision MobileNetV2", "looks like a marvis MobileNetV1"
     return {
@@ -307,7 +316,7 @@ def refusals():
         ),
         "missing block, renumbered": (
             without(v2, 9),
-            ("16 blocks", "stage of 48 channels, 'features.7' to 'features.9'", "missing"),
+            ("'features.10' 72 channels where block 10", "has 48", "missing", "16 blocks"),
         ),
         "missing first block of a stage": (
             without(v2, 14),
@@ -315,23 +324,31 @@ def refusals():
         ),
         "missing block, ULSAM elsewhere": (
             without(ulsam, 9),
-            ("stage of 48 channels", "3 blocks for blocks 7 to 10", "missing"),
+            ("'features.10' 72 channels where block 10", "15 blocks of 17 and 2 ULSAM"),
         ),
         "missing block of V1": (
             without(v1, 9, "model"),
-            (v1_like, "12 blocks", "stage of 256 channels", "5 blocks", "missing"),
+            (v1_like, "'model.11' 512 channels where block 11", "has 256", "12 blocks"),
+        ),
+        "missing last block of V1": (
+            without(v1, 13, "model"),
+            ("no block 13 after 'model.12'", "missing"),
         ),
         "extra block": (
             twice(v2, 9),
-            ("18 blocks", "too many in the stage of 48 channels", "5 blocks"),
+            ("'features.12' 72 channels where block 12", "has 48", "too many", "18 blocks"),
+        ),
+        "extra block of the last stage but one": (
+            twice(v2, 15),
+            ("'features.18' a block too many", "18 blocks"),
         ),
         "extra block of V1": (
             twice(v1, 9, "model"),
-            ("14 blocks", "too many in the stage of 256 channels", "7 blocks"),
+            ("'model.13' 512 channels where block 13", "has 256", "14 blocks"),
         ),
         "extra block, ULSAM elsewhere": (
             twice(ulsam, 9),
-            ("too many in the stage of 48 channels", "5 blocks for blocks 7 to 10"),
+            ("'features.12' 72 channels where block 12", "17 blocks of 17 and 2 ULSAM"),
         ),
         "missing head": (cut(v2, "features.18."), ("no head convolution", "'features.17'")),
         "missing stem": (cut(v2, "features.0."), ("'features.0'", "the stem is missing")),
@@ -377,11 +394,15 @@ def refusals():
         ),
         "ULSAM after the stem": (
             split_unevenly(twice(v2, 0), "features.1", [6] * 4),
-            ("17 blocks and 1 ULSAM", "'features.1' is a ULSAM after the stem"),
+            ("'features.1' a ULSAM after the stem", "17 blocks of 17 and 1 ULSAM"),
         ),
         "two ULSAM after a block": (
-            split_unevenly(twice(ulsam, 15), "features.16", [30] * 4),
-            ("16 blocks and 3 ULSAM", "neither after nor in place"),
+            split_unevenly(twice(after, 15), "features.16", [30] * 4),
+            ("'features.16' a ULSAM after another", "17 blocks of 17 and 2 ULSAM"),
+        ),
+        "ULSAM in place of a block of stride 2": (
+            state_of("torchvision", 0.1, 10, {}, {4: 4}),
+            ("'features.4' a ULSAM in place of block 4, which has stride 2",),
         ),
         "ULSAM after the head": (
             v2 | split_unevenly({}, "features.19", [320] * 4),
@@ -454,7 +475,7 @@ def test_damaged_checkpoints_are_refused_or_read(data):
 
 @cache
 def small(source):
-    return state_of(source, 0.25, 5, {2: 2}, {9: 4})
+    return state_of(source, 0.25, 5, {2: 2, 9: 4})
 
 
 def conv_net(*names):

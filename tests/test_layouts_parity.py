@@ -17,11 +17,7 @@ from ulsam_keras.networks import block_output_names
 TOLERANCE = 1e-4
 # Of the largest value: what an output of random weights varies by at least if it is not dead.
 ALIVE = 1e-2
-
-
-# Whose keys fit two readings: of one network, and of two.
-ONE_TWICE = case("wjc852456", 0.25)
-TWO = case("torchvision", 0.75, after={5: 4})
+KINDS = ("after", "instead")
 
 
 def through_a_file(state, folder, file_format="zip"):
@@ -31,9 +27,9 @@ def through_a_file(state, folder, file_format="zip"):
     return load_checkpoint(path)
 
 
-def ported(state, size, **options):
-    """The Keras model of a state dict, filled, and the port report."""
-    found = recognise(state, **options)
+def ported(state, size, sites=None):
+    """What a state dict is recognised as, and its Keras model, filled."""
+    found = recognise(state, sites=sites)
     model = found.build(size)
     report = port_weights(state, model, prefix=found.prefix, name_map=found.name_map)
     assert not report.left_over_keys and not report.left_over_weights
@@ -71,11 +67,11 @@ def largest(values):
             id=network.name,
         )
         for number, network in enumerate(CASES)
-        if network not in (ONE_TWICE, TWO)
     ],
 )
 def test_every_block_is_equal(network, file_format, tmp_path):
-    found, model = ported(through_a_file(network.state, tmp_path, file_format), network.size)
+    state = through_a_file(network.state, tmp_path, file_format)
+    found, model = ported(state, network.size, told(network))
     assert (found.classes, *model.output.shape) == (network.classes, None, network.classes)
     assert (found.ulsam_after, found.ulsam_instead_of) == network.sites
     ours, recorded = stage_outputs(model, network.images), network.recorded
@@ -93,27 +89,18 @@ def test_every_block_is_equal(network, file_format, tmp_path):
     assert not drifting, f"{drifting[0]} drifts first: {differences}"
 
 
-def logits_difference(model, network):
-    ours = keras.ops.convert_to_numpy(model(network.images.transpose(0, 2, 3, 1)))
+def told(network):
+    """The sites, of a network that has both kinds."""
+    after, instead = ([f"{k}:{n}" for n in s] for k, s in zip(KINDS, network.sites, strict=True))
+    return ",".join(after + instead) if after and instead else None
+
+
+def test_other_sites_that_fit_the_keys_are_another_network(tmp_path):
+    network = case("torchvision", 0.75, after={5: 4})
     theirs = network.recorded["logits"]
-    return difference(ours, theirs, largest(theirs))
-
-
-def test_readings_of_one_network_give_its_logits(tmp_path):
-    state = through_a_file(ONE_TWICE.state, tmp_path)
-    for sites in ("after:11,instead:8", "after:7,instead:11"):
-        _, model = ported(state, ONE_TWICE.size, sites=sites)
-        assert logits_difference(model, ONE_TWICE) <= TOLERANCE
-
-
-def test_the_right_reading_of_two_networks_gives_the_logits(tmp_path):
-    state = through_a_file(TWO.state, tmp_path)
-    differences = {}
-    for sites in ("after:5,instead:3", "after:2,instead:5"):
-        _, model = ported(state, TWO.size, sites=sites)
-        differences[sites] = logits_difference(model, TWO)
-    assert differences["after:5,instead:3"] <= TOLERANCE
-    assert differences["after:2,instead:5"] > 100 * TOLERANCE
+    _, model = ported(through_a_file(network.state, tmp_path), network.size, "after:2,instead:5")
+    ours = stage_outputs(model, network.images)["logits"]
+    assert difference(ours, theirs, largest(theirs)) > 100 * TOLERANCE
 
 
 def test_without_classifier_and_of_one_channel(tmp_path):

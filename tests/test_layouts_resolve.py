@@ -16,7 +16,7 @@ def state_of(*arguments):
 
 @pytest.fixture(scope="module")
 def state():
-    return state_of("torchvision", 0.35, 10, {14: 4}, {12: 8})
+    return state_of("torchvision", 0.35, 10, {}, {12: 8, 13: 4})
 
 
 def port(state, architecture):
@@ -38,7 +38,7 @@ def test_a_recognised_network_needs_no_options(state):
     found = resolve(state)
     assert found.description == (
         "torchvision MobileNetV2, alpha≈0.35, 10 classes, "
-        "ULSAM after block 14 (g=4) and instead of block 12 (g=8)"
+        "ULSAM instead of blocks 12 (g=8), 13 (g=4)"
     )
     assert found.model.input_shape == (None, 224, 224, 3)
     assert found.model.get_layer("classifier").activation is keras.activations.linear
@@ -64,19 +64,14 @@ def test_input_too_small(state):
         resolve(state, input_size=(31, 64))
 
 
-def test_same_network_by_other_numbers_is_said():
-    state = state_of("torchvision", 0.35, 10, {10: 4}, {8: 2})
-    with pytest.warns(UserWarning, match="after:10,instead:8, are as well after:7,instead:10"):
-        resolve(state, input_size=(32, 32))
-    resolve(state, input_size=(32, 32), sites="after:7,instead:10")
-
-
-def test_two_networks_are_asked_for():
+def test_sites_are_asked_for_and_followed():
     state = state_of("torchvision", 0.75, 10, {5: 4}, {3: 4})
-    with pytest.raises(ValueError, match="`sites`.*after:5,instead:3 or after:2,instead:5"):
+    with pytest.raises(ValueError, match="`converters.export_program`.*`sites="):
         resolve(state)
-    model = resolve(state, sites="after:2,instead:5", input_size=(32, 32)).model
-    assert {"block_2_ulsam", "block_5_ulsam"} <= {layer.name for layer in model.layers}
+    model = resolve(state, sites="after:5,instead:3", input_size=(32, 32)).model
+    names = {layer.name for layer in model.layers}
+    assert {"block_3_ulsam", "block_5_ulsam", "block_5_expand"} <= names
+    assert "block_3_expand" not in names
 
 
 def test_sites_without_a_recognised_network(state, tmp_path):
@@ -93,9 +88,12 @@ def test_another_network():
         resolve(resnet)
 
 
-def test_own_model_with_the_layer_names_of_ours(state, tmp_path):
+@pytest.mark.parametrize("after", [{}, {14: 4}], ids=["one kind of sites", "both"])
+def test_own_model_with_the_layer_names_of_ours(tmp_path, after):
+    state = state_of("torchvision", 0.35, 10, after, {12: 8})
+    splits = {12: 8} | after
     own = saved(
-        tmp_path, classes=10, ulsam_after=(14,), ulsam_instead_of=(12,), num_splits={14: 4, 12: 8}
+        tmp_path, classes=10, ulsam_after=(*after,), ulsam_instead_of=(12,), num_splits=splits
     )
     report = port(state, resolve(state, source=own))
     assert not report.left_over_keys and not report.left_over_weights
@@ -104,20 +102,17 @@ def test_own_model_with_the_layer_names_of_ours(state, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"classes": 7}, "a classifier of 10 classes where the model has 7"),
+        ({"num_splits": 4}, "has 8 subspaces and 32 channels"),
         (
-            {"classes": 7, "num_splits": {12: 8, 14: 4}},
-            "a classifier of 10 classes where the model has 7",
-        ),
-        ({"classes": 10, "num_splits": 4}, "has 8 subspaces and 32 channels"),
-        (
-            {"classes": 10, "ulsam_instead_of": (13,)},
+            {"ulsam_instead_of": (13, 16), "num_splits": 4},
             "'block_12_expand.weight'.*'features.12.subspaces",
         ),
     ],
 )
 def test_own_model_that_does_not_fit(state, tmp_path, options, words):
-    options = {"ulsam_after": (14,), "ulsam_instead_of": (12,)} | options
-    own = saved(tmp_path, **options)
+    ours = {"classes": 10, "ulsam_instead_of": (12, 13), "num_splits": {12: 8, 13: 4}}
+    own = saved(tmp_path, **ours | options)
     with pytest.raises(ValueError, match=words):
         port(state, resolve(state, source=own))
 

@@ -65,7 +65,7 @@ from converters.cli.verification import verification_options
     "--sites",
     metavar="SITES",
     help="Blocks that the ULSAM modules of a recognised network are after and in place of, where "
-    "the keys leave that open: after:3,instead:12.",
+    "it has both: after:3,instead:12.",
 )
 @click.option("--entry", help="State dict to take from a checkpoint that holds several.")
 @click.option("--prefix", default="", help="Module within the checkpoint, d0_ulsam for example.")

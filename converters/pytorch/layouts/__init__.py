@@ -2,7 +2,7 @@
 
 A file per layout holds its table, from roles to paths of modules. The data goes: names and shapes
 -> ``network_keys`` (which layout, under which path) -> ``entries`` (what each numbered module is)
--> ``readings`` (which block of the network it is) -> ``recognised`` (configuration and name map).
+-> ``reading`` (which block of the network it is) -> ``recognised`` (configuration and name map).
 May import the standard library; ulsam_keras and Keras only where the network is built.
 """
 

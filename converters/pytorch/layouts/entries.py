@@ -40,12 +40,12 @@ class Attention:
 
     Attributes:
         path: Path of the module.
-        channels: Channels.
+        channels_out: Channels, which it keeps.
         num_splits: Number of subspaces.
     """
 
     path: str
-    channels: int
+    channels_out: int
     num_splits: int
 
 
@@ -66,8 +66,7 @@ class Entries:
     @property
     def features(self) -> int:
         """Channels that the classifier gets."""
-        last = self.head or self.body[-1]
-        return last.channels_out if isinstance(last, Part) else last.channels
+        return (self.head or self.body[-1]).channels_out
 
 
 def read_entries(keys: NetworkKeys, layout: Layout, refuse: Refuse) -> Entries:
@@ -208,8 +207,8 @@ def _check_chain(keys: NetworkKeys, entries: Entries, refuse: Refuse) -> None:
                     f"{part.channels_in} and {channels} channels",
                 )
             channels = part.channels_out
-        elif part.channels != channels:
-            each, g = part.channels // part.num_splits, part.num_splits
+        elif part.channels_out != channels:
+            each, g = part.channels_out // part.num_splits, part.num_splits
             cause = (
                 f"{g} subspaces do not divide {channels} channels"
                 if channels % g
@@ -217,7 +216,7 @@ def _check_chain(keys: NetworkKeys, entries: Entries, refuse: Refuse) -> None:
             )
             refuse(
                 f"has a ULSAM at {keys.shown(part.path)} of {g} subspaces of {each} channels, "
-                f"{part.channels} in all, where {where}: {cause}",
-                f"{part.channels} and {channels} channels",
+                f"{part.channels_out} in all, where {where}: {cause}",
+                f"{part.channels_out} and {channels} channels",
             )
         path = part.path

@@ -30,15 +30,6 @@ class Family:
         return sum(count for _, count, _ in self.stages)
 
     @property
-    def numbers(self) -> list[range]:
-        """The numbers of the blocks of each stage; the first block is 1."""
-        ranges, first = [], 1
-        for _, count, _ in self.stages:
-            ranges.append(range(first, first + count))
-            first += count
-        return ranges
-
-    @property
     def strides(self) -> tuple[int, ...]:
         """The stride of each block."""
         return tuple(s if i == 0 else 1 for _, count, s in self.stages for i in range(count))

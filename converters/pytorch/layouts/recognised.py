@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from converters.pytorch.layouts.entries import Entries
 from converters.pytorch.layouts.layout import MOBILENET_V1, Layout
-from converters.pytorch.layouts.readings import Reading
+from converters.pytorch.layouts.reading import Reading
 
 if TYPE_CHECKING:
     import keras
@@ -25,8 +25,6 @@ class Recognised:
         layout: Whose layout the keys are in; `layout.family` is the network.
         entries: The modules as the checkpoint has them.
         reading: Which blocks they are.
-        same: Other names of the sites, as the `sites` option takes them, by which the network is
-            the same and only the block numbers in layer names differ.
         classifier: Path of the classifier; None if there is none.
         classes: Number of classes; None without a classifier.
         prefix: Path of the network in the checkpoint; empty if it is all of it.
@@ -35,15 +33,9 @@ class Recognised:
     layout: Layout
     entries: Entries
     reading: Reading
-    same: tuple[str, ...]
     classifier: str | None
     classes: int | None
     prefix: str
-
-    @property
-    def family(self) -> str:
-        """``"MobileNetV1"`` or ``"MobileNetV2"``."""
-        return self.layout.family.name
 
     @property
     def widths(self) -> tuple[int, ...]:

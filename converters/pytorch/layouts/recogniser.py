@@ -1,6 +1,5 @@
 """``recognise``: from names and shapes to a network. Imports the standard library."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -8,7 +7,7 @@ from converters.pytorch.layouts.entries import Entries, read_entries
 from converters.pytorch.layouts.layout import Layout
 from converters.pytorch.layouts.marvis_v1 import MARVIS_V1
 from converters.pytorch.layouts.network_keys import NetworkKeys, Shape, find_networks
-from converters.pytorch.layouts.readings import Reading, readings, why_none
+from converters.pytorch.layouts.reading import read
 from converters.pytorch.layouts.recognised import Recognised
 from converters.pytorch.layouts.tonylins_v2 import TONYLINS_V2
 from converters.pytorch.layouts.torchvision_v2 import TORCHVISION_V2
@@ -27,14 +26,15 @@ def recognise(
         state: A state dict, or any objects with ``name`` and ``shape`` as ``list_tensors`` gives.
         prefix: Path of the network in the checkpoint. Default: where it is found.
         sites: Which blocks the ULSAM modules are after and in place of, ``"after:3,instead:12"``
-            for example, where the keys leave that open.
+            for example. Default: where they are all after or all in place of blocks, as found.
 
     Returns:
         The network, or None if the keys are of none of ``LAYOUTS``.
 
     Raises:
-        ValueError: If most of the keys are of one of ``LAYOUTS`` and something is odd, if several
-            networks fit the keys, or if `sites` is none of them. The message is a single line.
+        ValueError: If most of the keys are of one of ``LAYOUTS`` and something is odd, if some
+            ULSAM are after and some in place of blocks and `sites` is not given, or if `sites`
+            does not fit. The message is a single line.
 
     Example:
     >>> recognise(list_tensors("mv2_ulsam.pth")).description
@@ -68,9 +68,9 @@ def recognise(
             few(map(repr, modules)),
         )
     entries = read_entries(keys, layout, refuse)
-    reading, same = _read(entries, layout, sites, keys, refuse)
+    reading = read(entries.body, layout.family, sites, keys.shown, refuse)
     classifier, classes = _classifier(keys, layout, entries, refuse)
-    return Recognised(layout, entries, reading, same, classifier, classes, keys.prefix)
+    return Recognised(layout, entries, reading, classifier, classes, keys.prefix)
 
 
 def _most(keys: NetworkKeys) -> Layout:
@@ -101,58 +101,6 @@ def _check_one_layout(
             "has blocks of another layout: parts of two checkpoints, or keys renamed in part",
             "; ".join(parts),
         )
-
-
-def _read(
-    entries: Entries,
-    layout: Layout,
-    sites: str | None,
-    keys: NetworkKeys,
-    refuse: Callable[[str, str], NoReturn],
-) -> tuple[Reading, tuple[str, ...]]:
-    """Choose the reading, and give the names of those that are the same network."""
-    family = layout.family
-    found = list(readings(entries.body, entries.stem.channels_out, family))
-    if not found:
-        why = why_none(entries.body, family, keys.shown)
-        refuse(why, f"{len(entries.body)} modules between stem and end")
-    if sites is not None:
-        asked = _places(sites)
-        chosen = [reading for reading in found if _places(reading.sites) == asked]
-        if not chosen:
-            raise ValueError(
-                f"`sites` must be one of the readings of the checkpoint: "
-                f"{few((r.sites or 'none' for r in found), 6)}. Received: sites={sites!r}"
-            )
-        return chosen[0], ()
-    networks = {reading.network(family) for reading in found}
-    if len(networks) > 1:
-        raise ValueError(
-            f"The keys of the {layout.title} can be read as {len(networks)} networks, whose blocks "
-            f"differ in stride; say with `sites` which blocks its ULSAM are after and instead of: "
-            f"{' or '.join(r.sites for r in found[:6])}"
-            f"{f' or one of {len(found) - 6} more' if len(found) > 6 else ''}. Received: "
-            f"ULSAM at {few((keys.shown(path) for path in keys.sites), 8)}"
-        )
-    return found[0], tuple(reading.sites for reading in found[1:])
-
-
-def _places(sites: str) -> frozenset[tuple[str, int]]:
-    """Read ``after:3,instead:12``.
-
-    Raises:
-        ValueError: If it is not of that form.
-    """
-    places = []
-    for place in sites.replace(" ", "").split(",") if sites else []:
-        match = re.fullmatch(r"(after|instead):(\d+)", place)
-        if not match:
-            raise ValueError(
-                "`sites` is a list like after:3,instead:12, of block numbers. "
-                f"Received: sites={sites!r}"
-            )
-        places.append((match[1], int(match[2])))
-    return frozenset(places)
 
 
 def _classifier(
