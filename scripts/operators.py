@@ -10,9 +10,10 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "operators.md"
 HEAD = """# Operators
 
-What becomes of each operator of a program ([programs.md](programs.md)), family by family. An operator
-that is in no table is named by `ulsam-keras inspect net.pt2`, and can be taught with `@converts`. This
-page is written by `scripts/operators.py` from the files of `converters/pytorch/graph/`.
+What becomes of each operator of a program ([programs.md](programs.md)), family by family. An
+operator that is in no table is named by `ulsam-keras inspect net.pt2`, and can be taught with
+`@converts`. This page is written by `scripts/operators.py` from the files of
+`converters/pytorch/graph/`.
 """
 
 
