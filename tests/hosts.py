@@ -232,6 +232,8 @@ class Nuclei(nn.Module):
     def __init__(self, width=1, depth=(3, 4, 6)):
         super().__init__()
         c = [64 // width, 128 // width, 256 // width]
+        self.register_buffer("mean", torch.tensor([0.7, 0.5, 0.6]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.2, 0.3, 0.2]).view(1, 3, 1, 1))
         self.stem = conv(3, 64 // width, 7, stride=2)
         stages, channels = [], 64 // width
         for index, (inner, count) in enumerate(zip(c, depth, strict=True)):
@@ -252,7 +254,7 @@ class Nuclei(nn.Module):
         )
 
     def forward(self, image):
-        top = self.stages[0](self.stem(image / 255.0))
+        top = self.stages[0](self.stem((image - self.mean) / self.std))
         middle = self.stages[1](top)
         bottom = self.attend(self.stages[2](middle))
         maps = {name: d(bottom, middle, top) for name, d in self.decoders.items()}
