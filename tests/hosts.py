@@ -206,23 +206,24 @@ class CrackUNet(nn.Module):
 
 
 class NucleiDecoder(nn.Module):
-    """From the bottom to half resolution, with ULSAM on two maps."""
+    """From the bottom to full resolution, with ULSAM on two maps."""
 
     def __init__(self, channels, outputs):
         super().__init__()
         a, b, c = channels
         self.up1 = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-        self.merge1 = conv(a + b, b)
-        self.attend1 = ULSAM(b, 16)
+        self.merge1 = conv(a + b, b // 4)
+        self.attend1 = ULSAM(b // 4, 16)
         self.up2 = nn.UpsamplingNearest2d(scale_factor=2)
-        self.merge2 = conv(b + c, c)
-        self.attend2 = ULSAM(c, 16)
-        self.out = nn.Conv2d(c, outputs, 1)
+        self.merge2 = conv(b // 4 + c, c // 4)
+        self.attend2 = ULSAM(c // 4, 16)
+        self.out = nn.Conv2d(c // 4, 4 * outputs, 1)
+        self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, bottom, middle, top):
         x = self.attend1(self.merge1(torch.cat([self.up1(bottom), middle], dim=1)))
         x = self.attend2(self.merge2(torch.cat([self.up2(x), top], dim=1)))
-        return self.out(x)
+        return self.shuffle(self.out(x))
 
 
 class Nuclei(nn.Module):
@@ -231,7 +232,9 @@ class Nuclei(nn.Module):
     def __init__(self, width=1, depth=(3, 4, 6)):
         super().__init__()
         c = [64 // width, 128 // width, 256 // width]
-        self.stem = conv(3, 64 // width, 7)
+        self.register_buffer("mean", torch.tensor([0.7, 0.5, 0.6]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.2, 0.3, 0.2]).view(1, 3, 1, 1))
+        self.stem = conv(3, 64 // width, 7, stride=2)
         stages, channels = [], 64 // width
         for index, (inner, count) in enumerate(zip(c, depth, strict=True)):
             blocks = []
@@ -251,7 +254,7 @@ class Nuclei(nn.Module):
         )
 
     def forward(self, image):
-        top = self.stages[0](self.stem(image / 255.0))
+        top = self.stages[0](self.stem((image - self.mean) / self.std))
         middle = self.stages[1](top)
         bottom = self.attend(self.stages[2](middle))
         maps = {name: d(bottom, middle, top) for name, d in self.decoders.items()}
@@ -478,7 +481,7 @@ HOSTS = {
         Restoration, (31, 256, 256), {"width": 4, "blocks": 2, "bands": 5}, (5, 24, 20), (16, 2)
     ),
     "crack_unet": Host(CrackUNet, (3, 256, 256), {"width": 4}, (3, 32, 48), (2, 2)),
-    "nuclei": Host(Nuclei, (3, 256, 256), {"width": 16, "depth": (1, 1, 1)}, (3, 32, 32), (7, 7)),
+    "nuclei": Host(Nuclei, (3, 256, 256), {"width": 4, "depth": (1, 1, 1)}, (3, 32, 32), (7, 7)),
     "yolo_head": Host(YoloHead, (3, 320, 320), {"width": 8, "size": 64}, (3, 64, 64), (3, 3)),
     "resnet50_ulsam": Host(
         ResNet, (3, 224, 224), {"width": 16, "depth": (1, 1, 2)}, (3, 64, 64), (16, 4)
@@ -527,10 +530,10 @@ def randomise(module, sample, seed=0):
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
             if isinstance(owner, NORMS) and name == "weight":
-                parameter.uniform_(0.6, 1.4)
+                parameter.uniform_(0.4, 1.0)
             elif isinstance(owner, BATCH_NORMS):
-                # Mostly above 0: deep random networks of ReLU amplify rounding else.
-                parameter.uniform_(-0.2, 1.5)
+                # Above 0: deep random networks of ReLU amplify rounding else.
+                parameter.uniform_(0.0, 1.0)
             elif name == "bias" or parameter.ndim == 0:
                 parameter.uniform_(-0.2, 0.2)
             elif parameter[0].numel() == 1:

@@ -103,7 +103,9 @@ NETWORKS: dict[str, Entry] = {
         "repghostnet_050 tinynet_e lcnet_050 hardcorenas_a repvgg_a0 mobileone_s0 fastvit_t8 "
         "efficientformer_l1 efficientformerv2_s0",
     ),
+    # With a free batch the exporter takes minutes for hundreds of subspaces.
     **_entries("hosts with ULSAM", host, " ".join(HOSTS), free_batch=True),
+    **_entries("hosts with ULSAM", host, "restoration nuclei resnet50_ulsam"),
     **_entries(
         "segmentation and detection",
         torchvision_network,
