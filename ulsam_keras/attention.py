@@ -23,8 +23,8 @@ def with_attention(model: keras.Model) -> keras.Model:
         model: A functional or built Sequential model, with nested ones or not.
 
     Returns:
-        A functional model whose output is a dictionary: the model's outputs, under the names of
-        their layers, and the attention after the softmax, `(N, H, W, g)` or, for
+        A functional model whose output is a dictionary: the model's outputs, under their keys or
+        the names of their layers, and the attention after the softmax, `(N, H, W, g)` or, for
         `channels_first`, `(N, g, H, W)`, under `"<layer>_attention"`. A layer inside of a nested
         model goes by `"<nested>_<layer>"`, further calls of a shared layer by `"<layer>_1"` and so
         on.
@@ -156,6 +156,9 @@ def _has_ulsam(model: keras.Model) -> bool:
 
 
 def _output_names(model: keras.Model) -> list[str]:
+    if isinstance(model.output, dict) and len(model.output) == len(model.outputs):
+        # In the order in which the structure is flattened.
+        return [str(key) for key in keras.tree.flatten({key: key for key in model.output})]
     if isinstance(model, keras.Sequential):
         return [model.layers[-1].name]
     return list(model.output_names)
