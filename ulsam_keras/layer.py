@@ -129,6 +129,7 @@ class ULSAM(keras.layers.Layer):
             depthwise_initializer=self.depthwise_initializer,
             depthwise_regularizer=self.depthwise_regularizer,
             depthwise_constraint=self.depthwise_constraint,
+            trainable=self.trainable,
             dtype=self.dtype_policy,
             name="depthwise_conv",
         )
@@ -239,6 +240,7 @@ class ULSAM(keras.layers.Layer):
             momentum=self.momentum,
             epsilon=self.epsilon,
             synchronized=self.synchronized,
+            trainable=self.trainable,
             dtype=self.dtype_policy,
             name=name,
         )

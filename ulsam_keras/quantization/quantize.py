@@ -97,14 +97,15 @@ def scope() -> Any:
     from ulsam_keras.quantization.quantizers import QUANTIZERS
     from ulsam_keras.quantization.shared_range import SharedRange
     from ulsam_keras.quantization.tf_layers import LAYERS
+    from ulsam_keras.quantization.wrapper import FreezableQuantizeWrapper
 
-    own = {"SharedRange": SharedRange}
+    own = {layer.__name__: layer for layer in (SharedRange, FreezableQuantizeWrapper)}
     return keras_quantization.quantize_scope({**LAYERS, **CONFIGS, **QUANTIZERS, **own})
 
 
 def layers_by_name(q: Any) -> dict[str, Any]:
-    """The layers of a quantised model, wrappers included, by the names of what they wrap."""
-    return {getattr(layer, "layer", layer).name: layer for layer in q.layers}
+    """The wrappers of a quantised model, by the names of what they wrap."""
+    return {x.layer.name: x for x in q.layers if isinstance(x, tfmot().QuantizeWrapper)}
 
 
 def is_quantized(q: Any) -> bool:
@@ -158,20 +159,29 @@ def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
     from ulsam_keras.quantization.configs import LayerQuantizeConfig
     from ulsam_keras.quantization.shared_range import SharedRange
     from ulsam_keras.quantization.tf_layers import ConvBatchNormalization
+    from ulsam_keras.quantization.wrapper import FreezableQuantizeWrapper
 
-    wrapper = tfmot().QuantizeWrapperV2
     nest = keras.tree
     inputs, outputs = nest.flatten(bridged.model.input), nest.flatten(bridged.model.output)
     decisions = decide(bridged.steps, outputs, chosen)
     at_inputs, at_steps = places(inputs, bridged.steps, decisions)
-    made: dict[str, Any] = {}
+    # The name of a range may be that of a layer too.
+    wrappers: dict[str, Any] = {}
+    ranges: dict[str, Any] = {}
+    taken = {PREFIX + step.layer.name for step in bridged.steps} | {*bridged.model.input_names}
     values: dict[int, Any] = {}
     setting: dict[Group, list[Any]] = {}
+    # The mode that the Keras 3 model fixes is the layer's, and must not be its range's.
+    fixed = {step.layer.name for step in bridged.steps if step.kwargs}
 
     def range_layer(name: str) -> Any:
-        if name not in made:
-            made[name] = SharedRange(name=PREFIX + name)
-        return made[name]
+        if name not in ranges:
+            unique = PREFIX + name
+            while unique in taken:
+                unique += "_"
+            taken.add(unique)
+            ranges[name] = SharedRange(name=unique)
+        return ranges[name]
 
     def rounded(x: Any, place: Place) -> Any:
         if place.group is None:
@@ -194,14 +204,20 @@ def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
         values[id(old)] = rounded(x, place)
     for step, decision, place in zip(bridged.steps, decisions, at_steps, strict=True):
         x = nest.map_structure(lambda tensor: values[id(tensor)], step.inputs)
-        if step.layer.name not in made:
+        name = step.layer.name
+        by_itself = name in fixed and place.output == "moving"
+        if name not in wrappers:
             layer = type(step.layer).from_config(step.layer.get_config())
             if decision.alone:
                 layer = ConvBatchNormalization(**step.layer.get_config())
             config = recipe_for(step.layer).arguments(fused=True) if decision.quantize else {}
-            config = LayerQuantizeConfig(**{**config, "output": place.output})
-            made[step.layer.name] = wrapper(layer, config, name_prefix=PREFIX)
-        values[id(step.output)] = rounded(made[step.layer.name](x, **step.kwargs), place)
+            config = LayerQuantizeConfig(
+                **{**config, "output": None if by_itself else place.output}
+            )
+            wrappers[name] = FreezableQuantizeWrapper(layer, config, name_prefix=PREFIX)
+        y = wrappers[name](x, **step.kwargs)
+        y = range_layer(f"{name}_output_range")(y) if by_itself else y
+        values[id(step.output)] = rounded(y, place)
     return keras2.Model(
         nest.pack_sequence_as(bridged.model.input, flat_inputs),
         nest.map_structure(lambda tensor: values[id(tensor)], bridged.model.output),

@@ -65,7 +65,7 @@ def bridge(model: keras.Model, *, attention: str = "log_softmax") -> Bridged:
     keras2 = tf_keras()
     checked_form(attention)
     _check(model)
-    walk = _Walk(Emitter(attention))
+    walk = _Walk(Emitter(attention, frozen=not model.trainable))
     functional = as_functional(model)
     inputs = keras.tree.map_structure(
         lambda tensor: keras2.Input(

@@ -54,8 +54,9 @@ class Emitter:
             that the value comes from.
     """
 
-    def __init__(self, attention: str) -> None:
+    def __init__(self, attention: str, frozen: bool = False) -> None:
         self.attention = attention
+        self._frozen = frozen
         self.steps: list[Step] = []
         self.weights: dict[str, dict[str, Any]] = {}
         self._layers: dict[str, Any] = {}
@@ -105,6 +106,8 @@ class Emitter:
                 f"or emit.name('part') gives. Received: {layer.name!r}"
             )
         layer = self._layers.setdefault(layer.name, layer)
+        if self._frozen or not getattr(self._operation, "trainable", True):
+            layer.trainable = False
         kwargs = {}
         if self._training is not None and "training" in inspect.signature(layer.call).parameters:
             kwargs["training"] = self._training
@@ -119,6 +122,11 @@ class Emitter:
                     f"Layer {self._operation.name!r} gives {attribute!r} of its tf_keras layer a "
                     "variable; that must be a weight of the same shape. Received: "
                     f"{tuple(variable.shape)} for {getattr(weight, 'shape', None)}"
+                )
+            learns = any(weight is candidate for candidate in layer.trainable_weights)
+            if learns and not variable.trainable:
+                raise self.refusal(
+                    f"its weight {variable.name!r} is frozen by itself; freeze the whole layer"
                 )
             pairs[names[0]] = variable
         self.weights.setdefault(layer.name, pairs)

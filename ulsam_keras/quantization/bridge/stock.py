@@ -151,7 +151,6 @@ def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
             "depthwise_regularizer", config["depthwise_regularizer"], emit
         ),
         depthwise_constraint=_legacy("depthwise_constraint", config["depthwise_constraint"], emit),
-        trainable=layer.trainable,
         name=emit.name("depthwise"),
     )
     pointwise = layers.Conv2D(
@@ -161,7 +160,6 @@ def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
         use_bias=layer.use_bias,
         kernel_regularizer=_legacy("pointwise_regularizer", config["pointwise_regularizer"], emit),
         kernel_constraint=_legacy("pointwise_constraint", config["pointwise_constraint"], emit),
-        trainable=layer.trainable,
         name=emit.name("" if activation == "linear" else "pointwise"),
     )
     x = emit(depthwise, inputs, weights={"depthwise_kernel": layer.depthwise_kernel})
