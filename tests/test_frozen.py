@@ -1,7 +1,7 @@
 """What is frozen stays frozen: every way to freeze, every way that a model goes, one training step.
 
-After the step all weights of all layers are compared with those before: those of the frozen layers
-must be the same to the last bit, running statistics included, and every other layer must have moved.
+After the step all weights of all layers are compared with those before: those of frozen layers must
+be the same to the last bit, running statistics included, and every other layer must have moved.
 """
 
 import keras

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ulsam_keras.quantization.bridge.build import Bridged, bridge, copy_weights
-from ulsam_keras.quantization.bridge.emitter import variables
+from ulsam_keras.quantization.bridge.emitter import Step, variables
 from ulsam_keras.quantization.extra import tf_keras, tfmot
 from ulsam_keras.quantization.plan import decide, recipe_for
 from ulsam_keras.quantization.ranges import Group, Place, places
@@ -45,9 +45,8 @@ def quantize_model(
             softmax operator, whose fixed step of 1/256 makes flat maps of more than about 16 x 16
             positions zeros. `"float"`: exponential, sum and quotient in float. Defaults to
             `"log_softmax"`.
-        quantize: For names of layers of `model`, whether to quantise them; a name of a layer in a
-            nested model begins with the nested model's name and `_`. With `False` nothing is
-            rounded in a layer, nor in the norm and ReLU that belong to it, and an int8 model
+        quantize: For names of layers of `model`, whether to quantise them; a layer in a nested
+            model goes by `"nested/layer"`. With `False` nothing is rounded in a layer, nor in the norm and ReLU that belong to it, and an int8 model
             computes these and the layers that read them on float tensors. Layers that only move
             values, pools among them, do as their inputs do. A convolution whose output is
             concatenated with quantised ones becomes int8 in the file all the same, its weights
@@ -150,6 +149,17 @@ def _chosen(bridged: Bridged, quantize: Mapping[str, bool] | None) -> Mapping[st
     return chosen
 
 
+def _copy(step: Step) -> Any:
+    try:
+        return type(step.layer).from_config(step.layer.get_config())
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"{step.source!r} is bridged to a tf_keras layer that cannot be made again; give "
+            f"{type(step.layer).__name__} a get_config() with all arguments of its __init__. "
+            f"Received: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
 def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
     """The bridged model built once more, each layer in a wrapper with its QuantizeConfig.
 
@@ -207,9 +217,9 @@ def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
         name = step.layer.name
         by_itself = name in fixed and place.output == "moving"
         if name not in wrappers:
-            layer = type(step.layer).from_config(step.layer.get_config())
+            layer = _copy(step)
             if decision.alone:
-                layer = ConvBatchNormalization(**step.layer.get_config())
+                layer = ConvBatchNormalization(**layer.get_config())
             config = recipe_for(step.layer).arguments(fused=True) if decision.quantize else {}
             config = LayerQuantizeConfig(
                 **{**config, "output": None if by_itself else place.output}

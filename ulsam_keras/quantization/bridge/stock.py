@@ -122,7 +122,11 @@ def _bridge_average(layer: Any, inputs: Any, emit: Emitter) -> Any:
 
 @bridges(keras.layers.Rescaling)
 def _bridge_rescaling(layer: Any, inputs: Any, emit: Emitter) -> Any:
-    return emit.affine(inputs, layer.scale, layer.offset)
+    scale = np.asarray(layer.scale)
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        # As Keras does when it is called, to the scale and not to the offset.
+        scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
+    return emit.affine(inputs, scale, layer.offset)
 
 
 @bridges(keras.layers.Normalization)
