@@ -115,7 +115,8 @@ def trace(model: keras.Model, input_shapes: Sequence[Sequence[int | None]] | Non
 
     def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
         result = _StandIn(operation.compute_output_spec)(*args, **kwargs)
-        calls.append(Call(operation, *by_position(operation, args, kwargs), result))
+        args, kwargs = by_position(operation, args, kwargs)
+        calls.append(Call(operation, args, kwargs, result))
         return result
 
     shadow = keras.models.clone_model(
@@ -127,17 +128,19 @@ def trace(model: keras.Model, input_shapes: Sequence[Sequence[int | None]] | Non
     return Graph(tuple(calls), tuple(keras.tree.flatten(inputs)), tuple(shadow.outputs))
 
 
-def by_position(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def by_position(
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call, those that a layer or operation computes on by position."""
     names = list(inspect.signature(operation.call).parameters)[len(args) :]
     # Of a layer the first one only: after it come `training` and the like.
     names = names[: max(0, 1 - len(args))] if isinstance(operation, keras.layers.Layer) else names
-    args, kwargs = [*args], {**kwargs}
+    kwargs = {**kwargs}
     for name in names:
         if name not in kwargs:
             break
-        args.append(kwargs.pop(name))
-    return tuple(args), kwargs
+        args = (*args, kwargs.pop(name))
+    return args, kwargs
 
 
 class _StandIn(keras.Operation):

@@ -46,12 +46,12 @@ def quantize_model(
             positions zeros. `"float"`: exponential, sum and quotient in float. Defaults to
             `"log_softmax"`.
         quantize: For names of layers of `model`, whether to quantise them; a layer in a nested
-            model goes by `"nested/layer"`. With `False` nothing is rounded in a layer, nor in the norm and ReLU that belong to it, and an int8 model
-            computes these and the layers that read them on float tensors. Layers that only move
-            values, pools among them, do as their inputs do. A convolution whose output is
-            concatenated with quantised ones becomes int8 in the file all the same, its weights
-            rounded by the converter. Defaults to `None`:
-            all layers are quantised, but for those that `bridges` says are not.
+            model goes by `"nested/layer"`. With `False` nothing is rounded in a layer, nor in the
+            norm and ReLU that belong to it, and an int8 model computes these and the layers that
+            read them on float tensors. Layers that only move values, pools among them, do as their
+            inputs do. A convolution whose output is concatenated with quantised ones becomes int8
+            in the file all the same, its weights rounded by the converter. Defaults to `None`: all
+            layers are quantised, but for those that `bridges` says are not.
 
     Returns:
         A `tf_keras.Model`, not compiled.

@@ -161,7 +161,7 @@ class _Walk:
             raise ValueError(
                 f"{name!r} ({type(operation).__name__}) holds more than float weights; give the "
                 "model as it was before quantize() or enable_lora(). Received: "
-                f"{policy.name if quantized else 'a layer with LoRA'}"
+                f"{policy if quantized else 'a layer with LoRA'}"
             )
         if not isinstance(operation, keras.layers.Layer):
             return bridge_operation(operation, args, kwargs, self.emit)
