@@ -7,6 +7,9 @@ Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15
 """
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -16,6 +19,21 @@ from keras import constraints, initializers, ops, regularizers
 from ulsam_keras.spatial_softmax import spatial_softmax
 
 _HALF = ("float16", "bfloat16")
+_RECORDED: ContextVar[list[tuple["ULSAM", Any]] | None] = ContextVar("ulsam_recorded", default=None)
+
+
+@contextmanager
+def recorded_scores() -> Iterator[list[tuple["ULSAM", Any]]]:
+    """While open, every ULSAM that is called adds itself and its attention (N, H, W, g) to a list.
+
+    Only the calling thread is concerned, and no layer is changed.
+    """
+    scores: list[tuple[ULSAM, Any]] = []
+    token = _RECORDED.set(scores)
+    try:
+        yield scores
+    finally:
+        _RECORDED.reset(token)
 
 
 @keras.saving.register_keras_serializable("ulsam_keras")
@@ -201,9 +219,11 @@ class ULSAM(keras.layers.Layer):
         outputs = self._rounded(ops.cast(x, scores.dtype) * self._spread(scores))
         if channels_first:
             outputs = ops.transpose(outputs, (0, 3, 1, 2))
+        scores = self._rounded(scores)
+        if (recorded := _RECORDED.get()) is not None:
+            recorded.append((self, scores))
         if not return_attention_scores:
             return outputs
-        scores = self._rounded(scores)
         return outputs, ops.transpose(scores, (0, 3, 1, 2)) if channels_first else scores
 
     def _attention(self, x: Any, training: bool | None) -> Any:
