@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ulsam_keras import ULSAM, SubSpace, attention_maps, with_attention
+from ulsam_keras.spatial_softmax import attention_form
 
 ROUNDING = 1e-6  # relative to the largest value; the same kernels on the same numbers
 
@@ -83,7 +84,7 @@ def test_nested_shared_and_channels_first():
     assert {name: value.shape for name, value in maps.items()} == {
         "shared": (2, 6, 6, 2),
         "shared_1": (2, 6, 6, 2),
-        "block_deep": (2, 6, 6, 4),
+        "block/deep": (2, 6, 6, 4),
         "turned": (2, 6, 6, 2),
     }
     for value in maps.values():
@@ -96,7 +97,7 @@ def test_several_outputs():
     a = ULSAM(2, name="a")(inputs)
     model = keras.Model(inputs, {"x": a, "y": keras.layers.ReLU(name="relu")(a)})
     probe = with_attention(model)
-    assert list(probe.output) == ["a", "relu", "a_attention"]
+    assert list(probe.output) == ["x", "y", "a_attention"]
 
 
 class Subclassed(keras.Model):
@@ -108,18 +109,107 @@ class Subclassed(keras.Model):
         return self.attention(x)
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (Subclassed, "functional and built Sequential"),
-        (lambda: keras.Sequential([keras.Input((4, 4, 4)), keras.layers.ReLU()]), "no ULSAM"),
-    ],
-)
-def test_refusals(make, words):
+def test_refusals():
+    class Foreign:
+        pass
+
+    Foreign.__module__ = "tf_keras.src.engine"
+    plain_model = keras.Sequential([keras.Input((4, 4, 4)), keras.layers.ReLU()])
     for function in (with_attention, lambda model: attention_maps(model, images(1, 4, 4, 4))):
-        with pytest.raises(ValueError, match=words) as error:
-            function(make())
-        assert "Received: " in str(error.value)
+        for model, words in (
+            (plain_model, "no ULSAM"),
+            (ULSAM(2), "Keras 3 model. Received: model of type ulsam_keras.ULSAM"),
+            (Foreign(), r"restore\(q, model\).*tf_keras"),
+        ):
+            with pytest.raises(ValueError, match=words) as error:
+                function(model)
+            assert "Received: " in str(error.value)
+    with pytest.raises(ValueError, match="functional and built Sequential.*Received: "):
+        with_attention(Subclassed())
+
+
+class Block(keras.layers.Layer):
+    """A layer of one's own, with a ULSAM in it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [keras.layers.ReLU(), ULSAM(2, name="inside")]
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+class Negated(keras.Model):
+    """Functional, with a call of its own."""
+
+    def call(self, x):
+        return super().call(-x)
+
+
+def test_what_no_graph_shows_is_seen_all_the_same():
+    x = images(2, 4, 4, 4)
+    inputs = keras.Input((4, 4, 4))
+    model = randomise(keras.Model(inputs, Block(name="block")(inputs)))
+    _, expected = model.get_layer("block").parts[1](np.maximum(x, 0), return_attention_scores=True)
+    maps = attention_maps(model, x)
+    assert list(maps) == ["block/inside"]
+    close(maps["block/inside"], np.asarray(expected))
+    assert list(with_attention(model).output) == ["block", "block/inside_attention"]
+
+    model = Subclassed()
+    maps = attention_maps(model, x)
+    assert list(maps) == [model.attention.name]
+    close(
+        maps[model.attention.name], np.asarray(model.attention(x, return_attention_scores=True)[1])
+    )
+
+    layer = ULSAM(2, name="one")
+    model = randomise(Negated(inputs, layer(inputs)))
+    close(attention_maps(model, x)["one"], np.asarray(layer(-x, return_attention_scores=True)[1]))
+
+
+def test_a_site_that_is_called_by_keyword_or_gives_its_attention_itself():
+    inputs = keras.Input((4, 4, 4))
+    x = ULSAM(4, name="a")(inputs=inputs)
+    model = keras.Model(inputs, ULSAM(2, name="b")(x, return_attention_scores=True))
+    assert list(attention_maps(model, images(1, 4, 4, 4))) == ["a", "b"]
+    assert len(with_attention(model).outputs) == 4
+
+
+def test_the_model_gets_no_nodes_and_nothing_is_traced_again():
+    traces = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            traces.append(x)
+            return x
+
+    inputs = keras.Input((4, 4, 4))
+    x = inner = keras.Input((4, 4, 4))
+    nested = keras.Model(inner, ULSAM(2, name="deep")(x), name="nested")
+    model = keras.Model(inputs, Counted()(nested(ULSAM(2, name="one")(inputs))))
+    every = [*model.layers, *nested.layers]
+    before = [layer.output for layer in every]
+    first = attention_maps(model, images(2, 4, 4, 4))
+    count = len(traces)
+    for _ in range(3):
+        assert list(attention_maps(model, images(2, 4, 4, 4))) == list(first)
+    assert len(traces) == count
+    with_attention(model)
+    # A layer that was called once more would have several outputs, which this refuses.
+    assert all(layer.output is output for layer, output in zip(every, before, strict=True))
+
+
+def test_another_form_of_the_softmax_is_traced_anew():
+    model = randomise(plain())
+    x = images(2, 6, 5, 8)
+    expected = attention_maps(model, x)
+    with attention_form("float"):
+        for name, value in attention_maps(model, x).items():
+            close(value, expected[name])
+            assert not np.array_equal(value, expected[name])
 
 
 def test_the_probe_can_be_saved(tmp_path):

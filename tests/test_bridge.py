@@ -200,6 +200,35 @@ class Subclassed(keras.Model):
         return x
 
 
+class OwnCall(keras.Model):
+    """Has a graph, and computes something else."""
+
+    def call(self, x):
+        return -super().call(x)
+
+
+def ends(layer):
+    x = keras.Input(MAP)
+    return x, layer(x)
+
+
+def quantised(layer, mode):
+    model = of(layer)
+    layer.quantize(mode)
+    return model
+
+
+def with_lora(layer):
+    model = of(layer)
+    layer.enable_lora(2)
+    return model
+
+
+def integer_sum():
+    x = keras.Input(MAP, dtype="uint8")
+    return keras.Model(x, x + ops.cast(1, "uint8"))
+
+
 class OddRegularizer(keras.regularizers.Regularizer):
     def __call__(self, x):
         return 0.0
@@ -231,8 +260,23 @@ REFUSED = {
     "sizes": (lambda: of(ULSAM(2, name="mine"), (None, None, 4)), "'mine'.*height and width"),
     "nested": (
         lambda: of(keras.Sequential([keras.Input(MAP), Gain(name="mine")], name="inner")),
-        "'inner_mine'",
+        "'inner/mine'",
     ),
+    "own call": (
+        lambda: OwnCall(*ends(layers.ReLU()), name="mine"),
+        "'mine' .OwnCall.*own call",
+    ),
+    "nested own call": (
+        lambda: of(OwnCall(*ends(layers.ReLU()), name="mine")),
+        "'mine' .OwnCall.*own call",
+    ),
+    "quantised": (lambda: quantised(layers.Dense(2, name="mine"), "int8"), "'mine'.*int8"),
+    "LoRA": (lambda: with_lora(layers.Conv2D(2, 1, name="mine")), "'mine'.*LoRA"),
+    "merged batch": (lambda: of(lambda x: ops.reshape(x, (-1, 4))), "keep the batch"),
+    "split batch": (lambda: of(lambda x: ops.reshape(x, (2, -1, 4))), "keep the batch"),
+    "rank 3": (lambda: of(lambda x: ops.mean(x, (1, 2)), (6, 4)), r"axis=\(1, 2\) of shape"),
+    "integers": (lambda: of(lambda x: ops.cast(x, "uint8")), r"\(Cast\)"),
+    "sum of integers": (integer_sum, r"\(Add\).*uint8"),
 }
 
 
@@ -253,3 +297,127 @@ def test_bridges_takes_layer_classes_only(thing):
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match="attention='exp'"):
         to_tf_keras(of(ULSAM(2)), attention="exp")
+
+
+# Shapes of one operand, x being a batch of (4, 6, 4): H is C, so that a mix-up would go unseen.
+BROADCAST = {
+    "number": (),
+    "one": (1,),
+    "channels": (4,),
+    "channels of maps": (1, 1, 4),
+    "channels of a batch": (1, 1, 1, 4),
+    "one of a batch": (1, 1, 1, 1),
+    "columns": (6, 1),
+    "rows": (4, 1, 1),
+    "rows of a batch": (1, 4, 1, 1),
+    "a map": (4, 6, 4),
+    "samples": (3, 1, 1, 1),
+    "one more axis": (1, 1, 1, 1, 4),
+}
+RIGHT = {"number", "one", "channels", "channels of maps", "channels of a batch", "one of a batch"}
+SQUARE = (4, 6, 4)
+
+
+def right_or_refused(model, *x):
+    """Whether it is bridged; if so, the outputs are those of the model."""
+    try:
+        bridged = to_tf_keras(model)
+    except ValueError as error:
+        assert "Received: " in str(error) and "\n" not in str(error)
+        return False
+    x = list(x) if len(x) > 1 else x[0]
+    assert relative_difference(bridged(x), model(x)) <= PARITY
+    return True
+
+
+@pytest.mark.parametrize("name", BROADCAST)
+def test_constants_are_broadcast_rightly_or_refused(name):
+    x, c = images(3, *SQUARE), images(1, *BROADCAST[name], seed=7)[0]
+    for call in (
+        lambda x: x * c,
+        lambda x: ops.add(c, x),
+        lambda x: ops.subtract(c, x),
+        lambda x: x / c,
+        lambda x: layers.Rescaling(c)(x),
+        lambda x: layers.Rescaling(1.5, c)(x),
+    ):
+        assert right_or_refused(of(call, SQUARE), x) == (name in RIGHT)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 4), (1, 6, 4), (4, 1, 1), (1, 1, 4), (6, 4), (4,)])
+@pytest.mark.parametrize("call", [ops.add, ops.multiply, ops.maximum, ops.subtract])
+def test_tensors_are_broadcast_rightly_or_refused(shape, call):
+    # With as many samples as rows: Keras takes samples for rows where a rank is missing.
+    x, y = images(4, *SQUARE), images(4, *shape, seed=7)
+    model = of(lambda a, b: call(a, b), SQUARE, shape)
+    assert right_or_refused(model, x, y) == (len(shape) == 3)
+
+
+@pytest.mark.parametrize(
+    "shape, size, right",
+    [
+        ((6, 4), (4,), True),
+        ((6, 4), (1, 4), True),
+        ((6, 4), (6, 1), False),
+        ((4,), (4,), True),
+        ((4,), (1, 4), True),
+        ((4,), (3, 1), False),
+        ((1,), (4,), False),
+    ],
+)
+def test_constants_for_sequences_and_vectors(shape, size, right):
+    c = images(1, *size, seed=7)[0]
+    assert right_or_refused(of(lambda x: x * c, shape), images(3, *shape)) == right
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_the_data_format_that_tf_keras_is_set_to_does_not_matter(data_format):
+    import tf_keras
+
+    cases = {name: model for name, model in LAYERS.items() if "2D" in name}
+    cases |= {name: of(call) for name, call in OPERATION_CALLS.items()}
+    # As many channels as rows and columns.
+    cases |= {"ULSAM": of(ULSAM(2), (4, 4, 4)), "norm": of(layers.BatchNormalization())}
+    tf_keras.backend.set_image_data_format(data_format)
+    try:
+        for model in cases.values():
+            check(model, [images(3, *x.shape[1:], seed=n) for n, x in enumerate(model.inputs)])
+    finally:
+        tf_keras.backend.set_image_data_format("channels_last")
+
+
+def test_images_of_bytes():
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 6, 3), "uint8")
+    normalization = layers.Normalization(mean=(120, 110, 100), variance=(50, 60, 70))
+    for layer in (layers.Rescaling(1 / 127.5, offset=-1), layers.Rescaling(1 / 255), normalization):
+        image = keras.Input(x.shape[1:], dtype="uint8")
+        model = randomise(keras.Model(image, layers.Conv2D(4, 3)(layer(image))))
+        assert relative_difference(to_tf_keras(model)(x), model(x)) <= PARITY
+
+
+def test_any_name_is_taken_and_nested_layers_go_by_their_path():
+    inner = keras.Sequential([keras.Input(MAP), layers.Conv2D(4, 1, name="conv")], name="in ner")
+    image = keras.Input(MAP, name="an image")
+    x = layers.ReLU(name="_relu, 6")(inner(image))
+    model = randomise(keras.Model(image, layers.Conv2D(2, 1, name="in ner_conv")(x)))
+    x = images(2, *MAP)
+    bridged = to_tf_keras(model)
+    assert relative_difference(bridged(x), model(x)) <= PARITY
+    names = ["an_image", "in_ner/conv", "layer_relu__6", "in_ner_conv"]
+    assert [layer.name for layer in bridged.layers] == names
+
+
+def test_another_policy_of_tf_keras_is_refused():
+    import tf_keras
+
+    tf_keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        with pytest.raises(ValueError, match="set_global_policy.*Received: .*'mixed_float16'"):
+            to_tf_keras(of(layers.ReLU()))
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+
+
+def test_an_input_given_by_name():
+    model = of(lambda x: ops.add(x1=layers.ReLU()(inputs=x), x2=ULSAM(2)(inputs=x)))
+    check(model)

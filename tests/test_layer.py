@@ -237,6 +237,19 @@ def test_half_precision_attention_is_right(half, size):
     assert abs(as_float[1].sum((1, 2)) - 1).max() < 0.1 * HALF[half]
 
 
+@pytest.mark.parametrize(("half", "size"), [("float16", 28), ("float16", 40), ("bfloat16", 14)])
+def test_half_precision_rounds_the_product_once(half, size):
+    layer = ULSAM(2, dtype=f"mixed_{half}", depthwise_initializer="zeros")
+    x = keras.ops.cast(images(1, size, size, 4), half)
+    y = layer(x)
+    # Uniform attention, so that the exact product is known.
+    exact = np.asarray(keras.ops.cast(x, "float32"), "float64") * (1 + 1 / size**2)
+    expected = keras.ops.cast(exact, half)
+    ours, theirs = (np.asarray(keras.ops.cast(t, "float32")) for t in (y, expected))
+    # But for values that float32 puts on the other side of the middle between two steps.
+    assert np.mean(ours != theirs) < 1e-3
+
+
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])
 def test_half_precision_trains_without_nan(half):
     inputs = keras.Input((16, 16, 8))
@@ -345,6 +358,12 @@ def test_output_shapes_and_specs(data_format):
     assert [p.shape for p in pair] == [shape, scores]
 
 
+def foreign_tensor():
+    import tf_keras
+
+    return tf_keras.Input((4, 4, 4))
+
+
 def call(layer, shape):
     return lambda: layer()(keras.Input(batch_shape=shape))
 
@@ -357,6 +376,9 @@ def call(layer, shape):
         (lambda: ULSAM(2.0), ["integer", "Received: num_splits=2.0"]),
         (lambda: ULSAM(True), ["integer", "Received: num_splits=True"]),
         (lambda: ULSAM("4"), ["integer", "Received: num_splits='4'"]),
+        (lambda: ULSAM(2, dtype="int8_from_float32"), ["floats", "Received: dtype='int8_from"]),
+        (lambda: ULSAM(2, dtype="int32"), ["floats", "Received: dtype='int32'"]),
+        (lambda: ULSAM(2)(foreign_tensor()), ["'ulsam", "keras.Input", "Received: a tensor of tf"]),
         (lambda: ULSAM(2, data_format="NHWC"), ["channels_last", "Received: data_format='NHWC'"]),
         (
             call(lambda: ULSAM(4), (None, 7, 7, 10)),

@@ -149,6 +149,77 @@ def test_kernels_have_a_scale_for_each_channel():
     assert scales[5, 16] == 1
 
 
+def test_a_layer_may_have_the_name_of_a_range():
+    image = keras.Input((8, 8, 4), name="image")
+    x = layers.Conv2D(4, 1, name="image_range")(image)
+    x = layers.BatchNormalization(name="norm")(layers.ReLU(name="relu")(x), training=False)
+    x = layers.Conv2D(4, 1, name="norm_output_range")(x)
+    model = randomise(keras.Model(image, layers.ReLU(name="quant_image_range")(x)))
+    q = quantized(model)
+    x = images(4, 8, 8, 4)
+    assert relative_difference(q(x), model(x)) < 0.1  # 8 bits of each tensor on the way
+    before = [array(w) for w in model.weights]
+    quantization.restore(q, model)
+    assert all(np.array_equal(a, w) for a, w in zip(before, model.weights, strict=True))
+
+
+def test_layers_of_nested_models_go_by_their_path():
+    inner = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(4, 1, name="c")], name="base")
+    image = keras.Input((8, 8, 4), name="image")
+    model = randomise(keras.Model(image, layers.Conv2D(4, 3, name="last")(inner(image))))
+    q = quantized(model, quantize={"base/c": False})
+    assert [name for name in ranges(q) if name.startswith("base")] == []
+    with pytest.raises(ValueError, match=r"no such layers. Received: \['base_c'\]"):
+        quantization.quantize_model(model, quantize={"base_c": False})
+
+
+def test_images_of_bytes_are_rounded_as_floats():
+    image = keras.Input((8, 8, 3), dtype="uint8", name="image")
+    x = layers.Conv2D(4, 3, name="conv")(layers.Rescaling(1 / 127.5, -1)(image))
+    model = randomise(keras.Model(image, x))
+    x = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
+    q = quantization.quantize_model(model)
+    quantization.calibrate(q, [x])
+    tflite = convert(q)
+    assert {*float_operators(tflite)} <= {"CAST"}
+    step = np.ptp(array(q(x))) / 255
+    assert np.abs(run(tflite, x) - array(q(x))).max() <= STEPS * step
+
+
+def test_a_layer_that_cannot_be_made_again_is_named():
+    import tf_keras
+
+    class Mine(layers.Identity):
+        pass
+
+    class Bare(tf_keras.layers.Layer):
+        def __init__(self, factor, name):
+            super().__init__(name=name)
+
+    @quantization.bridges(Mine)
+    def bridge(layer, inputs, emit):
+        return emit(Bare(object(), name=emit.name()), inputs)
+
+    image = keras.Input((8, 8, 4))
+    with pytest.raises(ValueError, match="'mine'.*give Bare a get_config.*Received: ") as caught:
+        quantization.quantize_model(keras.Model(image, Mine(name="mine")(image)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["quantize", "LoRA"])
+def test_restore_touches_nothing_of_a_model_that_holds_more_than_float_weights(change):
+    q = quantized(network())
+    target = randomise(network(), seed=8)
+    if change == "quantize":
+        target.get_layer("classifier").quantize("int8")
+    else:
+        target.get_layer("classifier").enable_lora(2)
+    before = [array(w) for w in target.weights]
+    with pytest.raises(ValueError, match="'classifier' .Dense.*before quantize"):
+        quantization.restore(q, target)
+    assert all(np.array_equal(a, w) for a, w in zip(before, target.weights, strict=True))
+
+
 def test_norms_without_a_convolution_keep_a_constant_each():
     # Two equal constants are one to the converter: what it folds into the one, the other has too.
     image = keras.Input((8, 8, 6), name="image")

@@ -7,6 +7,7 @@ graph is cheap and leaves no trace in the model.
 Imports Keras (public names only).
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,29 @@ import keras
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer or bare operation; the tensors are those of the stand-ins."""
+    """One call of a layer or bare operation; the tensors are those of the stand-ins.
+
+    Attributes:
+        operation: The layer or operation.
+        args: Its positional arguments; the first one of a layer is always among them.
+        kwargs: Its keyword arguments.
+        result: What it gives.
+    """
 
     operation: Any
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The tensors among the arguments."""
+        return symbolic_tensors(self.args, self.kwargs)
+
+    @property
+    def outputs(self) -> tuple[Any, ...]:
+        """The tensors of the result."""
+        return symbolic_tensors(self.result)
 
 
 @dataclass(frozen=True)
@@ -33,10 +52,18 @@ class Graph:
 
 
 def is_graph(model: Any) -> bool:
-    """Whether it is a functional model or a built Sequential one."""
+    """Whether it is a functional model or a built Sequential one, and computes what its graph says.
+
+    A subclass with a `call` of its own does not.
+    """
+    if not isinstance(model, keras.Model):
+        return False
+    author = next(base for base in type(model).__mro__ if "call" in vars(base))
+    if author.__module__.split(".")[0] != "keras":
+        return False
     if isinstance(model, keras.Sequential):
         return bool(model.built and model.outputs)
-    return isinstance(model, keras.Model) and hasattr(model, "operations")
+    return hasattr(model, "operations")
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -87,10 +114,10 @@ def trace(model: keras.Model, input_shapes: Sequence[Sequence[int | None]] | Non
     calls = []
 
     def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = _StandIn(operation.compute_output_spec)(*args, **kwargs)
-        tensors = symbolic_tensors(args, kwargs)
-        calls.append(Call(operation, tensors, symbolic_tensors(outputs)))
-        return outputs
+        result = _StandIn(operation.compute_output_spec)(*args, **kwargs)
+        args, kwargs = by_position(operation, args, kwargs)
+        calls.append(Call(operation, args, kwargs, result))
+        return result
 
     shadow = keras.models.clone_model(
         model,
@@ -99,6 +126,21 @@ def trace(model: keras.Model, input_shapes: Sequence[Sequence[int | None]] | Non
         call_function=record,
     )
     return Graph(tuple(calls), tuple(keras.tree.flatten(inputs)), tuple(shadow.outputs))
+
+
+def by_position(
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, those that a layer or operation computes on by position."""
+    names = list(inspect.signature(operation.call).parameters)[len(args) :]
+    # Of a layer the first one only: after it come `training` and the like.
+    names = names[: max(0, 1 - len(args))] if isinstance(operation, keras.layers.Layer) else names
+    kwargs = {**kwargs}
+    for name in names:
+        if name not in kwargs:
+            break
+        args = (*args, kwargs.pop(name))
+    return args, kwargs
 
 
 class _StandIn(keras.Operation):

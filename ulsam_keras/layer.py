@@ -7,6 +7,9 @@ Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15
 """
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -16,6 +19,21 @@ from keras import constraints, initializers, ops, regularizers
 from ulsam_keras.spatial_softmax import spatial_softmax
 
 _HALF = ("float16", "bfloat16")
+_RECORDED: ContextVar[list[tuple["ULSAM", Any]] | None] = ContextVar("ulsam_recorded", default=None)
+
+
+@contextmanager
+def recorded_scores() -> Iterator[list[tuple["ULSAM", Any]]]:
+    """While open, every ULSAM that is called adds itself and its attention (N, H, W, g) to a list.
+
+    Only the calling thread is concerned, and no layer is changed.
+    """
+    scores: list[tuple[ULSAM, Any]] = []
+    token = _RECORDED.set(scores)
+    try:
+        yield scores
+    finally:
+        _RECORDED.reset(token)
 
 
 @keras.saving.register_keras_serializable("ulsam_keras")
@@ -37,6 +55,13 @@ class ULSAM(keras.layers.Layer):
     scores are one 1x1 convolution with a block-diagonal kernel, and a 1x1 convolution with a 0/1
     kernel and bias 1 spreads `1 + a` over the channels. There are `5 * C + 3 * g` trainable
     parameters.
+
+    In half precision (`dtype="mixed_float16"`, `"mixed_bfloat16"`) softmax, `1 + a` and the product
+    are float32, and the output is rounded once. What that leaves of the attention is the output's:
+    float16 holds no change of a value by less than 1 / 4096 to 1 / 2048 of it, bfloat16 none by
+    less than 1 / 512 to 1 / 256, and `a` averages `1 / (H * W)`. From 28 x 28 positions on, flat
+    attention leaves a bfloat16 output as it was; `docs/half_precision.md` has the table, and what
+    to do.
 
     The defaults of the batch normalizations are those of the authors' PyTorch module, whose
     `momentum=0.9` is Keras's 0.1. The stock `keras.layers.BatchNormalization` is used: its running
@@ -81,7 +106,8 @@ class ULSAM(keras.layers.Layer):
 
     Raises:
         ValueError: If `num_splits` is not a positive integer or does not divide the channels, if
-            `data_format` is unknown, or if the input's rank is not 4 or its channels are unknown.
+            `data_format` is unknown, if `dtype` is not one of floats, if the input's rank is not 4
+            or its channels are unknown, or if it is a tensor of a tf_keras model.
 
     Example:
 
@@ -111,6 +137,13 @@ class ULSAM(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        quantized = isinstance(self.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy)
+        if quantized or "float" not in self.compute_dtype:
+            raise ValueError(
+                "`dtype` must be one of floats, such as 'float32' or 'mixed_bfloat16'; for int8, "
+                "convert the model or train with ulsam_keras.quantization. "
+                f"Received: dtype={self.dtype_policy.name!r}"
+            )
         self.num_splits = _positive_integer(num_splits)
         self.momentum = momentum
         self.epsilon = epsilon
@@ -129,6 +162,7 @@ class ULSAM(keras.layers.Layer):
             depthwise_initializer=self.depthwise_initializer,
             depthwise_regularizer=self.depthwise_regularizer,
             depthwise_constraint=self.depthwise_constraint,
+            trainable=self.trainable,
             dtype=self.dtype_policy,
             name="depthwise_conv",
         )
@@ -164,6 +198,17 @@ class ULSAM(keras.layers.Layer):
         self._membership = np.repeat(np.eye(groups, dtype="float32"), channels // groups, axis=0)
         self.input_spec = keras.InputSpec(ndim=4, axes={self._channel_axis: channels})
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            if type(value).__module__.startswith("tf_keras."):
+                raise ValueError(
+                    f"Layer {self.name!r} is one of Keras 3, and a model of tf_keras would not see "
+                    "its weights; build the model with keras.Input (without TF_USE_LEGACY_KERAS), "
+                    "then bridge it with ulsam_keras.quantization.to_tf_keras if need be. "
+                    "Received: a tensor of tf_keras"
+                )
+        return super().__call__(*args, **kwargs)
+
     def call(
         self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
     ) -> Any:
@@ -171,9 +216,12 @@ class ULSAM(keras.layers.Layer):
         channels_first = self.data_format == "channels_first"
         x = ops.transpose(inputs, (0, 2, 3, 1)) if channels_first else inputs
         scores = self._attention(x, training)
-        outputs = x * self._spread(scores)
+        outputs = self._rounded(ops.cast(x, scores.dtype) * self._spread(scores))
         if channels_first:
             outputs = ops.transpose(outputs, (0, 3, 1, 2))
+        scores = self._rounded(scores)
+        if (recorded := _RECORDED.get()) is not None:
+            recorded.append((self, scores))
         if not return_attention_scores:
             return outputs
         return outputs, ops.transpose(scores, (0, 3, 1, 2)) if channels_first else scores
@@ -191,17 +239,21 @@ class ULSAM(keras.layers.Layer):
         return self._spatial_softmax(s)
 
     def _spatial_softmax(self, s: Any) -> Any:
-        """Softmax over the H * W positions of each map."""
+        """Softmax over the H * W positions of each map, in float32 where the layer is in half."""
         # In half precision the sum of the exponentials loses its digits, and overflows at 65504.
         s = ops.cast(s, "float32") if self.compute_dtype in _HALF else s
-        return ops.cast(spatial_softmax(s), self.compute_dtype)
+        return spatial_softmax(s)
 
     def _spread(self, scores: Any) -> Any:
         """The multiplier of every channel, 1 + a of its group: (N, H, W, g) to (N, H, W, C)."""
         # A convolution, as a rank-5 reshape is refused by the GPU delegate and, after a residual
         # block, computed wrongly by the CPU kernels, which then overwrite x in place.
-        kernel = ops.cast(self._membership.T[None, None], self.compute_dtype)
+        kernel = ops.cast(self._membership.T[None, None], scores.dtype)
         return ops.conv(scores, kernel, padding="valid", data_format="channels_last") + 1.0
+
+    def _rounded(self, x: Any) -> Any:
+        """What is computed in float32 also where the layer is in half, in the layer's precision."""
+        return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         self._channels(input_shape)
@@ -239,6 +291,7 @@ class ULSAM(keras.layers.Layer):
             momentum=self.momentum,
             epsilon=self.epsilon,
             synchronized=self.synchronized,
+            trainable=self.trainable,
             dtype=self.dtype_policy,
             name=name,
         )

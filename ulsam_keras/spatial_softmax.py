@@ -24,7 +24,8 @@ def attention_form(form: str) -> Iterator[None]:
     """Has every ULSAM that is called or traced within the block compute its softmax in a form.
 
     Weights and values are the same in all forms; what differs is the operators of a traced graph.
-    Only the calling thread is concerned, and no layer is changed.
+    Only the calling thread is concerned, and no layer is changed. What was traced before keeps its
+    form: a model that has run `predict` or `fit` does so until it is compiled again.
 
     Args:
         form: `"softmax"`, the softmax operator, which is what is used outside of any such block.
@@ -47,6 +48,11 @@ def attention_form(form: str) -> Iterator[None]:
         yield
     finally:
         _FORM.reset(token)
+
+
+def current_form() -> str:
+    """The form that a ULSAM called now would take."""
+    return _FORM.get()
 
 
 def checked_form(form: Any) -> str:

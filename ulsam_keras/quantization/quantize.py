@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ulsam_keras.quantization.bridge.build import Bridged, bridge, copy_weights
-from ulsam_keras.quantization.bridge.emitter import variables
+from ulsam_keras.quantization.bridge.emitter import Step, variables
 from ulsam_keras.quantization.extra import tf_keras, tfmot
 from ulsam_keras.quantization.plan import decide, recipe_for
 from ulsam_keras.quantization.ranges import Group, Place, places
@@ -45,14 +45,13 @@ def quantize_model(
             softmax operator, whose fixed step of 1/256 makes flat maps of more than about 16 x 16
             positions zeros. `"float"`: exponential, sum and quotient in float. Defaults to
             `"log_softmax"`.
-        quantize: For names of layers of `model`, whether to quantise them; a name of a layer in a
-            nested model begins with the nested model's name and `_`. With `False` nothing is
-            rounded in a layer, nor in the norm and ReLU that belong to it, and an int8 model
-            computes these and the layers that read them on float tensors. Layers that only move
-            values, pools among them, do as their inputs do. A convolution whose output is
-            concatenated with quantised ones becomes int8 in the file all the same, its weights
-            rounded by the converter. Defaults to `None`:
-            all layers are quantised, but for those that `bridges` says are not.
+        quantize: For names of layers of `model`, whether to quantise them; a layer in a nested
+            model goes by `"nested/layer"`. With `False` nothing is rounded in a layer, nor in the
+            norm and ReLU that belong to it, and an int8 model computes these and the layers that
+            read them on float tensors. Layers that only move values, pools among them, do as their
+            inputs do. A convolution whose output is concatenated with quantised ones becomes int8
+            in the file all the same, its weights rounded by the converter. Defaults to `None`: all
+            layers are quantised, but for those that `bridges` says are not.
 
     Returns:
         A `tf_keras.Model`, not compiled.
@@ -97,14 +96,15 @@ def scope() -> Any:
     from ulsam_keras.quantization.quantizers import QUANTIZERS
     from ulsam_keras.quantization.shared_range import SharedRange
     from ulsam_keras.quantization.tf_layers import LAYERS
+    from ulsam_keras.quantization.wrapper import FreezableQuantizeWrapper
 
-    own = {"SharedRange": SharedRange}
+    own = {layer.__name__: layer for layer in (SharedRange, FreezableQuantizeWrapper)}
     return keras_quantization.quantize_scope({**LAYERS, **CONFIGS, **QUANTIZERS, **own})
 
 
 def layers_by_name(q: Any) -> dict[str, Any]:
-    """The layers of a quantised model, wrappers included, by the names of what they wrap."""
-    return {getattr(layer, "layer", layer).name: layer for layer in q.layers}
+    """The wrappers of a quantised model, by the names of what they wrap."""
+    return {x.layer.name: x for x in q.layers if isinstance(x, tfmot().QuantizeWrapper)}
 
 
 def is_quantized(q: Any) -> bool:
@@ -149,6 +149,17 @@ def _chosen(bridged: Bridged, quantize: Mapping[str, bool] | None) -> Mapping[st
     return chosen
 
 
+def _copy(step: Step) -> Any:
+    try:
+        return type(step.layer).from_config(step.layer.get_config())
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"{step.source!r} is bridged to a tf_keras layer that cannot be made again; give "
+            f"{type(step.layer).__name__} a get_config() with all arguments of its __init__. "
+            f"Received: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
 def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
     """The bridged model built once more, each layer in a wrapper with its QuantizeConfig.
 
@@ -158,20 +169,29 @@ def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
     from ulsam_keras.quantization.configs import LayerQuantizeConfig
     from ulsam_keras.quantization.shared_range import SharedRange
     from ulsam_keras.quantization.tf_layers import ConvBatchNormalization
+    from ulsam_keras.quantization.wrapper import FreezableQuantizeWrapper
 
-    wrapper = tfmot().QuantizeWrapperV2
     nest = keras.tree
     inputs, outputs = nest.flatten(bridged.model.input), nest.flatten(bridged.model.output)
     decisions = decide(bridged.steps, outputs, chosen)
     at_inputs, at_steps = places(inputs, bridged.steps, decisions)
-    made: dict[str, Any] = {}
+    # The name of a range may be that of a layer too.
+    wrappers: dict[str, Any] = {}
+    ranges: dict[str, Any] = {}
+    taken = {PREFIX + step.layer.name for step in bridged.steps} | {*bridged.model.input_names}
     values: dict[int, Any] = {}
     setting: dict[Group, list[Any]] = {}
+    # The mode that the Keras 3 model fixes is the layer's, and must not be its range's.
+    fixed = {step.layer.name for step in bridged.steps if step.kwargs}
 
     def range_layer(name: str) -> Any:
-        if name not in made:
-            made[name] = SharedRange(name=PREFIX + name)
-        return made[name]
+        if name not in ranges:
+            unique = PREFIX + name
+            while unique in taken:
+                unique += "_"
+            taken.add(unique)
+            ranges[name] = SharedRange(name=unique)
+        return ranges[name]
 
     def rounded(x: Any, place: Place) -> Any:
         if place.group is None:
@@ -194,14 +214,20 @@ def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
         values[id(old)] = rounded(x, place)
     for step, decision, place in zip(bridged.steps, decisions, at_steps, strict=True):
         x = nest.map_structure(lambda tensor: values[id(tensor)], step.inputs)
-        if step.layer.name not in made:
-            layer = type(step.layer).from_config(step.layer.get_config())
+        name = step.layer.name
+        by_itself = name in fixed and place.output == "moving"
+        if name not in wrappers:
+            layer = _copy(step)
             if decision.alone:
-                layer = ConvBatchNormalization(**step.layer.get_config())
+                layer = ConvBatchNormalization(**layer.get_config())
             config = recipe_for(step.layer).arguments(fused=True) if decision.quantize else {}
-            config = LayerQuantizeConfig(**{**config, "output": place.output})
-            made[step.layer.name] = wrapper(layer, config, name_prefix=PREFIX)
-        values[id(step.output)] = rounded(made[step.layer.name](x, **step.kwargs), place)
+            config = LayerQuantizeConfig(
+                **{**config, "output": None if by_itself else place.output}
+            )
+            wrappers[name] = FreezableQuantizeWrapper(layer, config, name_prefix=PREFIX)
+        y = wrappers[name](x, **step.kwargs)
+        y = range_layer(f"{name}_output_range")(y) if by_itself else y
+        values[id(step.output)] = rounded(y, place)
     return keras2.Model(
         nest.pack_sequence_as(bridged.model.input, flat_inputs),
         nest.map_structure(lambda tensor: values[id(tensor)], bridged.model.output),

@@ -235,6 +235,20 @@ def _scaled(inputs: Any, scale: Any, offset: Any, kernel_activation: Any) -> Any
     return tf.nn.bias_add(outputs, offset)
 
 
+class Cast(_Layer):
+    """Integers, of an image for example, as float32."""
+
+    def call(self, inputs: Any) -> Any:
+        return tf.cast(inputs, tf.float32)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        # Its own: the default one of tf_keras leaves the name out of a layer without __init__.
+        return super().get_config()
+
+
 class HardSilu(_Layer):
     """Keras 3's hard_silu, `x * relu6(x + 3) / 6`, one operator in LiteRT: HARD_SWISH."""
 
@@ -256,6 +270,7 @@ LAYERS = {
         SubspaceAttention,
         ChannelAffine,
         ConvBatchNormalization,
+        Cast,
         HardSilu,
     )
 }

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 # Registers the layer classes that have functions of their own.
-from ulsam_keras.graph import as_functional, is_graph, new_inputs
+from ulsam_keras.graph import as_functional, is_graph, new_inputs, trace
 from ulsam_keras.quantization.bridge import ulsam as _ulsam  # noqa: F401
 from ulsam_keras.quantization.bridge.emitter import Emitter, Step, variables
 from ulsam_keras.quantization.bridge.operations import bridge_operation
@@ -39,9 +39,10 @@ class Bridged:
 def to_tf_keras(model: keras.Model, *, attention: str = "log_softmax") -> Any:
     """The tf_keras model that computes the same as a Keras 3 model.
 
-    Layers keep their names; those of nested models begin with the nested model's name and `_`. Of a
-    layer that becomes several the last has its name, the others end in the part's name. ULSAM
-    becomes its parts, and an activation inside a layer becomes a layer of its own.
+    Layers keep their names; those of nested models are `"nested/layer"`; what TensorFlow takes for
+    no name gets `_` in place of a character. Of a layer that becomes several the last has its name,
+    the others end in the part's name. ULSAM becomes its parts, and an activation inside a layer
+    becomes a layer of its own.
 
     Args:
         model: A functional or built Sequential Keras 3 model.
@@ -65,11 +66,21 @@ def bridge(model: keras.Model, *, attention: str = "log_softmax") -> Bridged:
     keras2 = tf_keras()
     checked_form(attention)
     _check(model)
-    walk = _Walk(Emitter(attention))
+    policy = keras2.mixed_precision.global_policy().name
+    if policy != "float32":
+        raise ValueError(
+            "The tf_keras model is one of float32; call "
+            "tf_keras.mixed_precision.set_global_policy('float32') first. "
+            f"Received: tf_keras's global policy {policy!r}"
+        )
+    walk = _Walk(Emitter(attention, frozen=not model.trainable))
     functional = as_functional(model)
     inputs = keras.tree.map_structure(
         lambda tensor: keras2.Input(
-            tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name
+            tensor.shape[1:],
+            batch_size=tensor.shape[0],
+            dtype=tensor.dtype,
+            name=walk.emit.free(tensor.name),
         ),
         new_inputs(functional),
     )
@@ -95,7 +106,7 @@ def _check(model: Any) -> None:
     if not is_graph(model):
         built = isinstance(model, keras.Sequential)
         advice = "build it first" if built else "write it as a functional model"
-        kind = "a Sequential model that is not built" if built else "a subclassed model"
+        kind = "a Sequential model that is not built" if built else "a subclass with its own call"
         raise ValueError(
             f"Model {model.name!r} ({type(model).__name__}) has no graph of layers to go through; "
             f"{advice}. Received: {kind}"
@@ -111,32 +122,26 @@ class _Walk:
 
     def run(self, model: keras.Model, inputs: Any, prefix: str, training: bool | None) -> Any:
         """The outputs of a functional model on tf_keras tensors, in its structure."""
-        calls: list[_Call] = []
-
-        def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
-            outputs = _StandIn(operation.compute_output_spec)(*args, **kwargs)
-            calls.append(_Call(operation, args, kwargs, outputs))
-            return outputs
-
-        stand_ins = new_inputs(model)
-        shadow = keras.models.clone_model(
-            model,
-            input_tensors=stand_ins,
-            clone_function=lambda operation: operation,
-            call_function=record,
-        )
+        graph = trace(model)
         flat = keras.tree.flatten
-        values = {id(x): y for x, y in zip(flat(stand_ins), flat(inputs), strict=True)}
+        values = {id(x): y for x, y in zip(graph.inputs, flat(inputs), strict=True)}
 
         def value(x: Any) -> Any:
             return values[id(x)] if isinstance(x, keras.KerasTensor) else x
 
-        for call in calls:
+        for call in graph.calls:
             args, kwargs = keras.tree.map_structure(value, (call.args, call.kwargs))
-            outputs = self._call(call.operation, args, kwargs, prefix, training)
-            values |= {id(x): y for x, y in zip(flat(call.outputs), flat(outputs), strict=True)}
+            outputs = flat(self._call(call.operation, args, kwargs, prefix, training))
+            for x, y in zip(flat(call.result), outputs, strict=True):
+                if not _alike(x, y):
+                    self.emit.enter(call.operation, prefix, None, True)
+                    raise self.emit.refusal(
+                        f"it gives {x.dtype} of shape {x.shape}, in tf_keras {y.dtype.name} of "
+                        f"shape {tuple(y.shape)}"
+                    )
+                values[id(x)] = y
         return keras.tree.map_structure(
-            value, keras.tree.pack_sequence_as(model.output, shadow.outputs)
+            value, keras.tree.pack_sequence_as(model.output, list(graph.outputs))
         )
 
     def _call(
@@ -150,6 +155,14 @@ class _Walk:
             self.names.add(name)
         handler = handler_for(operation)
         self.emit.enter(operation, prefix, training, handler.quantize if handler else True)
+        policy = getattr(operation, "dtype_policy", None)
+        quantized = isinstance(policy, keras.dtype_policies.QuantizedDTypePolicy)
+        if quantized or getattr(operation, "lora_enabled", False):
+            raise ValueError(
+                f"{name!r} ({type(operation).__name__}) holds more than float weights; give the "
+                "model as it was before quantize() or enable_lora(). Received: "
+                f"{policy if quantized else 'a layer with LoRA'}"
+            )
         if not isinstance(operation, keras.layers.Layer):
             return bridge_operation(operation, args, kwargs, self.emit)
         # A model of several inputs is called with a mask for each, None if there is none.
@@ -166,30 +179,18 @@ class _Walk:
             return bridge_stock(operation, args[0], self.emit)
         if isinstance(operation, keras.Model):
             _check(operation)
-            return self.run(as_functional(operation), args[0], f"{name}_", training)
+            return self.run(as_functional(operation), args[0], f"{name}/", training)
         raise self.emit.refusal("tf_keras has no such layer")
 
 
-@dataclass(frozen=True)
-class _Call:
-    operation: Any
-    args: Any
-    kwargs: Any
-    outputs: Any
-
-
-class _StandIn(keras.Operation):
-    """An operation known only by the specification of its outputs."""
-
-    def __init__(self, specification: Any) -> None:
-        super().__init__()
-        self._specification = specification
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("A stand-in has shapes, not values.")
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        return self._specification(*args, **kwargs)
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Whether a tensor of Keras 3 and one of tf_keras agree in shape and kind of numbers."""
+    pairs = zip(ours.shape, theirs.shape, strict=False)
+    return (
+        len(ours.shape) == len(theirs.shape)
+        and all(a == b or None in (a, b) for a, b in pairs)
+        and ("float" in keras.backend.standardize_dtype(ours.dtype)) == theirs.dtype.is_floating
+    )
 
 
 def weight_values(weights: dict[str, dict[str, Any]], layers: dict[str, Any]) -> list[Any]:

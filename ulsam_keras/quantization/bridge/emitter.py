@@ -4,6 +4,7 @@ Imports Keras and NumPy, and tf_keras inside functions only.
 """
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class Step:
         inputs: The tensor it is called on, or the list of them.
         kwargs: Further call arguments: `training`, where the Keras 3 model fixes it.
         output: The tensor it gives.
-        source: The name of the Keras 3 layer it comes from, with the prefix of nested models.
+        source: The name of the Keras 3 layer it comes from, `"nested/layer"` in a nested model.
         quantize: Whether it may be quantised.
     """
 
@@ -54,12 +55,14 @@ class Emitter:
             that the value comes from.
     """
 
-    def __init__(self, attention: str) -> None:
+    def __init__(self, attention: str, frozen: bool = False) -> None:
         self.attention = attention
+        self._frozen = frozen
         self.steps: list[Step] = []
         self.weights: dict[str, dict[str, Any]] = {}
         self._layers: dict[str, Any] = {}
         self._names: dict[tuple[int, str], str] = {}
+        self._taken: set[str] = set()
         # The Keras 3 objects, kept so that an id stays the name of one of them.
         self._seen: list[Any] = []
         self._operation: Any = None
@@ -78,12 +81,18 @@ class Emitter:
         key = (id(self._operation), part)
         if key not in self._names:
             base = self._prefix + self._operation.name + (f"_{part}" if part else "")
-            name, number = base, 1
-            taken = set(self._names.values())
-            while name in taken:
-                name, number = f"{base}_{number}", number + 1
-            self._names[key] = name
+            self._names[key] = self.free(base)
         return self._names[key]
+
+    def free(self, name: str) -> str:
+        """The name, or the like of it, that TensorFlow knows and nothing else has."""
+        name = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
+        name = base = name if re.match("[A-Za-z0-9.]", name) else f"layer{name}"
+        number = 1
+        while name in self._taken:
+            name, number = f"{base}_{number}", number + 1
+        self._taken.add(name)
+        return name
 
     def __call__(self, layer: Any, inputs: Any, *, weights: Mapping[str, Any] | None = None) -> Any:
         """Calls a tf_keras layer; a layer of the same name is called in its place, if there is one.
@@ -105,6 +114,8 @@ class Emitter:
                 f"or emit.name('part') gives. Received: {layer.name!r}"
             )
         layer = self._layers.setdefault(layer.name, layer)
+        if self._frozen or not getattr(self._operation, "trainable", True):
+            layer.trainable = False
         kwargs = {}
         if self._training is not None and "training" in inspect.signature(layer.call).parameters:
             kwargs["training"] = self._training
@@ -119,6 +130,11 @@ class Emitter:
                     f"Layer {self._operation.name!r} gives {attribute!r} of its tf_keras layer a "
                     "variable; that must be a weight of the same shape. Received: "
                     f"{tuple(variable.shape)} for {getattr(weight, 'shape', None)}"
+                )
+            learns = any(weight is candidate for candidate in layer.trainable_weights)
+            if learns and not variable.trainable:
+                raise self.refusal(
+                    f"its weight {variable.name!r} is frozen by itself; freeze the whole layer"
                 )
             pairs[names[0]] = variable
         self.weights.setdefault(layer.name, pairs)
@@ -157,14 +173,16 @@ class Emitter:
         return x
 
     def affine(self, x: Any, scale: Any = 1.0, offset: Any = 0.0, part: str = "") -> Any:
-        """`x * scale + offset`, with numbers, or one for each channel."""
+        """`x * scale + offset`, with constants as they are broadcast against x."""
         layers = tf_keras().layers
-        scale, offset = (np.squeeze(np.asarray(v, "float32")) for v in (scale, offset))
+        if not x.dtype.is_floating:
+            from ulsam_keras.quantization.tf_layers import Cast
+
+            x = self(Cast(name=self.name(f"{part}cast")), x)
+        scale, offset = (self._per_channel(value, x) for value in (scale, offset))
         scalars = scale.ndim == offset.ndim == 0
         both = not (np.all(scale == 1) or np.all(offset == 0))
         if len(x.shape) == 4 and (both or not scalars):
-            if max(scale.ndim, offset.ndim) > 1 or {scale.size, offset.size} - {1, x.shape[-1]}:
-                raise self.refusal(f"it has a constant of shape {(scale.shape, offset.shape)}")
             from ulsam_keras.quantization.tf_layers import ChannelAffine
 
             return self(ChannelAffine(scale, offset, name=self.name(part)), x)
@@ -174,6 +192,19 @@ class Emitter:
         if not np.all(offset == 0):
             x = self(layers.Rescaling(1.0, offset.tolist(), name=self.name(part)), x)
         return x
+
+    def _per_channel(self, value: Any, x: Any) -> np.ndarray:
+        """A constant as a number, or as one for each index of the last axis."""
+        value = np.asarray(value, "float32")
+        if value.size == 1 and value.ndim <= len(x.shape):
+            return value.reshape(())
+        sizes = (1,) * (len(x.shape) - value.ndim) + value.shape
+        if sizes != (1,) * (len(x.shape) - 1) + (x.shape[-1],):
+            raise self.refusal(
+                f"it has a constant of shape {value.shape} for a tensor of shape {tuple(x.shape)}, "
+                "which is not one number for all of it or for each index of its last axis"
+            )
+        return value.reshape(-1)
 
     def refusal(self, reason: str) -> ValueError:
         """The error for what cannot be bridged."""

@@ -4,6 +4,7 @@ Imports NumPy, and tf_keras inside functions only. An operation is known by its 
 read by its public attributes.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,11 @@ def _arithmetic(operation: Any, args: Any, emit: Emitter) -> Any:
     if _is_tensor(a) and _is_tensor(b):
         if name not in ("Add", "Subtract", "Multiply", "Maximum", "Minimum"):
             raise emit.refusal("it divides a tensor by a tensor, which no int8 operator does well")
+        if len(a.shape) != len(b.shape):
+            raise emit.refusal(
+                f"its operands have {len(a.shape)} and {len(b.shape)} axes, which tf_keras lines "
+                "up in another way; give them the same number"
+            )
         return emit.merge(name, [a, b])
     x, constant, turned = (a, _array(b), False) if _is_tensor(a) else (b, _array(a), True)
     if name == "Add":
@@ -68,12 +74,12 @@ def _activation(name: str) -> Callable[..., Any]:
     return bridge
 
 
-def _layer(make: Callable[[Any, Any, str], Any]) -> Callable[..., Any]:
-    """One tf_keras layer, made by `make(tf_keras.layers, operation, name)`."""
+def _layer(make: Callable[..., Any]) -> Callable[..., Any]:
+    """One tf_keras layer, made by `make(tf_keras.layers, operation, name, input)`."""
 
     def bridge(operation: Any, args: Any, emit: Emitter) -> Any:
         try:
-            layer = make(tf_keras().layers, operation, emit.name())
+            layer = make(tf_keras().layers, operation, emit.name(), args[0])
         except _Unsupported as error:
             raise emit.refusal(str(error)) from error
         return emit(layer, args[0])
@@ -91,15 +97,21 @@ def _gelu(operation: Any, args: Any, emit: Emitter) -> Any:
     return emit.activation("gelu", args[0])
 
 
-def _concatenate(layers: Any, operation: Any, name: str) -> Any:
+def _concatenate(layers: Any, operation: Any, name: str, x: Any) -> Any:
     return layers.Concatenate(operation.axis, name=name)
 
 
-def _reshape(layers: Any, operation: Any, name: str) -> Any:
-    return layers.Reshape(tuple(operation.newshape)[1:], name=name)
+def _reshape(layers: Any, operation: Any, name: str, x: Any) -> Any:
+    batch, *sizes = operation.newshape
+    whole = batch not in (-1, None) or math.prod(sizes) == math.prod(s or 0 for s in x.shape[1:])
+    if batch not in (-1, None, x.shape[0]) or not whole:
+        raise _Unsupported(
+            f"it does not keep the batch axis: {tuple(x.shape)} becomes {tuple(operation.newshape)}"
+        )
+    return layers.Reshape(tuple(sizes), name=name)
 
 
-def _transpose(layers: Any, operation: Any, name: str) -> Any:
+def _transpose(layers: Any, operation: Any, name: str, x: Any) -> Any:
     axes = operation.axes
     if axes is None or axes[0] != 0:
         raise _Unsupported(f"it moves the batch axis, axes={axes}")
@@ -107,21 +119,26 @@ def _transpose(layers: Any, operation: Any, name: str) -> Any:
 
 
 def _pool(kind: str) -> Callable[..., Any]:
-    def make(layers: Any, operation: Any, name: str) -> Any:
+    def make(layers: Any, operation: Any, name: str, x: Any) -> Any:
         axis = operation.axis
         axes = {axis} if isinstance(axis, int) else set(axis or ())
-        if axes != {1, 2}:
-            raise _Unsupported(f"it reduces over other axes than height and width, axis={axis}")
-        return getattr(layers, kind)(keepdims=operation.keepdims, name=name)
+        if len(x.shape) != 4 or {a % 4 for a in axes} != {1, 2}:
+            raise _Unsupported(
+                f"it reduces other axes than height and width of a batch of maps: axis={axis} of "
+                f"shape {tuple(x.shape)}"
+            )
+        return getattr(layers, kind)(
+            data_format="channels_last", keepdims=operation.keepdims, name=name
+        )
 
     return make
 
 
-def _pad(layers: Any, operation: Any, name: str) -> Any:
+def _pad(layers: Any, operation: Any, name: str, x: Any) -> Any:
     width = tuple(tuple(pair) for pair in operation.pad_width)
     if operation.mode != "constant" or len(width) != 4 or width[0] != (0, 0) or width[3] != (0, 0):
         raise _Unsupported(f"it pads other axes than height and width, or not with zeros: {width}")
-    return layers.ZeroPadding2D(width[1:3], name=name)
+    return layers.ZeroPadding2D(width[1:3], data_format="channels_last", name=name)
 
 
 OPERATIONS: dict[str, Callable[[Any, Any, Emitter], Any]] = {
@@ -142,13 +159,13 @@ OPERATIONS: dict[str, Callable[[Any, Any, Emitter], Any]] = {
     "HardSilu": _activation("hard_silu"),
     "Gelu": _gelu,
     "ReLU": _layer(
-        lambda layers, op, name: layers.ReLU(
+        lambda layers, op, name, x: layers.ReLU(
             op.max_value, op.negative_slope, op.threshold, name=name
         )
     ),
-    "LeakyRelu": _layer(lambda layers, op, name: layers.LeakyReLU(op.negative_slope, name=name)),
-    "Elu": _layer(lambda layers, op, name: layers.ELU(op.alpha, name=name)),
-    "Softmax": _layer(lambda layers, op, name: layers.Softmax(op.axis, name=name)),
+    "LeakyRelu": _layer(lambda layers, op, name, x: layers.LeakyReLU(op.negative_slope, name=name)),
+    "Elu": _layer(lambda layers, op, name, x: layers.ELU(op.alpha, name=name)),
+    "Softmax": _layer(lambda layers, op, name, x: layers.Softmax(op.axis, name=name)),
     "Concatenate": _layer(_concatenate),
     "Reshape": _layer(_reshape),
     "Transpose": _layer(_transpose),

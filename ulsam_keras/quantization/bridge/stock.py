@@ -122,7 +122,11 @@ def _bridge_average(layer: Any, inputs: Any, emit: Emitter) -> Any:
 
 @bridges(keras.layers.Rescaling)
 def _bridge_rescaling(layer: Any, inputs: Any, emit: Emitter) -> Any:
-    return emit.affine(inputs, layer.scale, layer.offset)
+    scale = np.asarray(layer.scale)
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        # As Keras does when it is called, to the scale and not to the offset.
+        scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
+    return emit.affine(inputs, scale, layer.offset)
 
 
 @bridges(keras.layers.Normalization)
@@ -151,7 +155,6 @@ def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
             "depthwise_regularizer", config["depthwise_regularizer"], emit
         ),
         depthwise_constraint=_legacy("depthwise_constraint", config["depthwise_constraint"], emit),
-        trainable=layer.trainable,
         name=emit.name("depthwise"),
     )
     pointwise = layers.Conv2D(
@@ -161,7 +164,6 @@ def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
         use_bias=layer.use_bias,
         kernel_regularizer=_legacy("pointwise_regularizer", config["pointwise_regularizer"], emit),
         kernel_constraint=_legacy("pointwise_constraint", config["pointwise_constraint"], emit),
-        trainable=layer.trainable,
         name=emit.name("" if activation == "linear" else "pointwise"),
     )
     x = emit(depthwise, inputs, weights={"depthwise_kernel": layer.depthwise_kernel})

@@ -34,6 +34,7 @@ def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
 
     depthwise = layers.DepthwiseConv2D(
         1,
+        data_format="channels_last",
         depthwise_regularizer=option("depthwise_regularizer"),
         depthwise_constraint=option("depthwise_constraint"),
         trainable=layer.depthwise_conv.trainable,
@@ -49,7 +50,8 @@ def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
     )
     t = _norm(layer.depthwise_norm, t, "depthwise_norm", emit)
     t = emit(layers.ReLU(name=emit.name("depthwise_relu")), t)
-    t = emit(layers.MaxPooling2D(3, 1, "same", name=emit.name("pool")), t)
+    pool = layers.MaxPooling2D(3, 1, "same", data_format="channels_last", name=emit.name("pool"))
+    t = emit(pool, t)
     pointwise = BlockDiagonalConv2D(
         layer.num_splits,
         kernel_regularizer=option("pointwise_regularizer"),
