@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from ulsam_keras import ULSAM
-from ulsam_keras.surgery import add_ulsam
+from ulsam_keras import ULSAM, add_ulsam, networks, sites
 
 # Of the largest value: the same float32 kernels in the same order.
 TOLERANCE = 1e-6
@@ -508,10 +507,13 @@ REFUSED = [
     ({"after": ["x"]}, "has no layer of this name that something could be put after"),
     ({"after": ["begn"]}, "is it 'begin'? Received: 'begn'"),
     ({"after": ["begin/relu"]}, "Layer 'begin' is not a functional or Sequential model"),
-    ({"after": "begin"}, "`after` must be a list of layer names. Received: after='begin'"),
+    ({"after": None}, "`after` must be layers, or names of layers, of the model. Received: after="),
     ({"after": [3]}, "Received: after=[3]"),
+    ({"after": layers.ReLU(name="foreign")}, "has no such layer. Received: 'foreign'"),
+    ({"replace": None}, "`replace` must be pairs"),
+    ({"replace": 3}, "Received: replace=3"),
     ({"after": ["begin", "begin"]}, "Received more than once: ['begin']"),
-    ({}, "`after` or `replace` must name a layer"),
+    ({}, "`after` or `replace` must name a layer; ulsam_keras.sites(model) lists them. Received"),
     ({"after": ["begin"], "num_splits": 3}, "layer 'begin' has 4 channels, so its num_splits"),
     ({"after": ["begin"], "num_splits": {"end": 2}}, "lacks ['begin'] and names ['end'] in vain"),
     ({"after": ["begin"], "data_format": "NHWC"}, "Received: data_format='NHWC'"),
@@ -523,7 +525,7 @@ REFUSED = [
         "The output of 'begin', inside the chain, is also used by",
     ),
     ({"replace": [("end", "end")]}, "'end' has 2 and 'end' 1. Received: replace=[('end', 'end')]"),
-    ({"replace": ["begin"]}, "`replace` must be a list of pairs (first, last) of layer names."),
+    ({"replace": ["begin"]}, "`replace` must be pairs (first, last) of layers, or of names"),
     ({"replace": [("begin", "net/end")]}, "The ends of a replaced chain must lie in the same"),
     (
         {"after": ["begin"], "replace": [("begin", "late")]},
@@ -574,3 +576,121 @@ def test_models_without_a_graph_are_refused():
     for model in (Subclassed(), keras.Sequential([layers.Conv2D(3, 1, name="conv")]), "net"):
         with pytest.raises(ValueError, match="must be a functional or built Sequential model"):
             add_ulsam(model, ["conv"])
+
+
+def test_layers_or_names_one_or_several():
+    original = chain_net()
+    get = original.get_layer
+    for one in ("relu", get("relu"), ["relu"], (get("relu"),)):
+        assert [it.name for it in ulsams(add_ulsam(original, one))] == ["relu_ulsam"]
+    for pair in (
+        ("expand", "add"),
+        (get("expand"), get("add")),
+        [("expand", "add")],
+        [[get("expand"), "add"]],
+    ):
+        assert [it.name for it in ulsams(add_ulsam(original, replace=pair))] == ["add_ulsam"]
+    x = keras.Input((8, 8, 3))
+    outer = keras.Model(x, layers.Dense(2, name="out")(original(x)))
+    new = add_ulsam(outer, original.get_layer("relu"), num_splits=np.int64(2))
+    assert [it.num_splits for it in ulsams(new.get_layer("net"))] == [2]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"after": "net/relux"}, "is it 'net/relu'. Received: 'net/relux'"),
+        ({"after": "net/zzzz"}, "sites.model. lists them. Received: 'net/zzzz'"),
+        ({"after": "net/logits"}, "layer 'net/logits' with output shape"),
+        ({"after": "net/relu", "num_splits": 3}, "ULSAM at layer 'net/relu' has 16"),
+        ({"replace": ("net/relu", "net/norm")}, r"replace=\[\('net/relu', 'net/norm'\)\]"),
+        ({"replace": ("net/down", "net/down")}, r"replace=\[\('net/down', 'net/down'\)\]"),
+    ],
+)
+def test_a_nested_site_is_quoted_as_it_was_typed(kwargs, words):
+    x = keras.Input((8, 8, 3))
+    original = keras.Model(x, layers.Dense(2, name="out")(chain_net()(x)))
+    with pytest.raises(ValueError, match=words) as caught:
+        add_ulsam(original, **kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_layer_used_inside_and_outside_of_a_nested_model_is_refused():
+    shared = layers.Conv2D(3, 1, name="shared")
+    a = keras.Input((8, 8, 3))
+    inner = keras.Model(a, shared(a), name="inner")
+    x = keras.Input((8, 8, 3))
+    original = keras.Model(x, shared(inner(x)))
+    with pytest.raises(
+        ValueError, match="'inner/shared' is used in another model|as 'inner/shared'"
+    ):
+        add_ulsam(original, "inner")
+
+
+def test_a_lambda_is_taken_along():
+    scale = 3.0
+    x = keras.Input((8, 8, 4))
+    y = layers.Lambda(lambda x, by: scale * x + by, arguments={"by": 1.0}, name="lambda")(x)
+    original = keras.Model(x, layers.ReLU(name="relu")(y))
+    new = add_ulsam(original, "lambda")
+    image = images(original)
+    expected = layers.ReLU()(ulsams(new)[0](3.0 * image + 1.0))
+    assert largest_difference(values(new(image)), values(expected)) <= TOLERANCE
+
+
+def test_inputs_keep_all_that_they_say():
+    x = keras.Input((8, 8, 4), dtype="uint8", name="image")
+    ragged = keras.Input((None, 4), ragged=True, name="ragged", optional=True)
+    y = layers.Rescaling(1 / 255, name="scaled")(x)
+    new = add_ulsam(keras.Model([x, ragged], [y, layers.Identity()(ragged)]), "scaled")
+    assert [it.dtype for it in new.inputs] == ["uint8", "float32"]
+    assert [it.ragged for it in new.inputs] == [False, True]
+    assert new.get_layer("ragged").optional
+
+
+def test_the_data_format_of_norms_nested_models_and_moved_axes():
+    # Sizes that every format's channel axis would divide, so that a mistake would go unnoticed.
+    inputs = keras.Input((8, 12, 16))
+    norm = keras.Model(inputs, layers.BatchNormalization(axis=1, name="site")(inputs))
+    conv = layers.Conv2D(8, 1, data_format="channels_first", name="conv")
+    inner = keras.Sequential([keras.Input((8, 12, 16)), conv, layers.ReLU()], name="site")
+    permuted = layers.Permute((2, 3, 1), name="site")(conv(inputs))
+    turned = keras.Model(inputs, keras.ops.transpose(conv(inputs), (0, 2, 3, 1)))
+    transposed = turned.operations[-1].name
+    for model, name, data_format in (
+        (norm, "site", "channels_first"),
+        (keras.Model(inputs, inner(inputs)), "site", "channels_first"),
+        (keras.Model(inputs, permuted), "site", "channels_last"),
+        (turned, transposed, "channels_last"),
+    ):
+        assert ulsams(add_ulsam(model, name))[0].data_format == data_format
+
+
+def test_sites_are_where_a_ulsam_can_go():
+    x = keras.Input((8, 8, 3))
+    original = keras.Model(x, layers.Dense(2, name="out")(chain_net()(x)))
+    found = {site.name: site for site in sites(original)}
+    assert list(found) == [
+        *(f"net/{n}" for n in ("stem", "expand", "norm", "relu", "project", "add", "down")),
+    ]
+    down = found["net/down"]
+    assert (down.channels, down.height, down.width) == (12, 3, 3)
+    assert down.num_splits == (1, 2, 3, 4, 6, 12)
+    new = add_ulsam(original, [*found], num_splits=1)
+    counted = {row.name: row.multiply_adds for row in networks.count(new).layers}
+    for name, site in found.items():
+        assert counted[f"{name}_ulsam"] == site.multiply_adds
+    assert str(down) == "net/down: 3 x 3 x 12, num_splits 1, 2, 3, 4, 6, 12, 324 multiply-adds"
+
+
+def test_sites_of_open_sizes_and_shared_layers():
+    x = keras.Input((None, None, 4))
+    conv = layers.Conv2D(4, 1, name="conv")
+    model = keras.Model(x, layers.GlobalMaxPooling2D()(conv(conv(x))))
+    (site,) = sites(model)
+    assert (site.height, site.width, site.multiply_adds) == (None, None, None)
+    x = keras.Input((5, 6, 4))
+    (site,) = sites(keras.Model(x, layers.GlobalMaxPooling2D()(conv(conv(x)))))
+    assert site.multiply_adds == 2 * 3 * 4 * 5 * 6
+    with pytest.raises(ValueError, match="functional or built Sequential"):
+        sites(keras.Sequential([layers.ReLU()]))

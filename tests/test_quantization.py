@@ -465,6 +465,22 @@ def test_calibration_takes_what_fit_takes():
         assert np.allclose(found[0], other, rtol=1e-5)
 
 
+def test_calibration_takes_as_many_steps_as_it_is_told(capsys):
+    import tensorflow as tf
+
+    x = images(8, 16, 16, 3)
+    q = quantization.quantize_model(network())
+    endless = tf.data.Dataset.from_tensor_slices(x).batch(4).repeat()
+    with pytest.raises(ValueError, match="`batches` has no end.*steps.*Received: "):
+        quantization.calibrate(q, endless)
+    with pytest.raises(ValueError, match="Received: steps=0"):
+        quantization.calibrate(q, endless, steps=0)
+    assert quantization.calibrate(q, endless, steps=3) == 12
+    assert "3/3" in capsys.readouterr().out
+    assert quantization.calibrate(q, iter([x, x, x]), steps=2, verbose=0) == 16
+    assert capsys.readouterr().out == ""
+
+
 def test_a_dead_activation_gets_a_range_that_converts():
     model = network()
     model.get_layer("conv_norm").beta.assign(np.full(16, -100.0))

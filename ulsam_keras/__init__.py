@@ -5,7 +5,17 @@ Imports Keras; of this package only what needs nothing more than Keras and NumPy
 
 from ulsam_keras import networks
 from ulsam_keras.attention import attention_maps, with_attention
+from ulsam_keras.candidates import Site, sites
 from ulsam_keras.layer import ULSAM, SubSpace
 from ulsam_keras.surgery import add_ulsam
 
-__all__ = ["ULSAM", "SubSpace", "add_ulsam", "attention_maps", "networks", "with_attention"]
+__all__ = [
+    "ULSAM",
+    "Site",
+    "SubSpace",
+    "add_ulsam",
+    "attention_maps",
+    "networks",
+    "sites",
+    "with_attention",
+]

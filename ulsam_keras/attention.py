@@ -110,7 +110,7 @@ class _Attention(keras.Model):
         names = named_ulsams(self.model)
         scores: dict[str, tuple[ULSAM, Any]] = {}
         for layer, attention in recorded:
-            scores[_free(names.get(layer, layer.name), scores)] = layer, attention
+            scores[_free(names.get(layer, str(layer.name)), scores)] = layer, attention
         return outputs, scores
 
 

@@ -94,6 +94,7 @@ def new_inputs(
             batch_shape=tuple(shape),
             dtype=tensor.dtype,
             sparse=tensor.sparse,
+            ragged=tensor.ragged,
             name=sources[id(tensor)].name,
             optional=sources[id(tensor)].optional,
         )

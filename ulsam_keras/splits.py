@@ -42,11 +42,15 @@ def splits_by_site(
 
 def check_splits(site: str, channels: int, num_splits: int) -> None:
     """Raises a ValueError that names the site unless `num_splits` divides its channels."""
-    whole = isinstance(num_splits, int) and not isinstance(num_splits, bool)
+    whole = hasattr(num_splits, "__index__") and not isinstance(num_splits, bool)
     if whole and num_splits > 0 and channels % num_splits == 0:
         return
-    divisors = [divisor for divisor in range(1, channels + 1) if channels % divisor == 0]
     raise ValueError(
         f"The ULSAM at {site} has {channels} channels, so its num_splits must be one of "
-        f"{', '.join(map(str, divisors))}. Received: num_splits={num_splits!r}"
+        f"{', '.join(map(str, divisors(channels)))}. Received: num_splits={num_splits!r}"
     )
+
+
+def divisors(channels: int) -> tuple[int, ...]:
+    """The numbers of groups that so many channels can be split into."""
+    return tuple(number for number in range(1, channels + 1) if channels % number == 0)

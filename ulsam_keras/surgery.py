@@ -4,11 +4,11 @@ Imports Keras (public names only), NumPy, `ulsam_keras.layer`, `ulsam_keras.grap
 `ulsam_keras.splits`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -17,6 +17,9 @@ from ulsam_keras.graph import Graph, as_functional, is_graph, new_inputs, symbol
 from ulsam_keras.layer import ULSAM
 from ulsam_keras.splits import check_splits, splits_by_site
 
+# A layer or bare operation of the model, or its name: `"nested/layer"` inside of a nested model.
+Layer: TypeAlias = str | keras.Operation
+
 _LAYOUTS = ("channels_first", "channels_last")
 # Layers that move the axes, so that what was known of the channels no longer holds.
 _MOVES_AXES = frozenset({"Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes", "Lambda"})
@@ -24,8 +27,8 @@ _MOVES_AXES = frozenset({"Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxe
 
 def add_ulsam(
     model: keras.Model,
-    after: Iterable[str] = (),
-    replace: Iterable[tuple[str, str]] = (),
+    after: Layer | Iterable[Layer] = (),
+    replace: tuple[Layer, Layer] | Iterable[tuple[Layer, Layer]] = (),
     num_splits: int | Mapping[str, int] = 4,
     *,
     data_format: str | None = None,
@@ -48,15 +51,16 @@ def add_ulsam(
     * After a layer, or nested model, that is called several times the one ULSAM is called as
       often: it is shared like the layer.
     * A model's outputs are wherever they were; a ULSAM after an output's layer comes before it.
-    * Refused by name: layers with several outputs, inputs, and layers called several times as an
-      end of a replaced chain.
+    * Refused by name: layers with several outputs, inputs, layers called several times as an end of
+      a replaced chain, and models that use one layer inside of a nested model and outside of it.
 
     Args:
         model: A functional or built Sequential model. Others have no graph to change.
-        after: Names of the layers, or bare operations, to put a ULSAM after.
-        replace: Pairs `(first, last)` of names. Everything that lies between the input of `first`
-            and the output of `last`, these two and shortcuts included, is removed and one ULSAM
-            put in its place. The two tensors must have the same shape.
+        after: The layers, or bare operations, to put a ULSAM after: names or layers, one or
+            several. `ulsam_keras.sites(model)` lists them.
+        replace: Pairs `(first, last)` of the same, or one pair. Everything that lies between the
+            input of `first` and the output of `last`, these two and shortcuts included, is removed
+            and one ULSAM put in its place. The two tensors must have the same shape.
         num_splits: The number of groups of every ULSAM, or a mapping from the name in `after`, or
             of `last`, to it. Defaults to 4.
         data_format: `"channels_last"` or `"channels_first"`; `None` takes that of the layer, or of
@@ -78,41 +82,67 @@ def add_ulsam(
     >>> model.get_layer("block_14_add_ulsam").num_splits
     4
     """
-    sites = _sites(after, replace, num_splits)
+    check_graph(model)
+    sites = _sites(model, after, replace, num_splits)
+    _check_sharing(model)
+    return _rebuild(model, sites, {"data_format": data_format, **kwargs})
+
+
+def check_graph(model: Any) -> None:
+    """Raises a ValueError unless the model has a graph."""
     if not is_graph(model):
         raise ValueError(
-            "`model` must be a functional or built Sequential model: others have no graph to put a "
-            f"layer into. Received: model={model!r} (of type {type(model).__name__})"
+            "`model` must be a functional or built Sequential model: others, and subclasses with a "
+            "call of their own, have no graph to put a layer into. "
+            f"Received: model={model!r} (of type {type(model).__name__})"
         )
-    return _rebuild(model, sites, {"data_format": data_format, **kwargs})
 
 
 @dataclass(frozen=True)
 class _Site:
     """Where a ULSAM goes: after `last`, or in place of all from `first` to it.
 
-    `path` holds the names of the nested models on the way there.
+    `path` holds the names of the nested models on the way there, `outer` of those gone through.
     """
 
     path: tuple[str, ...]
     first: str | None
     last: str
     num_splits: int
+    outer: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "/".join((*self.path, self.last))
+        return "/".join((*self.outer, *self.path, self.last))
 
     @property
     def inside(self) -> "_Site":
         """The same site, seen from within the first nested model."""
-        return replace_fields(self, path=self.path[1:])
+        return replace_fields(self, path=self.path[1:], outer=(*self.outer, self.path[0]))
 
 
 def _sites(
-    after: Iterable[str], replace: Iterable[tuple[str, str]], num_splits: int | Mapping[str, int]
+    model: keras.Model, after: Any, replace: Any, num_splits: int | Mapping[str, int]
 ) -> list[_Site]:
-    pairs: list[tuple[str | None, str]] = [(None, name) for name in _names(after)]
-    pairs += _pairs(replace)
+    single = (str, keras.Operation)
+    several = isinstance(after, Iterable) and not isinstance(after, single)
+    pairs: list[tuple[str | None, str]] = []
+    for layer in after if several else [after]:
+        if not isinstance(layer, single):
+            raise ValueError(
+                "`after` must be layers, or names of layers, of the model. "
+                f"Received: after={after!r}"
+            )
+        pairs.append((None, _name(model, layer)))
+    one_pair = isinstance(replace, tuple) and len(replace) == 2 and isinstance(replace[0], single)
+    listed = isinstance(replace, Iterable) and not isinstance(replace, single)
+    for pair in [replace] if one_pair or not listed else replace:
+        ends = pair if isinstance(pair, (tuple, list)) else ()
+        if len(ends) != 2 or not all(isinstance(layer, single) for layer in ends):
+            raise ValueError(
+                "`replace` must be pairs (first, last) of layers, or of names of layers. "
+                f"Received: replace={replace!r}"
+            )
+        pairs.append((_name(model, ends[0]), _name(model, ends[1])))
     names = [last for _, last in pairs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -121,7 +151,10 @@ def _sites(
             f"Received more than once: {twice}"
         )
     if not pairs:
-        raise ValueError("`after` or `replace` must name a layer. Received: neither")
+        raise ValueError(
+            "`after` or `replace` must name a layer; ulsam_keras.sites(model) lists them. "
+            "Received: neither"
+        )
     splits = splits_by_site(num_splits, names, "layer")
     sites = []
     for first, name in pairs:
@@ -137,25 +170,39 @@ def _sites(
     return sites
 
 
-def _names(after: Iterable[str]) -> list[str]:
-    names = [] if isinstance(after, str) else list(after)
-    if isinstance(after, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"`after` must be a list of layer names. Received: after={after!r}")
-    return names
-
-
-def _pairs(replace: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    pairs = [] if isinstance(replace, str) else list(replace)
-    fit = all(
-        isinstance(pair, (tuple, list)) and [type(name) for name in pair] == [str, str]
-        for pair in pairs
+def _name(model: keras.Model, layer: Any) -> str:
+    """The name of a layer, with the nested models that it is in."""
+    if isinstance(layer, str):
+        return layer
+    for path, container in _containers(model):
+        if any(layer is operation for operation in as_functional(container).operations):
+            return path + layer.name
+    raise ValueError(
+        f"Model {model.name!r} has no such layer. Received: {layer.name!r} of type "
+        f"{type(layer).__name__}"
     )
-    if isinstance(replace, str) or not fit:
-        raise ValueError(
-            "`replace` must be a list of pairs (first, last) of layer names. "
-            f"Received: replace={replace!r}"
-        )
-    return [(first, last) for first, last in pairs]
+
+
+def _containers(model: keras.Model, path: str = "") -> Iterator[tuple[str, keras.Model]]:
+    """The model and the models inside of it, each with the path of its layers."""
+    yield path, model
+    for layer in model.layers:
+        if is_graph(layer):
+            yield from _containers(layer, f"{path}{layer.name}/")
+
+
+def _check_sharing(model: keras.Model) -> None:
+    """Raises a ValueError if a layer belongs to two models, whose copies would not share it."""
+    homes: dict[int, tuple[int, str]] = {}
+    for path, container in _containers(model):
+        for layer in container.layers:
+            home, name = homes.setdefault(id(layer), (id(container), path + layer.name))
+            if home != id(container):
+                raise ValueError(
+                    f"Layer {name!r} is used in another model too, as {path + layer.name!r}; the "
+                    "copies would not share it. Put the ULSAM in where the model is built. "
+                    f"Received: {name!r}"
+                )
 
 
 def _rebuild(model: keras.Model, sites: Sequence[_Site], arguments: dict[str, Any]) -> keras.Model:
@@ -183,7 +230,7 @@ def _rebuild(model: keras.Model, sites: Sequence[_Site], arguments: dict[str, An
             starts[numbers[site.last][0]] = numbers[site.first][0]
 
     ulsams: dict[int, ULSAM] = {}
-    layouts = _layouts(graph)
+    layouts = data_formats(graph)
     taken = {operation.name for operation in model_of_layers.operations}
     for site in sites:
         name = site.path[0] if site.path else site.last
@@ -203,7 +250,7 @@ def _rebuild(model: keras.Model, sites: Sequence[_Site], arguments: dict[str, An
         if operation.name in nested:
             new = _rebuild(operation, nested[operation.name], arguments)
         else:
-            new = type(operation).from_config(operation.get_config())
+            new = _copied(operation)
         copies[id(new)] = (operation, new)
         return new
 
@@ -245,11 +292,14 @@ def _call_numbers(graph: Graph, sites: Sequence[_Site], model_name: str) -> dict
             if name is None:
                 continue
             if name not in numbers:
+                outer = "".join(f"{part}/" for part in site.outer)
                 near = _paths_to(graph, name) or get_close_matches(name, numbers, n=3)
-                hint = f"; is it {' or '.join(map(repr, near))}?" if near else "."
+                hint = "; ulsam_keras.sites(model) lists them."
+                if near:
+                    hint = f"; is it {' or '.join(repr(outer + path) for path in near)}?"
                 raise ValueError(
                     f"Model {model_name!r} has no layer of this name that something could be put "
-                    f"after or that could be replaced{hint} Received: {name!r}"
+                    f"after or that could be replaced{hint} Received: {outer + name!r}"
                 )
             if site.path and not is_graph(graph.calls[numbers[name][0]].operation):
                 raise ValueError(
@@ -277,7 +327,8 @@ def _chain(graph: Graph, numbers: Mapping[str, Sequence[int]], site: _Site) -> s
     They are what the output of `last` depends on and the input of `first` does not.
     """
     assert site.first is not None
-    received = f"Received: replace={[(site.first, site.last)]}"
+    outer = "".join(f"{part}/" for part in site.outer)
+    received = f"Received: replace={[(outer + site.first, outer + site.last)]}"
     for name in (site.first, site.last):
         if len(numbers[name]) > 1:
             raise ValueError(
@@ -330,7 +381,7 @@ def _chain(graph: Graph, numbers: Mapping[str, Sequence[int]], site: _Site) -> s
     return chain
 
 
-def _layouts(graph: Graph) -> dict[int, str]:
+def data_formats(graph: Graph) -> dict[int, str]:
     """The data format of each tensor of the graph for which it is known."""
     layouts: dict[int, str] = {}
     for call in graph.calls:
@@ -363,8 +414,8 @@ def _ulsam(
     """The ULSAM for one site; there is one tuple of outputs for every call of the layer."""
     if any(len(tensors) != 1 for tensors in outputs):
         raise ValueError(
-            f"Layer {site.last!r} has several outputs, and a ULSAM takes one. "
-            f"Received: {site.last!r}"
+            f"Layer {str(site)!r} has several outputs, and a ULSAM takes one. "
+            f"Received: {str(site)!r}"
         )
     tensors = [tensor for (tensor,) in outputs]
     data_format = arguments["data_format"] or layouts.get(id(tensors[0]))
@@ -377,9 +428,9 @@ def _ulsam(
         raise ValueError(
             f"A ULSAM needs a tensor of rank 4 with a known number of channels (axis {axis} for "
             f"data_format={data_format!r}), the same at every call of the layer. "
-            f"Received: layer {site.last!r} with output shape {shapes}"
+            f"Received: layer {str(site)!r} with output shape {shapes}"
         )
-    check_splits(f"layer {site.last!r}", channels, site.num_splits)
+    check_splits(f"layer {str(site)!r}", channels, site.num_splits)
 
     name = stem = f"{site.last}_ulsam"
     suffix = 0
@@ -391,6 +442,19 @@ def _ulsam(
     policy = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}.get(dtype, dtype)
     chosen = {"dtype": policy, **arguments, "data_format": data_format}
     return ULSAM(site.num_splits, name=name, **chosen)
+
+
+def _copied(operation: Any) -> Any:
+    if type(operation) is keras.layers.Lambda:
+        # Its configuration is code without what it refers to.
+        return keras.layers.Lambda(
+            operation.function,
+            mask=operation.mask,
+            arguments=operation.arguments,
+            dtype=operation.dtype_policy,
+            name=operation.name,
+        )
+    return type(operation).from_config(operation.get_config())
 
 
 def _copy_state(source: Any, copy: Any) -> None:

@@ -4,14 +4,17 @@ Imports NumPy, and TensorFlow inside functions only.
 """
 
 from collections.abc import Iterable
+from itertools import islice
+from operator import length_hint
 from typing import Any
 
 import numpy as np
 
+from ulsam_keras.quantization.extra import tf_keras
 from ulsam_keras.quantization.quantize import check_finite, check_quantized
 
 
-def calibrate(q: Any, batches: Iterable[Any]) -> int:
+def calibrate(q: Any, batches: Iterable[Any], *, steps: int | None = None, verbose: int = 1) -> int:
     """Sets the range of every activation, and of the input, to what data shows.
 
     Ranges begin at [-6, 6] and move by a thousandth in a training step; a model that is trained
@@ -24,12 +27,16 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
         q: A model from `quantize_model`.
         batches: Batches of inputs as the model takes them, `(N, H, W, C)`, or tuples
             `(inputs, targets)` as `fit` takes them. A few hundred images are plenty.
+        steps: Integer, how many batches to take, of a dataset that repeats without end for
+            example. Defaults to `None`, all of them.
+        verbose: 1 for a progress bar, 0 for none, as in `fit`. Defaults to 1.
 
     Returns:
         The number of samples seen.
 
     Raises:
-        ValueError: If there are no batches, if a batch is empty, not finite or of another shape
+        ValueError: If there are no batches, or no end of them and `steps` is `None`; if a batch is
+            empty, not finite or of another shape
             than the model's inputs, or if an activation is not finite. The ranges are then as
             they were.
     """
@@ -51,12 +58,15 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
             tf.stack([largest for _, _, _, largest in observer.seen]),
         )
 
+    given = _iterable(batches, steps)
+    total = steps or length_hint(batches) or None
+    bar = tf_keras().utils.Progbar(total, verbose=verbose, unit_name="batch")
     low: Any = None
     high: Any = None
     samples = 0
-    for number, batch in enumerate(_iterable(batches)):
-        given = batch[0] if isinstance(batch, tuple) and batch else batch
-        inputs = _checked(q, given, number)
+    for number, batch in enumerate(given):
+        only = batch[0] if isinstance(batch, tuple) and batch else batch
+        inputs = _checked(q, only, number)
         smallest, largest = (np.asarray(values) for values in observe(inputs))
         if not (np.isfinite(smallest).all() and np.isfinite(largest).all()):
             place = int(np.argmin(np.isfinite(smallest) & np.isfinite(largest)))
@@ -68,6 +78,7 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
         low = smallest if low is None else np.minimum(low, smallest)
         high = largest if high is None else np.maximum(high, largest)
         samples += len(tf.nest.flatten(inputs)[0])
+        bar.update(number + 1, finalize=number + 1 == total)
     if low is None:
         raise ValueError("`batches` must hold at least one batch of inputs. Received: none")
     # A layer that is called several times has one range for all of its calls.
@@ -88,11 +99,27 @@ def calibrate(q: Any, batches: Iterable[Any]) -> int:
     return samples
 
 
-def _iterable(batches: Any) -> Iterable[Any]:
+def _iterable(batches: Any, steps: int | None) -> Iterable[Any]:
     if isinstance(batches, (np.ndarray, str, bytes, dict)) or not isinstance(batches, Iterable):
         raise ValueError(
             "`batches` must be an iterable of batches, such as a list of arrays (N, H, W, C) or a "
             f"tf.data.Dataset; put a single batch in a list. Received: {type(batches).__name__}"
+        )
+    if steps is not None:
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(
+                f"`steps` must be at least 1, or None for all. Received: steps={steps!r}"
+            )
+        return islice(batches, steps)
+    import tensorflow as tf
+
+    if (
+        isinstance(batches, tf.data.Dataset)
+        and batches.cardinality() == tf.data.INFINITE_CARDINALITY
+    ):
+        raise ValueError(
+            "`batches` has no end; say with `steps` how many to take. Received: a dataset that "
+            "repeats, steps=None"
         )
     return batches
 
