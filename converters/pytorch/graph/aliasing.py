@@ -110,7 +110,7 @@ class Aliases:
         from converters.pytorch.graph.call import Call
         from converters.pytorch.graph.slicing import scattered
 
-        whole = emitter.values[base]
+        whole = emitter.values.get(base)
         if not isinstance(whole, Value):
             return None
         kind = base_name(view.target)

@@ -89,7 +89,6 @@ class Emitter:
         Args:
             skip: By name of a node, what is done in its place.
         """
-        self._read_weights()
         for position, node in enumerate(self.program.nodes):
             self._current, self._made, self.ops.used = node, [], []
             if skip is not None and node.name in skip:
@@ -98,11 +97,13 @@ class Emitter:
             if node.name not in self.needed:
                 self._record(node, "unused", "no output needs it")
                 continue
+            self._read_weights(node)
             try:
                 results = self._converted(node)
                 self._keep(node, results, position)
             except BatchError as error:
                 raise ValueError(f"{self.where(node)}{error}; {WAY_OUT}") from None
+            self._drop_weights(node)
 
     def _converted(self, node: Node) -> list[Any]:
         function = handler(node.target)
@@ -171,12 +172,24 @@ class Emitter:
 
     # Weights and inputs
 
-    def _read_weights(self) -> None:
-        for name, weight in self.program.weights.items():
-            if name in self.users or any(end.value == name for end in self.program.outputs):
-                array = self.program.tensors[weight.key]
-                key = self.program.aliases.get(weight.key, weight.key)
+    def _read_weights(self, node: Node) -> None:
+        """Reads the weights that a node takes."""
+        for name in self._weights_of(node):
+            if name not in self.values:
+                key = self.program.weights[name].key
+                array = self.program.tensors[key]
+                key = self.program.aliases.get(key, key)
                 self.values[name] = _as_declared(constant(array, (key,)), array.dtype.name)
+
+    def _drop_weights(self, node: Node) -> None:
+        """Drops the weights that no later node takes: a model's weights are held once."""
+        for name in self._weights_of(node):
+            if self.users[name][-1] is node:
+                del self.values[name]
+
+    def _weights_of(self, node: Node) -> list[str]:
+        given = dict.fromkeys(references(tuple(node.arguments.values())))
+        return [name for name in given if name in self.program.weights]
 
     def input(self, end: End, order: Sequence[int] | None) -> Any:
         """Makes a Keras input; its value is in the axes that `order` gives."""
