@@ -258,7 +258,7 @@ class Nuclei(nn.Module):
         middle = self.stages[1](top)
         bottom = self.attend(self.stages[2](middle))
         maps = {name: d(bottom, middle, top) for name, d in self.decoders.items()}
-        return {"np": F.softmax(maps["np"], dim=1), "hv": torch.tanh(maps["hv"]), "tp": maps["tp"]}
+        return maps | {"np": F.softmax(maps["np"], dim=1)}
 
 
 class C3(nn.Module):
