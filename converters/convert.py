@@ -5,6 +5,7 @@ TensorFlow and Keras are imported when the first stage needs them.
 
 import json
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,20 +23,20 @@ from converters.data.calibration import (
     load_calibration,
     own_calibration,
 )
-from converters.data.layout import as_dtype, fitted
+from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
-from converters.tflite import INTEGER_PRECISIONS
 from converters.tflite.marks import mark_attention
+from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
 from converters.verify.compare import Judge, Verification, explain
 from converters.verify.inputs import DEFAULT_SIZE, Samples, fit_reference, random_samples
 from converters.verify.limits import Limits
 from converters.verify.outputs import find_classifiers
-from converters.verify.references import load_reference
+from converters.verify.references import Reference, load_reference
 from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side, reference_side
 from converters.verify.targets import CPU, TIMEOUT, Runner, find_targets
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 # How many of the calibration samples are compared on without a reference.
 CALIBRATION_CHECKED = 64
+# Scales of a Rescaling below it are for pixels of 0 to 255.
+_OF_PIXELS = 0.05
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             model = made.model
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
-            exporter, plain, attention = _exporter(model, request, size)
-            ours = keras_side(plain, "keras")
+            exporter, ours, attention = _exporter(model, request, size, made.reference)
         with stages("run Keras"):
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
@@ -157,11 +159,12 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
         if _integers(request):
             with stages("read the calibration data"):
                 calibration = _calibration(request, exporter, ours, theirs, samples)
-                if theirs is None:
-                    samples = _checked_on(calibration, ours, samples)
-                calibration = _answered(calibration, ours, judge, samples.labels)
+                spread = _spread(calibration, ours)
+                if theirs is None and samples.kind != "example":
+                    samples = spread
+                calibration = _answered(calibration, spread, ours, judge, samples.labels)
         files = []
-        attends = _attends(plain)
+        attends = _attends(ours.model)
         stem = request.name or stem_of(request.source)
         for precision in request.precision:
             with stages(f"export {precision}"):
@@ -181,6 +184,11 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 found += judge.compare(
                     side, ours, samples, targets.all, names=names, attention=attends
                 )
+                if calibration is not None and samples is not spread and options:
+                    # A reference may be of a sample or two; these are of what it is meant for.
+                    found += judge.compare(
+                        side, ours, spread, CPU[:1], names=names, attention=False
+                    )
                 if theirs is not None:
                     found += judge.compare(
                         side,
@@ -227,6 +235,12 @@ def _check(request: Request) -> None:
     """Refuses options that do not go together, before anything is read."""
     integers = _integers(request)
     received = f"Received: precision {', '.join(request.precision)}"
+    types = {kind for precision in integers for kind in INFERENCE_TYPES[precision]}
+    if integers and request.inference_type not in types:
+        raise ValueError(
+            f"`inference_type` must be one of {', '.join(sorted(types))} with these precisions. "
+            f"Received: inference_type={request.inference_type!r}, {', '.join(integers)}"
+        )
     given = {
         "`calibration`": (request.calibration is not None, INTEGER_PRECISIONS),
         "`attention`": (request.attention is not None, ("int8",)),
@@ -269,50 +283,62 @@ def _runs_on_gpu(precision: str, request: Request) -> bool:
 
 
 def _exporter(
-    model: "keras.Model", request: Request, size: tuple[int, int] | None
-) -> "tuple[Exporter, keras.Model, dict[str, str]]":
+    model: "keras.Model",
+    request: Request,
+    size: tuple[int, int] | None,
+    reference: Reference | None,
+) -> "tuple[Exporter, KerasSide, dict[str, str]]":
     """What makes the files, the float32 model, and the layer of each output that is attention."""
     from converters.tflite import Exporter
     from converters.tflite.inputs import signature_names
     from converters.tflite.rebuild import float32_model
     from ulsam_keras import with_attention
 
-    shapes = _input_shapes(model, size or DEFAULT_SIZE, request.input_size is not None)
+    shapes = _input_shapes(model, request.input_size, size or DEFAULT_SIZE, reference)
     if not request.with_attention:
         exporter = Exporter(model, input_shape=shapes)
-        return exporter, exporter.model, {}
+        return exporter, keras_side(exporter.model, "keras", exporter.output_names), {}
     plain = float32_model(model, shapes)
     further = with_attention(plain)
     exporter = Exporter(further, input_shape=shapes)
     keys = list(further.output)
     # In the signature the keys of a dictionary come in the order in which it is flattened.
     names = dict(zip(sorted(keys), signature_names(sorted(keys), "output"), strict=True))
-    added = keys[len(model.outputs) :]
-    return exporter, plain, {names[key]: key.removesuffix("_attention") for key in added}
+    own, added = keys[: len(model.outputs)], keys[len(model.outputs) :]
+    layers = {names[key]: re.sub(r"_attention(_\d+)?$", "", key) for key in added}
+    return exporter, keras_side(plain, "keras", [names[key] for key in own]), layers
 
 
 def _input_shapes(
-    model: "keras.Model", size: tuple[int, int], asked: bool
+    model: "keras.Model",
+    asked: tuple[int, int] | None,
+    default: tuple[int, int],
+    reference: Reference | None,
 ) -> list[tuple[int, ...] | None] | None:
-    """The shape of every input, in order: of images whose size is open; `None` for the others.
+    """The shape of every input, in order: of those whose size is open; `None` for the others.
 
-    An asked-for size must fit the images whose size is not open.
+    A size that is asked for must fit the images whose size is not open; else open sizes are those
+    of the reference's inputs, and of images without one the default.
     """
     shapes: list[tuple[int, ...] | None] = []
-    for tensor in getattr(model, "inputs", None) or []:
+    recorded = list(reference.inputs.values()) if reference is not None else []
+    for position, tensor in enumerate(getattr(model, "inputs", None) or []):
         declared = tuple(tensor.shape)
         shapes.append(None)
-        if len(declared) != 4:
-            continue
-        if asked and any(
-            own not in (None, want) for own, want in zip(declared[1:3], size, strict=True)
-        ):
+        image = len(declared) == 4
+        if image and asked and not fits(asked, declared[1:3]):
             raise ValueError(
                 f"The model's input has a fixed size of {declared[1:3]}; leave "
-                f"`input_size` out, or give that. Received: {size[0]}x{size[1]}"
+                f"`input_size` out, or give that. Received: {asked[0]}x{asked[1]}"
             )
-        if None in declared[1:3]:
-            shapes[-1] = (declared[1] or size[0], declared[2] or size[1], declared[3])
+        if None not in declared[1:]:
+            continue
+        size = (*(asked or default), declared[3]) if image else None
+        if not (image and asked) and position < len(recorded):
+            views = layouts(recorded[position]).values()
+            size = next((v.shape[1:] for v in views if fits(v.shape[1:], declared[1:])), size)
+        if size is not None:
+            shapes[-1] = tuple(have or want for have, want in zip(declared[1:], size, strict=True))
     return shapes if any(shapes) else None
 
 
@@ -329,7 +355,7 @@ def _samples(
     if made.examples and set(made.examples) == set(shapes):
         arrays = [
             as_dtype(
-                fitted(made.examples[n], (None, *shape[1:]), n, "examples", True),
+                fitted(made.examples[n], (None, *shape[1:]), n, "examples", "model"),
                 ours.dtypes[n],
                 "examples",
             )
@@ -365,14 +391,14 @@ def _calibration(
         # What came with the program.
         arrays = dict(zip(ours.inputs, samples.inputs, strict=True))
         return own_calibration({n: arrays[n] for n in names}, names, exporter.input_dtypes)
-    source = Source(
-        request.calibration, request.image_mean, request.image_std, request.confirm_calibration
-    )
+    mean, std = request.image_mean, request.image_std
+    scales_itself, pixels = _scales(ours.model)
+    if os.path.isdir(request.calibration) and mean is None and std is None and pixels:
+        mean, std = (0.0,), (1 / 255,)
+    source = Source(request.calibration, mean, std, request.confirm_calibration)
     recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
     with without_native_logs():
-        return load_calibration(
-            source, names, exporter.input_dtypes, recorded, _scales_itself(exporter.model)
-        )
+        return load_calibration(source, names, exporter.input_dtypes, recorded, scales_itself)
 
 
 def _attends(model: "keras.Model") -> bool:
@@ -383,29 +409,34 @@ def _attends(model: "keras.Model") -> bool:
     return any(isinstance(layer, ULSAM) for layer in layers_of(model))
 
 
-def _scales_itself(model: "keras.Model") -> bool:
-    """Whether a model begins with a layer that scales its inputs."""
+def _scales(model: "keras.Model") -> tuple[bool, bool]:
+    """Whether a model begins with a layer that scales its inputs, and it does so with pixels."""
     import keras
 
-    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
     own = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
-    return bool(own) and isinstance(own[0], scaling)
+    first = own[0] if own else None
+    rescales = isinstance(first, keras.layers.Rescaling)
+    pixels = rescales and bool(np.abs(first.scale).max() < _OF_PIXELS)
+    return rescales or isinstance(first, keras.layers.Normalization), pixels
 
 
-def _checked_on(calibration: Calibration, ours: KerasSide, given: Samples) -> Samples:
-    """The first calibration samples: noise is beyond the ranges of images."""
-    if given.kind == "example" and calibration.count <= given.count:
-        return given
-    arrays = tuple(calibration.samples[name][:CALIBRATION_CHECKED] for name in ours.inputs)
+def _spread(calibration: Calibration, ours: KerasSide) -> Samples:
+    """Some of the calibration samples, from all over: folders hold one class after the other."""
+    count = min(calibration.count, CALIBRATION_CHECKED)
+    places = np.linspace(0, calibration.count - 1, count).round().astype(int)
+    arrays = tuple(calibration.samples[name][places] for name in ours.inputs)
     return Samples(arrays, "calibration")
 
 
 def _answered(
-    calibration: Calibration, ours: KerasSide, judge: Judge, labels: np.ndarray | None
+    calibration: Calibration,
+    spread: Samples,
+    ours: KerasSide,
+    judge: Judge,
+    labels: np.ndarray | None,
 ) -> Calibration:
-    """The calibration with the float model's answers to the first of its samples in words."""
-    arrays = {name: calibration.samples[name][:CALIBRATION_CHECKED] for name in ours.inputs}
-    outputs = ours.answer(arrays, CPU[0]).outputs or {}
+    """The calibration with the float model's answers to some of its samples in words."""
+    outputs = ours.answer(spread.of(ours), CPU[0]).outputs or {}
     classifiers = find_classifiers(outputs, labels, judge.classifier)
     return replace(calibration, answers=describe_answers(outputs, classifiers))
 

@@ -14,6 +14,8 @@ from converters.data.images import Shape, image_shape, load_images
 from converters.data.npz import source_name
 from converters.data.samples import Sample, representative_samples
 
+_WHITE = 255
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -70,8 +72,8 @@ def load_calibration(
         shapes: The static shape of each input, by name.
         dtypes: The dtype of each.
         reference: A reference's inputs in the same layout.
-        scales_itself: Whether the model begins with a layer that scales its inputs, so that their
-            range says nothing.
+        scales_itself: Whether the model begins with a layer that scales its inputs, for which
+            pixels of 0 to 255 are never wrong.
 
     Raises:
         OSError: If a file cannot be read.
@@ -95,7 +97,8 @@ def load_calibration(
         samples = representative_samples(source.path, shapes, dtypes)
     channels = describe(samples)
     theirs = describe(reference) if reference is not None else ()
-    if not scales_itself:
+    pixels = all(c.least >= 0 and 1 < c.largest <= _WHITE for c in channels)
+    if not (scales_itself and pixels):
         _refuse(implausible(channels, theirs), source, "`calibration` and `reference`")
     count = len(next(iter(samples.values())))
     name = source_name(os.path.normpath(source.path))

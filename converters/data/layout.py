@@ -1,12 +1,17 @@
 """Arrays in the layout and dtype of a model. Imports NumPy only."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 
+# Channels second, or as the model has them.
+Layout = Literal["pytorch", "model"]
 Shape = tuple[int | None, ...]
 
 
 def fitted(
-    array: np.ndarray, shape: Shape, key: str, source: str, arranged: bool = False
+    array: np.ndarray, shape: Shape, key: str, source: str, layout: Layout | None = None
 ) -> np.ndarray:
     """An array in the layout of a model.
 
@@ -19,16 +24,13 @@ def fitted(
         shape: The model's shape, the batch first; `None` for any size.
         key: What the array is called in messages.
         source: What it came from, in messages.
-        arranged: Whether it is in the model's layout, so that no other is tried.
+        layout: Which of the two it is in; `None` to find out.
 
     Raises:
         ValueError: If it fits in neither layout.
     """
-    for candidate in [array] if arranged else _layouts(array):
-        if candidate.ndim == len(shape) and all(
-            want is None or have == want
-            for have, want in zip(candidate.shape[1:], shape[1:], strict=True)
-        ):
+    for name, candidate in layouts(array).items():
+        if layout in (None, name) and fits(candidate.shape[1:], shape[1:]):
             return np.ascontiguousarray(candidate)
     if array.size == len(array) and all(size in (None, 1) for size in shape[1:]):
         return array.reshape(len(array), *[1] * (len(shape) - 1))
@@ -38,13 +40,28 @@ def fitted(
     )
 
 
-def _layouts(array: np.ndarray) -> list[np.ndarray]:
-    """The array with the channels last, in the order in which they are tried."""
+def layout_of(array: np.ndarray, shape: Shape) -> Layout | None:
+    """The layout of a map that fits in one of them only; `None` where both fit, or neither."""
+    fitting = [name for name, view in layouts(array).items() if fits(view.shape[1:], shape[1:])]
+    return fitting[0] if array.ndim == 4 and len(fitting) == 1 else None
+
+
+def fits(sizes: Sequence[int], wanted: Shape) -> bool:
+    """Whether sizes are those wanted, `None` standing for any."""
+    return len(sizes) == len(wanted) and all(
+        want is None or have == want for have, want in zip(sizes, wanted, strict=True)
+    )
+
+
+def layouts(array: np.ndarray) -> dict[Layout, np.ndarray]:
+    """The array with the channels last, by what it was, in the order in which that is tried."""
     if array.ndim < 3:
-        return [array]
+        return {"model": array}
     moved = np.moveaxis(array, 1, -1)
     # Three axes are tokens more often than they are a signal with its channels second.
-    return [array, moved] if array.ndim == 3 else [moved, array]
+    if array.ndim == 3:
+        return {"model": array, "pytorch": moved}
+    return {"pytorch": moved, "model": array}
 
 
 def as_dtype(array: np.ndarray, dtype: str, source: str) -> np.ndarray:

@@ -4,6 +4,7 @@ Imports NumPy and `checkpoint`, whose reader of `.npz` files is bounded by the f
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,9 +33,17 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def of_group(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
     """The arrays of one group: `{"": …}` for the key `group`, `{NAME: …}` for `group.NAME`."""
     head = f"{group}."
-    if group in arrays:
-        return {"": arrays[group]}
-    return {key[len(head) :]: value for key, value in arrays.items() if key.startswith(head)}
+    named = {key[len(head) :]: value for key, value in arrays.items() if key.startswith(head)}
+    if group not in arrays:
+        # `numpy.savez` writes keywords in any order; numbers have one.
+        numbered = all(name.isdigit() for name in named)
+        return dict(sorted(named.items(), key=lambda item: int(item[0]))) if numbered else named
+    if named:
+        raise ValueError(
+            f"An .npz file has either {group} or {group}.NAME for each. "
+            f"Received: {group}, {', '.join(head + name for name in named)}"
+        )
+    return {"": arrays[group]}
 
 
 def load_inputs(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -51,11 +60,22 @@ def load_inputs(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
             "The file must have the array inputs, or inputs.NAME for each of the model's inputs. "
             f"Received: {source!r} with {', '.join(sorted(arrays)) or 'no arrays'}"
         )
-    return matched(given, names, "inputs", source)[0]
+    found, by = matched(given, names, "inputs", source)
+    if by == "order" and len(names) > 1:
+        pairs = ", ".join(f"{theirs} as {ours}" for theirs, ours in zip(given, names, strict=True))
+        warnings.warn(
+            f"The names in {source} are not the model's; its arrays were taken in order: {pairs}",
+            stacklevel=2,
+        )
+    return found
 
 
 def matched(
-    given: Mapping[str, np.ndarray], names: Sequence[str], group: str, source: str
+    given: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    group: str,
+    source: str,
+    ordered: bool = True,
 ) -> tuple[dict[str, np.ndarray], str]:
     """Arrays under the names that a model has for them.
 
@@ -64,16 +84,19 @@ def matched(
         names: The model's names, in its order.
         group: `"inputs"` or `"outputs"`, for messages.
         source: What the arrays came from, for messages.
+        ordered: Whether the names are in an order that the user knows; that of a file's signature
+            is alphabetical.
 
     Returns:
         The arrays in the model's order, and how they were matched: `"name"` or `"order"`.
 
     Raises:
-        ValueError: If there are more or fewer than the model has.
+        ValueError: If there are more or fewer than the model has, or only some are called so.
     """
     if set(given) == set(names):
         return {name: given[name] for name in names}, "name"
-    if len(given) != len(names):
+    known = set(given) & set(names)
+    if len(given) != len(names) or (len(names) > 1 and (known or not ordered)):
         what = ", ".join(f"{group}.{name}" for name in names)
         alone = f"{group} or " if len(names) == 1 else ""
         raise ValueError(

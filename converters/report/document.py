@@ -12,6 +12,7 @@ from converters.data.calibration import Calibration
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.sites import float_operators
 from converters.verify.compare import SidesCompared, Verification
+from converters.verify.outputs import count_correct, labelled_output
 from converters.verify.references import Reference
 from converters.versions import installed
 
@@ -133,11 +134,10 @@ class Report:
     @property
     def reference_correct(self) -> int | None:
         """How many samples the reference is right on; `None` without labels."""
-        if self.reference is None or self.reference.labels is None:
+        if self.reference is None:
             return None
-        vectors = (v for v in self.reference.outputs.values() if v.ndim == 2 and v.shape[1] > 1)
-        first = next(vectors, None)
-        return None if first is None else int((first.argmax(1) == self.reference.labels).sum())
+        outputs, labels = self.reference.outputs, self.reference.labels
+        return count_correct(outputs, labelled_output(outputs, labels), labels)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""

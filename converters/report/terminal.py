@@ -96,7 +96,7 @@ def _print_outputs(
         snr = "" if row.snr is None or row.snr_limit is None else f"{row.snr:.1f}"
         table.add_row(
             *(() if sides else what),
-            row.runtime,
+            row.runtime if row.data in ("", samples) else f"{row.runtime}, {row.data}",
             str(row.samples),
             "–" if row.difference is None else f"{row.difference:.1e}",
             f"{row.limit:.0e}",

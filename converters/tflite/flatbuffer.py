@@ -41,6 +41,7 @@ class Tensor:
             not quantized.
         zero_points: The integers that stand for 0, likewise.
         axis: The dimension along which the steps differ.
+        open_shape: Its shape with `None` for dimensions that are unknown until run time.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Tensor:
     scales: tuple[float, ...] = ()
     zero_points: tuple[int, ...] = ()
     axis: int = 0
+    open_shape: tuple[int | None, ...] = ()
 
     @property
     def constant(self) -> bool:
@@ -133,6 +135,16 @@ class Graph:
     outputs: tuple[Tensor, ...]
     named_inputs: dict[str, Tensor]
     named_outputs: dict[str, Tensor]
+
+    @property
+    def given(self) -> dict[str, Tensor]:
+        """The inputs by their names in the signature, or by their own without one."""
+        return self.named_inputs or {tensor.name: tensor for tensor in self.inputs}
+
+    @property
+    def answered(self) -> dict[str, Tensor]:
+        """The outputs, likewise."""
+        return self.named_outputs or {tensor.name: tensor for tensor in self.outputs}
 
 
 class TfliteFile:
@@ -294,7 +306,13 @@ def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
         scales=tuple(float(scale) for scale in scales),
         zero_points=tuple(int(z) for z in _list(quantization.zeroPoint)) if len(scales) else (),
         axis=int(quantization.quantizedDimension) if len(scales) > 1 else 0,
+        open_shape=_open(tensor),
     )
+
+
+def _open(tensor: Any) -> tuple[int | None, ...]:
+    sizes = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    return tuple(None if size < 0 else int(size) for size in _list(sizes))
 
 
 def _operator(index: int, operator: Any, codes: list[Any], tensors: tuple[Tensor, ...]) -> Operator:

@@ -17,7 +17,14 @@ from converters.tflite.sites import Site
 from converters.verify.inputs import Samples, paired
 from converters.verify.limits import Limits, coarser
 from converters.verify.outputs import decibels, relative_difference
-from converters.verify.sides import Block, LeftOutError, Side, file_side, keras_side
+from converters.verify.sides import (
+    Block,
+    LeftOutError,
+    OtherSitesError,
+    Side,
+    file_side,
+    keras_side,
+)
 from converters.verify.targets import Runner, Target
 
 if TYPE_CHECKING:
@@ -146,7 +153,7 @@ def attention_snr(
     runner = Runner(env=env)
     ours = replace(file_side(TfliteFile.of(tflite), "the file", runner), around=True)
     theirs, _ = paired(ours, keras_side(model, "the model"))
-    shapes = {name: tensor.shape for name, tensor in ours.file.graph.named_inputs.items()}
+    shapes = {name: tensor.shape for name, tensor in ours.file.graph.given.items()}
     arrays = as_samples(data, shapes, list(ours.dtypes.values()))
     samples = Samples(tuple(arrays[name] for name in ours.inputs), "given")
     target = Target("", accelerator, gpu_precision)
@@ -191,8 +198,8 @@ def compare_attention(
             for number, block in enumerate(known, start=1)
         ] or [replace(row, site="every site", problem=problem)]
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
-    if one != other:
-        raise LeftOutError(
+    if sorted(one) != sorted(other):
+        raise OtherSitesError(
             f"the maps, (H, W, g), are {', '.join(map(str, one))} in {ours.name} and "
             f"{', '.join(map(str, other))} in {theirs.name}"
         )
@@ -203,8 +210,27 @@ def compare_attention(
             map_size=(a.attention.shape[1], a.attention.shape[2]),
             **_measured(a, b.attention.astype("float64")),
         )
-        for number, (a, b) in enumerate(zip(given, wanted, strict=True), start=1)
+        for number, (a, b) in enumerate(_pairs(given, wanted), start=1)
     ]
+
+
+def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]:
+    """The blocks of one side with those of the other, in the order of the other.
+
+    A converter may run branches in an order of its own: of maps of one shape the nearest are one
+    site.
+    """
+    distances = sorted(
+        (float(np.square(a.attention.astype("f8") - b.attention).sum()), i, j)
+        for i, a in enumerate(given)
+        for j, b in enumerate(wanted)
+        if a.attention.shape == b.attention.shape
+    )
+    partner: dict[int, int] = {}
+    for _, i, j in distances:
+        if j not in partner and i not in partner.values():
+            partner[j] = i
+    return [(given[partner[j]], b) for j, b in enumerate(wanted)]
 
 
 def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:

@@ -19,8 +19,17 @@ from converters.verify.outputs import (
     compare_outputs,
     count_correct,
     find_classifiers,
+    labelled_output,
 )
-from converters.verify.sides import FileSide, LeftOutError, ReferenceSide, Side, load_side
+from converters.verify.sides import (
+    FileSide,
+    KerasSide,
+    LeftOutError,
+    OtherSitesError,
+    ReferenceSide,
+    Side,
+    load_side,
+)
 from converters.verify.targets import CPU, Runner, Target, Targets
 
 Outputs = Mapping[str, np.ndarray]
@@ -103,9 +112,9 @@ class Judge:
                 found += Verification(notes=(note,))
                 continue
             row = self._outputs(a, b, samples, target, count, names or (a.name, b.name))
-            found += Verification(comparisons=(row,))
+            found += Verification((row,), notes=_unjudged(row))
         if attention:
-            found += self._attention(a, b, samples, targets if files else targets[:1])
+            found += self._attention(a, b, samples, targets if files else targets[:1], names)
         return found
 
     def _outputs(
@@ -118,6 +127,8 @@ class Judge:
             # What Keras may differ from the reference by, and a file from Keras.
             exact = precision == "float32" and not any(isinstance(s, FileSide) for s in (a, b))
             limit = self.limits.reference + (0.0 if exact else limit)
+        # What is told of the run is told of a file, whichever side it is.
+        ran = theirs if isinstance(b, FileSide) and not isinstance(a, FileSide) else ours
         of_files = [x.runtime for s, x in ((a, ours), (b, theirs)) if isinstance(s, FileSide)]
         row = OutputComparison(
             *names,
@@ -126,29 +137,39 @@ class Judge:
             limit=limit,
             snr_limit=self.limits.output_snr(precision),
             top1_limit=self.limits.agreement(precision),
-            milliseconds=ours.milliseconds,
-            adapter=ours.adapter,
-            fully_accelerated=ours.fully_accelerated,
-            gpu_precision=ours.gpu_precision,
+            milliseconds=ran.milliseconds,
+            adapter=ran.adapter,
+            fully_accelerated=ran.fully_accelerated,
+            gpu_precision=ran.gpu_precision,
+            data=samples.kind,
             problem=ours.problem or theirs.problem,
         )
         if ours.outputs is None or theirs.outputs is None:
             return row
+        # The finer side is what the coarser should be, whichever is A.
+        finer = b if coarser(a.precision, b.precision) == a.precision else a
         given, wanted = _matched(ours.outputs, theirs.outputs)
+        if finer is a:
+            given, wanted = {n: wanted[n] for n in given}, given
         labels = samples.labels
         # The classes of random numbers say nothing.
         asked = False if samples.kind == "random" else self.classifier
-        classifiers = find_classifiers(wanted, labels, asked)
-        whole = None
-        if not isinstance(b, FileSide) and count < samples.count:
-            answers = b.answer(samples.of(b), target).outputs
-            whole = None if answers is None else _matched(ours.outputs, answers)[1]
+        whole = wanted
+        if not isinstance(finer, FileSide) and count < samples.count:
+            answers = finer.answer(samples.of(finer), target).outputs or {}
+            whole = dict(zip(wanted, answers.values(), strict=True))
+        classifiers = find_classifiers(whole, labels, asked)
         outputs = compare_outputs(given, wanted, classifiers, whole)
-        correct = count_correct(given, classifiers, labels)
+        correct = count_correct(given, labelled_output(whole, labels), labels)
         return replace(row, outputs=outputs, correct=correct)
 
     def _attention(
-        self, a: Side, b: Side, samples: Samples, targets: tuple[Target, ...]
+        self,
+        a: Side,
+        b: Side,
+        samples: Samples,
+        targets: tuple[Target, ...],
+        names: tuple[str, str] | None,
     ) -> Verification:
         rows: list[AttentionSNR] = []
         try:
@@ -159,6 +180,12 @@ class Judge:
                     if any(isinstance(s, FileSide) for s in (a, b))
                     else [replace(row, runtime="TensorFlow") for row in found]
                 )
+        except OtherSitesError as reason:
+            if isinstance(b, KerasSide) and isinstance(a, FileSide) and names is not None:
+                # The file was made of the model: what is missing in it was lost.
+                row = AttentionSNR("every site", names[0], "every runtime", problem=str(reason))
+                return Verification(attention=(row,))
+            return Verification(notes=(f"Attention not compared: {reason}",))
         except LeftOutError as reason:
             return Verification(notes=(f"Attention not compared: {reason}",))
         return Verification(attention=tuple(rows))
@@ -275,6 +302,17 @@ def explain(
         notes += [note for note in (likely_cause(model, reference, limits),) if note]
         notes += [note for note in (first_drift(model, reference, limits, modules),) if note]
     return Verification(notes=tuple(notes))
+
+
+def _unjudged(row: OutputComparison) -> tuple[str, ...]:
+    """That a file of rounded numbers could not be judged by what tells samples apart."""
+    same = [output.name for output in row.outputs if output.snr is None]
+    if row.snr_limit is None or not same:
+        return ()
+    return (
+        f"{row.subject} is judged by its largest difference alone, as {', '.join(same)} is the "
+        f"same for all samples given ({row.samples}); give more, and such that differ",
+    )
 
 
 def _left_out(side: FileSide, targets: tuple[Target, ...]) -> Iterator[str]:

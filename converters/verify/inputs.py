@@ -3,7 +3,7 @@
 Imports `data`, `tflite` and NumPy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -92,6 +92,8 @@ def fit_reference(reference: ReferenceSide, model: Side) -> ReferenceSide:
         {name: (None, *shape[1:]) for name, shape in model.inputs.items()},
         model.dtypes,
         {name: (None, *shape[1:]) for name, shape in model.outputs.items()},
+        # A signature lists its names in alphabetical order.
+        ordered=not isinstance(model, FileSide),
     )
     return replace(
         reference,
@@ -209,8 +211,7 @@ def _quantized(side: Side, position: int) -> Tensor | None:
     if not isinstance(side, FileSide):
         return None
     graph = side.file.graph
-    ends: Mapping[str, Tensor] = graph.named_inputs or {t.name: t for t in graph.inputs}
-    tensor = ends[list(side.inputs)[position]]
+    tensor = graph.given[list(side.inputs)[position]]
     if tensor.scales:
         return tensor
     readers = [o for o in graph.operators if o.name == "QUANTIZE" and tensor in o.inputs]

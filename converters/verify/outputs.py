@@ -61,6 +61,7 @@ class OutputComparison:
         adapter: What ran it, in the runtime's own words.
         fully_accelerated: Whether every operator was on the GPU; `None` on the CPU.
         gpu_precision: The precision that the GPU really computed in; empty on the CPU.
+        data: Where the samples come from, as `samples` of the whole report.
         problem: Why it did not run, in one line; empty if it did.
     """
 
@@ -77,6 +78,7 @@ class OutputComparison:
     adapter: str = ""
     fully_accelerated: bool | None = None
     gpu_precision: str = ""
+    data: str = ""
     problem: str = ""
 
     @property
@@ -165,30 +167,55 @@ def find_classifiers(
         asked: Whether the user says that the model is a classifier; `None` if he does not say.
 
     Returns:
-        Of the outputs `(N, k)`, k above 1: none if the model is none; all if it is one, or if
-        there are labels; else those that are shares, not negative and of the sum 1, as a softmax
+        Of the outputs `(N, k)`, k above 1: none if the model is none; all if it is one; else that
+        which labels are of, and those that are shares, not negative and of the sum 1, as a softmax
         gives them.
     """
     vectors = {n: v for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1}
     if asked is False:
         return set()
-    if asked or labels is not None:
+    if asked:
         return set(vectors)
-    return {
+    found = {
         name
         for name, value in vectors.items()
         if (value >= 0).all() and (np.abs(value.sum(axis=1) - 1) < _SUM_OF_SHARES).all()
     }
+    labelled = labelled_output(expected, labels)
+    return found if labelled is None else found | {labelled} & set(vectors)
+
+
+def labelled_output(expected: Mapping[str, np.ndarray], labels: np.ndarray | None) -> str | None:
+    """The output that labels are of: that which agrees with them most; `None` without.
+
+    Args:
+        expected: The reference's outputs.
+        labels: The true classes.
+    """
+    if labels is None:
+        return None
+    right = {
+        name: _hits(value, labels)
+        for name, value in expected.items()
+        if value.ndim == 2 and max(value.shape[1], 2) > labels.max(initial=0)
+    }
+    return max(right, key=lambda name: right[name], default=None)
 
 
 def count_correct(
-    outputs: Mapping[str, np.ndarray], classifiers: set[str], labels: np.ndarray | None
+    outputs: Mapping[str, np.ndarray], name: str | None, labels: np.ndarray | None
 ) -> int | None:
-    """How many samples the first classifier is right on; `None` without labels or classifier."""
-    name = next((name for name in outputs if name in classifiers), None)
-    if labels is None or name is None:
-        return None
-    return int((outputs[name].argmax(axis=1) == labels[: len(outputs[name])]).sum())
+    """How many samples the output of a name is right on; `None` without labels."""
+    return None if labels is None or name is None else _hits(outputs[name], labels)
+
+
+def _hits(output: np.ndarray, labels: np.ndarray) -> int:
+    if output.shape[1] > 1:
+        classes = output.argmax(axis=1)
+    else:  # of two classes one is told: as a share, or as a logit
+        shares = (output >= 0).all() and (output <= 1).all()
+        classes = (output[:, 0] > (0.5 if shares else 0)).astype(int)
+    return int((classes == labels[: len(classes)]).sum())
 
 
 def relative_difference(value: np.ndarray, reference: np.ndarray) -> float:
@@ -229,13 +256,19 @@ def _difference(
     error = np.where(finite, value, 0).astype("float64") - np.where(finite, reference, 0)
     wanted = np.where(np.isfinite(whole), whole, 0).astype("float64")
     centred = wanted - wanted.mean(axis=0)
-    varies = len(wanted) > 1 and np.abs(centred).max(initial=0) > _CONSTANT * np.abs(wanted).max()
+    # Element by element: a mask of -1e9 is constant, and what stands beside it is not.
+    varies = np.abs(centred).max(axis=0) > _CONSTANT * np.abs(wanted).max(axis=0)
+    if len(wanted) > 1 and varies.any():
+        # Nor may it hide what is off beside it.
+        scale = np.abs(wanted[:, varies]).max()
+        largest = max(largest, float(np.abs(error[:, varies]).max(initial=0.0) / scale))
     # As many samples of the one as of the other.
     share = (len(reference) / len(whole)) ** 0.5
-    snr = decibels(centred * share, error) if varies else None
+    judged = len(wanted) > 1 and bool(varies.any())
+    snr = decibels(centred * share, error) if judged else None
     if not classifies:
         return OutputDifference(name, largest, snr)
-    sample_snr = decibels(_without_mean(centred) * share, _without_mean(error)) if varies else None
+    sample_snr = decibels(_without_mean(centred) * share, _without_mean(error)) if judged else None
     equal = int((value.argmax(axis=1) == reference.argmax(axis=1)).sum())
     return OutputDifference(name, largest, snr, sample_snr, equal)
 

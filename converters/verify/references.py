@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
+from converters.data.layout import Layout, Shape, as_dtype, finite_numbers, fitted, layout_of
 from converters.data.npz import load_arrays, matched, of_group, source_name
 
 
@@ -52,6 +52,7 @@ class Reference:
         inputs: Mapping[str, Shape],
         dtypes: Mapping[str, str],
         outputs: Mapping[str, Shape],
+        ordered: bool = True,
     ) -> "Reference":
         """The reference under the names, and in the layout and the dtypes, of a model.
 
@@ -59,22 +60,28 @@ class Reference:
             inputs: Shapes by name, the batch first, `None` for any size.
             dtypes: The dtype of each input.
             outputs: Shapes by name, likewise.
+            ordered: Whether the names are in an order that the user knows.
 
         Raises:
             ValueError: If it does not fit the model, or a label is none of its classes.
         """
-        given, by = matched(self.inputs, list(inputs), "inputs", self.name)
-        answered, by_too = matched(self.outputs, list(outputs), "outputs", self.name)
+        given, by = matched(self.inputs, list(inputs), "inputs", self.name, ordered)
+        answered, by_too = matched(self.outputs, list(outputs), "outputs", self.name, ordered)
+        ends = [(given[name], shape) for name, shape in inputs.items()]
+        ends += [(answered[name], shape) for name, shape in outputs.items()]
+        # What fits in one layout only decides for the rest.
+        told = {found for array, shape in ends if (found := layout_of(array, shape))}
+        layout: Layout | None = "model" if self.arranged else None
+        if layout is None and len(told) == 1:
+            [layout] = told
         given = {
             name: as_dtype(
-                fitted(given[name], shape, f"inputs.{name}", self.name, self.arranged),
-                dtypes[name],
-                self.name,
+                self._fitted(given[name], shape, f"inputs.{name}", layout), dtypes[name], self.name
             )
             for name, shape in inputs.items()
         }
         answered = {
-            name: fitted(answered[name], shape, f"outputs.{name}", self.name, self.arranged)
+            name: self._fitted(answered[name], shape, f"outputs.{name}", layout)
             for name, shape in outputs.items()
         }
         self._check_labels(answered)
@@ -87,6 +94,12 @@ class Reference:
             ),
         )
         return replace(self, inputs=given, outputs=answered, taken_as=pairs)
+
+    def _fitted(
+        self, array: np.ndarray, shape: Shape, key: str, layout: Layout | None
+    ) -> np.ndarray:
+        # The layout is one of maps; what else there is finds its own.
+        return fitted(array, shape, key, self.name, layout if array.ndim == 4 else None)
 
     def _check_labels(self, outputs: Mapping[str, np.ndarray]) -> None:
         classes = max((v.shape[1] for v in outputs.values() if v.ndim == 2), default=0)

@@ -5,7 +5,7 @@ the attention of its ULSAM blocks. Imports `runtime`, `tflite` and NumPy; Tensor
 for a Keras model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
 from converters.verify.references import Reference, load_reference
-from converters.verify.targets import Runner, Target, whole_batches
+from converters.verify.targets import Runner, Target, first_samples, whole_batches
 
 BATCH = 32
 _OF_DTYPE = {"float16": "float16", "bfloat16": "dynamic_range"}  # as many digits
@@ -29,6 +29,10 @@ _OF_DTYPE = {"float16": "float16", "bfloat16": "dynamic_range"}  # as many digit
 
 class LeftOutError(Exception):
     """Why the attention cannot be compared."""
+
+
+class OtherSitesError(LeftOutError):
+    """That the sites of two sides are not the same."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +161,12 @@ class KerasSide(Side):
     def _predicted(self, packed: Any, batch: int) -> dict[str, np.ndarray]:
         import keras
 
-        from converters.tflite.export import output_names
         from converters.tflite.quiet import without_native_logs
 
         with without_native_logs():
             outputs = self.model.predict(packed, batch_size=batch, verbose=0)
-        names = output_names(self.model, outputs)
         flat = keras.tree.flatten(outputs)
-        return {n: np.asarray(v, "float32") for n, v in zip(names, flat, strict=True)}
+        return {n: np.asarray(v, "float32") for n, v in zip(self.outputs, flat, strict=True)}
 
     def _once(self, what: str, inputs: Mapping[str, np.ndarray], compute: Any) -> Any:
         """What is computed of inputs, or the first of it where more samples were computed before.
@@ -180,9 +182,11 @@ class KerasSide(Side):
             batch = self.model.inputs[0].shape[0] if getattr(self.model, "inputs", None) else None
             whole = whole_batches(inputs, batch or 1)
             arrays = [whole[name] for name in self.order]
-            one = len(arrays) == 1
             try:
-                packed = arrays[0] if one else keras.tree.pack_sequence_as(self.model.input, arrays)
+                # A Sequential model that was not called has no `input`.
+                sequential = isinstance(self.model, keras.Sequential)
+                structure = self.model.inputs[0] if sequential else self.model.input
+                packed = keras.tree.pack_sequence_as(structure, arrays)
                 found = compute(packed, batch or BATCH)
             except LeftOutError:
                 raise
@@ -195,8 +199,9 @@ class KerasSide(Side):
                     f"{_reason(error)}"
                 ) from error
             # The arrays are kept, so that no other gets their place in memory.
-            self._kept[what] = kept = (key, count, found, inputs)
-        return {name: value[:count] for name, value in kept[2].items()}
+            padded = len(arrays[0])
+            self._kept[what] = kept = (key, count, found, inputs, padded)
+        return first_samples(kept[2], count, kept[4])
 
 
 @dataclass(frozen=True)
@@ -270,12 +275,14 @@ class FileSide(Side):
         ]
 
 
-def keras_side(model: Any, name: str) -> KerasSide:
+def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> KerasSide:
     """A Keras model as a side, under the names that an exported file of it has.
 
     Args:
         model: The model.
         name: What it is called.
+        output_names: Names of its outputs in the order in which they are flattened; those of an
+            exported file for none.
 
     Raises:
         ValueError: If it does not know its inputs.
@@ -287,7 +294,7 @@ def keras_side(model: Any, name: str) -> KerasSide:
         )
     import keras
 
-    from converters.tflite.export import output_names
+    from converters.tflite import export
     from converters.tflite.inputs import signature_names
     from converters.tflite.rebuild import layers_of
 
@@ -295,7 +302,8 @@ def keras_side(model: Any, name: str) -> KerasSide:
     # A Sequential model that was not called has no `output`.
     sequential = isinstance(model, keras.Sequential)
     structure = model.outputs[0] if sequential else model.output
-    outputs = zip(output_names(model, structure), model.outputs, strict=True)
+    called = output_names or export.output_names(model, structure)
+    outputs = zip(called, model.outputs, strict=True)
     computed = {_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model)}
     both = list(zip(names, model.inputs, strict=True))
     return KerasSide(
@@ -312,14 +320,13 @@ def keras_side(model: Any, name: str) -> KerasSide:
 def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     """A `.tflite` file as a side; of a file without a signature by the names of its tensors."""
     graph = file.graph
-    inputs = graph.named_inputs or {tensor.name: tensor for tensor in graph.inputs}
-    outputs = graph.named_outputs or {tensor.name: tensor for tensor in graph.outputs}
+    inputs, outputs = graph.given, graph.answered
     attention, precision = marked_attention(file), precision_of(graph)
     return FileSide(
         name,
-        {n: t.shape for n, t in inputs.items()},
+        {n: (t.shape[:1] + t.open_shape[1:]) for n, t in inputs.items()},
         {n: "float32" if t.scales else t.dtype.lower() for n, t in inputs.items()},
-        {n: t.shape for n, t in outputs.items() if n not in attention},
+        {n: (t.shape[:1] + t.open_shape[1:]) for n, t in outputs.items() if n not in attention},
         precision,
         file=file,
         runner=runner,

@@ -142,9 +142,10 @@ class Runner:
         graph = file.graph
         count = len(next(iter(inputs.values())))
         named = {
-            name: graph.named_inputs[name].quantized(value) if name in graph.named_inputs else value
+            name: graph.given[name].quantized(value) if name in graph.given else value
             for name, value in whole_batches(inputs, batch_of(graph)).items()
         }
+        padded = len(next(iter(named.values())))
         result = run(
             file.content,
             named,
@@ -159,12 +160,29 @@ class Runner:
             self._hung.add("gpu")
         if result.outputs is None:
             return result
-        ends = graph.named_outputs
+        ends = graph.answered
         outputs = {
             name: ends[name].dequantized(value) if name in ends else value
             for name, value in result.outputs.items()
         }
-        return replace(result, outputs={name: value[:count] for name, value in outputs.items()})
+        return replace(result, outputs=first_samples(outputs, count, padded))
+
+
+def first_samples(
+    outputs: Mapping[str, np.ndarray], count: int, padded: int
+) -> dict[str, np.ndarray]:
+    """What is of the first samples, which may have several rows each.
+
+    Raises:
+        ValueError: If an output has no such axis.
+    """
+    for name, value in outputs.items():
+        if value.ndim == 0 or len(value) % padded:
+            raise ValueError(
+                "Every output must have the samples as its first axis; give a model that keeps "
+                f"them. Received: output {name!r} of shape {value.shape} for {padded} samples"
+            )
+    return {name: value[: len(value) // padded * count] for name, value in outputs.items()}
 
 
 def whole_batches(arrays: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
