@@ -414,10 +414,9 @@ def _scales(model: "keras.Model") -> tuple[bool, bool]:
     import keras
 
     own = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
-    first = own[0] if own else None
-    rescales = isinstance(first, keras.layers.Rescaling)
-    pixels = rescales and bool(np.abs(first.scale).max() < _OF_PIXELS)
-    return rescales or isinstance(first, keras.layers.Normalization), pixels
+    if own and isinstance(own[0], keras.layers.Rescaling):
+        return True, bool(np.abs(own[0].scale).max() < _OF_PIXELS)
+    return bool(own) and isinstance(own[0], keras.layers.Normalization), False
 
 
 def _spread(calibration: Calibration, ours: KerasSide) -> Samples:

@@ -268,3 +268,49 @@ def test_without_a_reference_it_is_said_first(command, recorded, tmp_path):
     assert status == 0
     head = " ".join(text.partition("Files")[0].split())
     assert "Nothing was compared with PyTorch" in head and "converters.record" in head
+
+
+def test_the_names_of_a_file_are_in_no_order_that_a_user_knows(command, tmp_path, ends):
+    """A signature is alphabetical; the model's order is not."""
+    from converters import to_tflite
+
+    model = two_ended()
+    (tmp_path / "m.tflite").write_bytes(to_tflite(model))
+    np.savez(tmp_path / "r.npz", **LAYOUTS["in order"](*ends))
+    status, _, err = command("verify", tmp_path / "m.tflite", tmp_path / "r.npz")
+    assert_one_line(status, err)
+    assert "inputs.apple, inputs.zebra" in err
+
+
+def test_names_of_which_some_are_right(command, tmp_path, ends):
+    two_ended().save(tmp_path / "m.keras")
+    arrays = LAYOUTS["by name"](*ends)
+    arrays["inputs.zebr"] = arrays.pop("inputs.zebra")
+    np.savez(tmp_path / "r.npz", **arrays)
+    status, _, err = command("verify", tmp_path / "m.keras", tmp_path / "r.npz")
+    assert_one_line(status, err)
+    assert "inputs.zebr" in err
+
+
+def test_one_array_decides_the_layout_of_the_others(command, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3), name="x")
+    model = keras.Model(inputs, L.Conv2D(8, 3, strides=2, padding="same")(inputs))
+    assert model.output_shape == (None, 8, 8, 8)
+    model.save(tmp_path / "m.keras")
+    x = np.random.default_rng(0).normal(size=(5, 16, 16, 3)).astype("float32")
+    y = model.predict(x, verbose=0)
+    for stored in ((x, y), (x.transpose(0, 3, 1, 2), y.transpose(0, 3, 1, 2))):
+        np.savez(tmp_path / "r.npz", inputs=stored[0], outputs=stored[1])
+        assert command("verify", tmp_path / "m.keras", tmp_path / "r.npz")[0] == 0
+
+
+def test_open_sizes_that_are_no_image_s(command, tmp_path):
+    inputs = keras.Input((None, 4), name="steps")
+    model = keras.Model(inputs, L.Dense(3)(inputs))
+    model.save(tmp_path / "m.keras")
+    x = np.random.default_rng(0).normal(size=(5, 10, 4)).astype("float32")
+    np.savez(tmp_path / "r.npz", inputs=x, outputs=model.predict(x, verbose=0))
+    options = ("--reference", tmp_path / "r.npz", "--precision", "float32")
+    status, text, err = command("convert", tmp_path / "m.keras", "-o", tmp_path / "out", *options)
+    assert status == 0 and "steps 1x10x4" in text, text + err

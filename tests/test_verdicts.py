@@ -297,3 +297,173 @@ def test_a_failure_without_a_known_cause_names_none(command, tmp_path):
     np.savez(tmp_path / "r.npz", inputs=x, outputs=np.random.default_rng(1).normal(size=(12, 10)))
     status, text, _ = command("verify", tmp_path / "m.keras", tmp_path / "r.npz")
     assert status == 1 and "Likely cause" not in text
+
+
+def test_one_recorded_sample_does_not_hide_a_bias(int8, tmp_path):
+    """Of one sample nothing tells what is signal; calibration samples do."""
+    model, x = network(300.0), images(1, seed=5)
+    np.savez(tmp_path / "r.npz", inputs=x, outputs=model.predict(x, verbose=0))
+    status, text, report = int8(model, "--reference", tmp_path / "r.npz")
+    assert status == 1, text
+    [row] = [c for c in report["comparisons"] if c["data"] == "calibration"]
+    assert row["snr"] < 0 and not row["passed"]
+    assert "judged by its largest difference alone" in " ".join(text.split())
+
+
+def test_whichever_side_is_first_the_finer_is_the_signal(command, tmp_path):
+    from converters import to_tflite
+
+    model = network(3000.0)
+    model.save(tmp_path / "m.keras")
+    np.savez(tmp_path / "x.npz", inputs=images(40))
+    data = images()
+    (tmp_path / "m.tflite").write_bytes(
+        to_tflite(model, precision="int8", representative_data=data)
+    )
+    sides = [tmp_path / "m.keras", tmp_path / "m.tflite"]
+    for pair in (sides, sides[::-1]):
+        status, text, _ = command("verify", *pair, "--inputs", tmp_path / "x.npz")
+        assert status == 1 and "SNR -" in " ".join(text.split()), text
+
+
+def test_a_finite_mask_hides_nothing_beside_it():
+    from converters.verify.outputs import compare_outputs
+
+    rng = np.random.default_rng(0)
+    wanted = rng.normal(size=(20, 6)).astype("float32")
+    wanted[:, 0] = -1e9
+    wrong = wanted.copy()
+    wrong[:, 1:] += 0.5
+    [found] = compare_outputs({"y": wrong}, {"y": wanted})
+    assert found.difference > 0.1 and found.snr < 10
+    [same] = compare_outputs({"y": wanted}, {"y": wanted})
+    assert same.difference == 0 and same.snr == np.inf
+
+
+def test_what_the_gpu_did_is_told_of_the_file_on_either_side(monkeypatch):
+    from converters.verify.compare import Judge
+    from converters.verify.inputs import Samples
+    from converters.verify.sides import Answer, FileSide, Side
+    from converters.verify.targets import GPU, Runner
+
+    y = {"y": np.ones((2, 3), "float32")}
+
+    class Fixed(Side):
+        def answer(self, inputs, target):
+            return Answer(y, "TensorFlow")
+
+    class Partly(FileSide):
+        def answer(self, inputs, target):
+            return Answer(y, "GPU", fully_accelerated=False, adapter="a card")
+
+    ends = ({"x": (2, 1)}, {"x": "float32"}, {"y": (2, 3)})
+    file = Partly("f", *ends, file=None, runner=Runner(), around=False)
+    samples = Samples((np.zeros((2, 1), "float32"),), "given")
+    for pair in ((file, Fixed("k", *ends)), (Fixed("k", *ends), file)):
+        row = Judge()._outputs(*pair, samples, GPU[0], 2, ("a", "b"))
+        assert row.fully_accelerated is False and row.adapter == "a card" and not row.passed
+
+
+def test_a_file_of_open_sizes_is_compared_on_images_of_a_size(command, tmp_path):
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, L.Conv2D(4, 3, padding="same")(inputs))
+
+    def write(name):
+        model.export(tmp_path / "saved", verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
+        (tmp_path / name).write_bytes(converter.convert())
+
+    model.save(tmp_path / "m.keras")
+    write("m.tflite")
+    kernel, bias = model.get_weights()
+    kernel[0, 0] += 5  # a tap that no image of one pixel meets
+    model.set_weights([kernel, bias])
+    write("w.tflite")
+    options = ("--input-size", "12x10")
+    status, text, err = command("verify", tmp_path / "m.tflite", tmp_path / "m.keras", *options)
+    assert status == 0, text + err
+    assert command("verify", tmp_path / "w.tflite", tmp_path / "m.keras", *options)[0] == 1
+
+
+def test_several_rows_for_a_sample_are_all_compared(command, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 3), name="x")
+    model = keras.Model(inputs, keras.ops.reshape(L.Conv2D(4, 1)(inputs), (-1, 4)))
+    model.save(tmp_path / "m.keras")
+    x = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype("float32")
+    y = model.predict(x, verbose=0)
+    assert len(y) == 96
+    status, text, _ = command(
+        "convert", tmp_path / "m.keras", "-o", tmp_path / "out", "--precision", "float32"
+    )
+    assert status == 0, text
+    kernel, bias = model.get_weights()
+    model.set_weights([-kernel, bias])
+    model.save(tmp_path / "w.keras")
+    file = tmp_path / "out" / "m_float32.tflite"
+    assert command("verify", file, tmp_path / "w.keras")[0] == 1
+
+
+def test_branches_whose_sites_the_file_has_in_another_order(command, tmp_path):
+    from ulsam_keras import ULSAM
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((9, 9, 8), name="x")
+    first = L.Conv2D(8, 3, padding="same")(ULSAM(2, name="early")(inputs))
+    second = L.Conv2D(8, 3, padding="same")(L.Conv2D(8, 3, padding="same")(inputs))
+    both = L.Add()([first, ULSAM(2, name="late")(second)])
+    keras.Model(inputs, both).save(tmp_path / "m.keras")
+    status, text, _ = command(
+        "convert", tmp_path / "m.keras", "-o", tmp_path / "out", "--precision", "float32"
+    )
+    assert status == 0, text
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {a["site"] for a in report["attention"]} == {"early", "late"}
+
+
+def test_labels_are_of_the_output_that_they_fit():
+    from converters.verify.outputs import count_correct, find_classifiers, labelled_output
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 9, 30)
+    logits = np.eye(9)[labels] + rng.normal(0, 0.1, (30, 9))
+    expected = {"box": rng.normal(size=(30, 4)), "few": rng.normal(size=(30, 9)), "many": logits}
+    assert labelled_output(expected, labels) == "many"
+    assert find_classifiers(expected, labels, None) == {"many"}
+    assert count_correct(expected, "many", labels) == 30
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("int16x8", "uint8"), ("int8", "int16"), ("int16x8", "int8")]
+)
+def test_types_of_ends_that_no_file_can_have(command, tmp_path, precision, kind):
+    network().save(tmp_path / "m.keras")
+    np.savez(tmp_path / "d.npz", inputs=images())
+    status, _, err = command(
+        *("convert", tmp_path / "m.keras", "-o", tmp_path / "out", "--precision", precision),
+        *("--calibration", tmp_path / "d.npz", "--inference-type", kind),
+    )
+    assert_one_line(status, err)
+    assert "--inference-type" in err
+
+
+def test_samples_are_taken_from_all_over(int8):
+    """A folder holds one class after the other."""
+    x = images(120)
+    x[:100] = x[:1]
+    _, text, report = int8(network(), data=x)
+    assert "apart between samples" in report["calibration"]["answers"], text
+
+
+def test_pixels_for_a_model_that_scales_them_down(command, tmp_path):
+    network(first=L.Rescaling(1 / 255)).save(tmp_path / "m.keras")
+    pictures = folder_of_pictures(tmp_path / "pictures")
+    status, text, _ = command(
+        *("convert", tmp_path / "m.keras", "-o", tmp_path / "out", "--precision", "int8"),
+        *("--calibration", pictures),
+    )
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert max(c["largest"] for c in report["calibration"]["channels"]) > 200, text
