@@ -4,6 +4,7 @@ import json
 import re
 import zipfile
 from contextlib import nullcontext
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 import gpu_drivers
-from converters import record
+from converters import export_program, record
+from converters.source import Porting, read_source
 from converters.verify.references import as_reference, class_count, classes_of
 from test_command import assert_one_line
 
@@ -205,6 +207,38 @@ def test_the_size_of_recorded_images(shape, channels, size):
     reference = as_reference({"inputs": np.zeros((2, *shape)), "outputs": np.zeros((2, 1))}, "r")
     assert reference.image_size_for(channels) == size
     assert channels or reference.image_size == size
+
+
+class Sum(torch.nn.Module):
+    def forward(self, left, right):
+        return left + right.mean((2, 3), keepdim=True)
+
+
+def test_answers_of_now_keep_what_else_was_recorded(tmp_path):
+    """The layers, the labels, and that names were taken in order."""
+    x, y = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
+    export_program(Sum(), (x, y), tmp_path / "m.pt2")
+    stored = {"inputs.0": x, "inputs.1": y, "outputs": x, "layers.a": x, "labels": torch.arange(3)}
+    recorded = as_reference({key: value.numpy() for key, value in stored.items()}, "r.npz")
+    source = read_source(str(tmp_path / "m.pt2"), Porting())
+    now = source.asked(recorded)
+    np.testing.assert_array_equal(now.outputs["output"], Sum()(x, y))
+    np.testing.assert_array_equal(now.layers["a"], x)
+    np.testing.assert_array_equal(now.labels, recorded.labels)
+    in_order = (("0", "left"), ("1", "right"))
+    for reference in (now, recorded):
+        made = source.make(Porting(), None, reference).reference
+        assert made.arranged and made.taken_as == in_order
+    maps = {"left": (None, 4, 4, 2), "right": (None, 4, 4, 2)}
+    fitted = replace(made, labels=None).fitted(
+        maps, dict.fromkeys(maps, "float32"), {"output": (None, 4, 4, 2)}
+    )
+    assert fitted.taken_as == in_order
+    assert fitted.taken_under(["a", "b"], ["output"]) == (("0", "a"), ("1", "b"))
+    # Inputs and outputs may have the same names.
+    arrays = {f"{side}.{n}": np.zeros((2, 1)) for side in ("inputs", "outputs") for n in "01"}
+    pairs = as_reference(arrays, "r").taken_under(["a", "b"], ["c", "d"])
+    assert pairs == (("0", "a"), ("1", "b"), ("0", "c"), ("1", "d"))
 
 
 def test_a_damaged_compressed_file(command, tmp_path):

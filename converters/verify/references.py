@@ -4,7 +4,7 @@ Imports `data` and NumPy.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -73,8 +73,8 @@ class Reference:
         Raises:
             ValueError: If it does not fit the model, or a label is none of its classes.
         """
-        given, by = matched(self.inputs, list(inputs), "inputs", self.name)
-        answered, by_too = matched(self.outputs, list(outputs), "outputs", self.name)
+        given, _ = matched(self.inputs, list(inputs), "inputs", self.name)
+        answered, _ = matched(self.outputs, list(outputs), "outputs", self.name)
         given = {
             name: as_dtype(
                 fitted(given[name], shape, f"inputs.{name}", self.name, self.arranged),
@@ -88,15 +88,25 @@ class Reference:
             for name, shape in outputs.items()
         }
         self._check_labels(answered)
-        pairs = (
-            *(zip(self.inputs, inputs, strict=True) if by == "order" and len(inputs) > 1 else ()),
-            *(
-                zip(self.outputs, outputs, strict=True)
-                if by_too == "order" and len(outputs) > 1
-                else ()
-            ),
+        taken_as = self.taken_under(list(inputs), list(outputs))
+        return replace(self, inputs=given, outputs=answered, taken_as=taken_as)
+
+    def taken_under(
+        self, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> tuple[tuple[str, str], ...]:
+        """`taken_as` once the arrays are matched with these names, whatever they were before."""
+        pairs = [
+            pair
+            for given, names in ((self.inputs, inputs), (self.outputs, outputs))
+            if len(names) > 1 and set(given) != set(names)
+            for pair in zip(given, names, strict=True)
+        ]
+        before = {name: theirs for theirs, name in self.taken_as}
+        again = {theirs for theirs, _ in pairs}
+        return (
+            *(pair for pair in self.taken_as if pair[1] not in again),
+            *((before.get(theirs, theirs), name) for theirs, name in pairs),
         )
-        return replace(self, inputs=given, outputs=answered, taken_as=pairs)
 
     def _check_labels(self, outputs: Mapping[str, np.ndarray]) -> None:
         if self.labels is None:
