@@ -170,12 +170,18 @@ class _ProgramFile(Source):
         from converters.recording.asking import ask_program
 
         names = [end.name for end in self.program.inputs]
-        inputs = dict(self.program.examples)
-        if reference is not None:
-            inputs, _ = matched(reference.inputs, names, "inputs", reference.name)
-        outputs = ask_program(self.path, self.program, inputs)
-        labels = None if reference is None else reference.labels
-        return Reference(inputs, outputs, labels, name="PyTorch's answers")
+        name = "PyTorch's answers"
+        if reference is None:
+            inputs = dict(self.program.examples)
+            return Reference(inputs, ask_program(self.path, self.program, inputs), name=name)
+        inputs, _ = matched(reference.inputs, names, "inputs", reference.name)
+        return replace(
+            reference,
+            inputs=inputs,
+            outputs=ask_program(self.path, self.program, inputs),
+            taken_as=reference.taken_under(names, list(reference.outputs)),
+            name=name,
+        )
 
     def make(
         self, porting: Porting, size: tuple[int, int] | None, reference: Reference | None
@@ -229,8 +235,9 @@ def _in_layout(
 
     One that is not in the program's shapes is left as it is: it may be in Keras's layout.
     """
-    given, _ = matched(reference.inputs, [end.name for end in inputs], "inputs", reference.name)
-    wanted, _ = matched(reference.outputs, [end.name for end in outputs], "outputs", reference.name)
+    names, further = [end.name for end in inputs], [end.name for end in outputs]
+    given, _ = matched(reference.inputs, names, "inputs", reference.name)
+    wanted, _ = matched(reference.outputs, further, "outputs", reference.name)
     pairs = [(given[end.name], end) for end in inputs]
     pairs += [(wanted[end.name], end) for end in outputs]
     if not all(_fits(array, end) for array, end in pairs):
@@ -239,6 +246,7 @@ def _in_layout(
         reference,
         inputs={end.name: _arranged(given[end.name], end) for end in inputs},
         outputs={end.name: _arranged(wanted[end.name], end) for end in outputs},
+        taken_as=reference.taken_under(names, further),
         arranged=True,
     )
 

@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 
 from converters import load_images, to_tflite
-from converters.data.samples import representative_samples
+from converters.data.calibration import Source, load_calibration
+from converters.data.channels import describe, implausible
+from converters.data.samples import as_samples, representative_samples
 from converters.tflite import Exporter
 from ulsam_keras import ULSAM
 
@@ -236,6 +238,32 @@ def test_a_folder_is_what_its_images_are(tmp_path, exporter):
     assert samples["image"].shape == (3, *SHAPE)
 
 
+def test_images_of_integers_are_pixels(tmp_path):
+    pixels = write_images(tmp_path)
+    for dtype in ("uint8", "int32"):
+        images = load_images(tmp_path, (8, 8), dtype=dtype)
+        assert images.dtype == dtype
+        np.testing.assert_array_equal(images, pixels)
+    with pytest.warns(UserWarning):
+        shapes = {"image": (1, 8, 8, 3)}
+        samples = representative_samples(tmp_path, shapes, ["uint8"])
+        found = load_calibration(Source(str(tmp_path)), shapes, ["uint8"])
+    np.testing.assert_array_equal(samples["image"], pixels)
+    np.testing.assert_array_equal(found.samples["image"], pixels)
+    assert found.description.endswith("images, pixels")
+    with pytest.raises(ValueError, match="pixels, 0 to 255; leave mean and std out"):
+        load_calibration(Source(str(tmp_path), (0.5,), (0.5,)), shapes, ["uint8"])
+
+
+@pytest.mark.parametrize("bad", [SAMPLES, SAMPLES * 1000, -np.ones((1, *SHAPE))])
+def test_integer_inputs_take_whole_numbers_only(bad):
+    shapes = {"image": (1, *SHAPE)}
+    with pytest.raises(ValueError, match="whole numbers, as its dtype, uint8.*pixels, 0 to 255"):
+        as_samples(bad, shapes, ["uint8"])
+    good = np.round(SAMPLES * 255)
+    np.testing.assert_array_equal(as_samples(good, shapes, ["uint8"])["image"], good)
+
+
 def test_refused_images(tmp_path):
     write_images(tmp_path / "some")
     for folder, options, error, match in (
@@ -253,3 +281,29 @@ def test_refused_images(tmp_path):
     (tmp_path / "some" / "d.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="no image that can be read.*d.jpg"):
         load_images(tmp_path / "some", (8, 8))
+
+
+# ------------------------------------------------------------------------------- plausibility
+
+
+RNG = np.random.default_rng(0)
+UNIFORM = RNG.uniform(size=(120, 4, 4, 1)).astype("float32")
+# Data, a reference's inputs, and what is said of the two.
+PLAUSIBLE = {
+    "the same": (UNIFORM, UNIFORM[:9], ""),
+    "a constant reference": (UNIFORM, np.full_like(UNIFORM, 0.1), ""),
+    "another constant": (UNIFORM, np.full_like(UNIFORM, 50.1), ""),
+    "one dark sample": (UNIFORM, UNIFORM[:1] / 20, ""),
+    "7 dark samples": (UNIFORM, UNIFORM[:7] / 20, ""),
+    "8 dark samples": (UNIFORM, UNIFORM[:8] / 20, "range"),
+    "one sample beyond the data": (UNIFORM, UNIFORM[:1] * 20, "range"),
+    "constant data": (np.full_like(UNIFORM, 0.1), UNIFORM[:1], "deviation"),
+    "elsewhere": (UNIFORM, UNIFORM + 50, "mean"),
+}
+
+
+@pytest.mark.parametrize("name", PLAUSIBLE)
+def test_what_a_reference_says_of_calibration(name):
+    data, recorded, words = PLAUSIBLE[name]
+    why = implausible(describe({"x": data}), describe({"x": recorded}), len(recorded))
+    assert words in why and bool(words) == bool(why), why

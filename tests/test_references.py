@@ -1,7 +1,10 @@
 """References of every kind: names, layouts, counts, layers; PyTorch's answers, users' mistakes."""
 
 import json
+import re
 import zipfile
+from contextlib import nullcontext
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,7 +12,9 @@ import pytest
 import torch
 
 import gpu_drivers
-from converters import record
+from converters import export_program, record
+from converters.source import Porting, read_source
+from converters.verify.references import as_reference, class_count, classes_of
 from test_command import assert_one_line
 
 L = keras.layers
@@ -156,6 +161,84 @@ def test_references_that_are_refused(command, tmp_path, name):
     status, _, err = command("verify", tmp_path / "m.keras", tmp_path / "r.npz")
     assert_one_line(status, err)
     assert words in err, err
+
+
+SHARES = np.array([[0.1], [0.9], [0.4], [0.6]], "float32")
+LABELLED = {
+    # Output, labels, what is said if they are refused.
+    "classes": (np.eye(4), [0, 1, 2, 3], ""),
+    "two classes in one value": (SHARES, [0, 1, 1, 0], ""),
+    "beyond two classes": (SHARES, [0, 1, 2, 0], "0 to 1"),
+    "negative": (SHARES, [0, 1, -1, 0], "0 to 1"),
+    "maps": (np.zeros((4, 3, 3, 2)), [0, 1, 1, 0], "an output (N, classes), or (N, 1)"),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_are_classes_of_an_output(name):
+    output, labels, words = LABELLED[name]
+    arrays = {"inputs": np.zeros((4, 2)), "outputs": output, "labels": np.array(labels)}
+    reference = as_reference(arrays, "r")
+    with nullcontext() if not words else pytest.raises(ValueError, match=re.escape(words)):
+        shapes = {"x": (None, 2)}, {"x": "float32"}, {"y": (None, *output.shape[1:])}
+        assert reference.fitted(*shapes).labels.tolist() == labels
+
+
+def test_the_class_that_an_output_says():
+    assert classes_of(np.eye(3)[[2, 0]]).tolist() == [2, 0]
+    assert classes_of(SHARES).tolist() == [0, 1, 0, 1]
+    logits = SHARES * 3 - 1  # two of them 0 to 1
+    assert classes_of(logits).tolist() == [0, 1, 1, 1]
+    assert [class_count(np.zeros((4, *s))) for s in [(5,), (1,), (), (2, 2)]] == [5, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "size"),
+    [
+        ((64, 48, 12), 12, (64, 48)),
+        ((12, 64, 48), 12, (64, 48)),
+        ((3, 96, 64), 3, (96, 64)),
+        ((8, 8, 3), None, (8, 8)),
+        ((3, 20, 24), None, (20, 24)),
+        ((3, 20, 24), 7, (20, 24)),
+    ],
+)
+def test_the_size_of_recorded_images(shape, channels, size):
+    reference = as_reference({"inputs": np.zeros((2, *shape)), "outputs": np.zeros((2, 1))}, "r")
+    assert reference.image_size_for(channels) == size
+    assert channels or reference.image_size == size
+
+
+class Sum(torch.nn.Module):
+    def forward(self, left, right):
+        return left + right.mean((2, 3), keepdim=True)
+
+
+def test_answers_of_now_keep_what_else_was_recorded(tmp_path):
+    """The layers, the labels, and that names were taken in order."""
+    x, y = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
+    export_program(Sum(), (x, y), tmp_path / "m.pt2")
+    stored = {"inputs.0": x, "inputs.1": y, "outputs": x, "layers.a": x, "labels": torch.arange(3)}
+    recorded = as_reference({key: value.numpy() for key, value in stored.items()}, "r.npz")
+    source = read_source(str(tmp_path / "m.pt2"), Porting())
+    now = source.asked(recorded)
+    np.testing.assert_array_equal(now.outputs["output"], Sum()(x, y))
+    np.testing.assert_array_equal(now.layers["a"], x)
+    np.testing.assert_array_equal(now.labels, recorded.labels)
+    in_order = (("0", "left"), ("1", "right"))
+    for reference in (now, recorded):
+        made = source.make(Porting(), None, reference).reference
+        assert made.arranged and made.taken_as == in_order
+    maps = {"left": (None, 4, 4, 2), "right": (None, 4, 4, 2)}
+    fitted = replace(made, labels=None).fitted(
+        maps, dict.fromkeys(maps, "float32"), {"output": (None, 4, 4, 2)}
+    )
+    assert fitted.taken_as == in_order
+    assert fitted.taken_under(["a", "b"], ["output"]) == (("0", "a"), ("1", "b"))
+    # Inputs and outputs may have the same names.
+    arrays = {f"{side}.{n}": np.zeros((2, 1)) for side in ("inputs", "outputs") for n in "01"}
+    pairs = as_reference(arrays, "r").taken_under(["a", "b"], ["c", "d"])
+    assert pairs == (("0", "a"), ("1", "b"), ("0", "c"), ("1", "d"))
 
 
 def test_a_damaged_compressed_file(command, tmp_path):

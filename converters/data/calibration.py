@@ -84,8 +84,16 @@ def load_calibration(
         mean, std = tuple(source.mean or (0.0,)), tuple(source.std or (1.0,))
         _refuse(implausible_scaling(mean, std), source, "`image_mean` and `image_std`")
         shape = image_shape(shapes)
-        data = load_images(source.path, (shape[1], shape[2]), channels=shape[3], mean=mean, std=std)
-        how = f"images, (pixel / 255 - {_told(mean)}) / {_told(std)}"
+        data = load_images(
+            source.path,
+            (shape[1], shape[2]),
+            channels=shape[3],
+            mean=mean,
+            std=std,
+            dtype=dtypes[0],
+        )
+        scaled = f"(pixel / 255 - {_told(mean)}) / {_told(std)}"
+        how = f"images, {'pixels' if 'int' in dtypes[0] else scaled}"
         samples = representative_samples(data, shapes, dtypes)
     elif source.mean is not None or source.std is not None:
         raise ValueError(
@@ -99,7 +107,9 @@ def load_calibration(
     theirs = describe(reference) if reference is not None else ()
     pixels = all(c.least >= 0 and 1 < c.largest <= _WHITE for c in channels)
     if not (scales_itself and pixels):
-        _refuse(implausible(channels, theirs), source, "`calibration` and `reference`")
+        recorded = min((len(array) for array in (reference or {}).values()), default=0)
+        why = implausible(channels, theirs, recorded)
+        _refuse(why, source, "`calibration` and `reference`")
     count = len(next(iter(samples.values())))
     name = source_name(os.path.normpath(source.path))
     return Calibration(samples, f"{count} samples of {name}, {how}", channels, theirs)

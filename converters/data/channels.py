@@ -10,6 +10,8 @@ import numpy as np
 
 # A deviation of a hundredth of the reference's, and a range ten times off it, are no sampling.
 _DEVIATION, _RANGE = 100.0, 10.0
+# So few samples may all be dark, or one class: others may be of a wider range.
+_FEW = 8
 # Of data of many channels the description is of all of them together.
 _MOST_CHANNELS = 16
 
@@ -50,21 +52,25 @@ def describe(arrays: Mapping[str, np.ndarray]) -> tuple[Channel, ...]:
     return tuple(rows)
 
 
-def implausible(given: Sequence[Channel], reference: Sequence[Channel]) -> str:
+def implausible(given: Sequence[Channel], reference: Sequence[Channel], samples: int) -> str:
     """Why data cannot be of the kind that a reference was recorded on; empty if it can be.
 
     Args:
         given: The channels of the data.
         reference: Those of the reference's inputs, in the same order.
+        samples: Number of the reference's samples.
     """
     for ours, theirs in zip(given, reference, strict=False):
+        if theirs.least == theirs.largest:
+            continue  # what never changes has no range
         if ours.deviation * _DEVIATION < theirs.deviation:
             return (
                 f"the deviation of {ours.name} is {ours.deviation:.3g}, less than a hundredth of "
                 f"the reference's, {theirs.deviation:.3g}"
             )
         width, other = (c.largest - c.least for c in (ours, theirs))
-        if width > _RANGE * other or other > _RANGE * width:
+        wider = width > _RANGE * other and samples >= _FEW
+        if wider or other > _RANGE * width:
             return (
                 f"the range of {ours.name} is {ours.least:.3g} to {ours.largest:.3g} and the "
                 f"reference's {theirs.least:.3g} to {theirs.largest:.3g}"

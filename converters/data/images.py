@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from converters.data.layout import as_dtype
+
 Shape = tuple[int, ...]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
@@ -21,6 +23,7 @@ def load_images(
     channels: int = 3,
     mean: Sequence[float] | float = 0.0,
     std: Sequence[float] | float = 1.0,
+    dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Reads the images of a folder, and of the folders in it, as a model takes them.
@@ -37,10 +40,12 @@ def load_images(
         channels: Integer, 3, or 1 for grey. Defaults to 3.
         mean: Number, or one per channel. Defaults to 0.
         std: Number, or one per channel, above 0. Defaults to 1.
+        dtype: That of the array. Of integers the values are the pixels, whole and 0 to 255, and
+            there is no mean and std. Defaults to `"float32"`.
         progress: Called with how many images are read and how many there are. Defaults to `None`.
 
     Returns:
-        A float32 array `(N, height, width, channels)`.
+        An array `(N, height, width, channels)`.
 
     Raises:
         OSError: If the folder or a file cannot be read.
@@ -52,6 +57,12 @@ def load_images(
     offset, scale = (_per_channel(value, channels) for value in (mean, std))
     if (scale <= 0).any():
         raise ValueError(f"`std` must be above 0. Received: std={std!r}")
+    whole = "int" in dtype
+    if whole and ((offset != 0).any() or (scale != 1).any()):
+        raise ValueError(
+            f"Images of {dtype} are pixels, 0 to 255; leave mean and std out. "
+            f"Received: mean={mean!r}, std={std!r}"
+        )
     if not os.path.isdir(folder):
         raise NotADirectoryError(f"No such folder. Received: {os.fspath(folder)!r}")
     paths = sorted(
@@ -66,10 +77,11 @@ def load_images(
         )
     images = np.empty((len(paths), *size, channels), "float32")
     for number, path in enumerate(paths):
-        images[number] = (_decoded(path, size, channels) / 255.0 - offset) / scale
+        pixels = _decoded(path, size, channels)
+        images[number] = np.round(pixels) if whole else (pixels / 255.0 - offset) / scale
         if progress:
             progress(number + 1, len(paths))
-    return images
+    return as_dtype(images, dtype, os.fspath(folder))
 
 
 def image_shape(shapes: Mapping[str, Shape]) -> Shape:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from converters.data.images import Shape, image_shape, load_images
-from converters.data.layout import fitted
+from converters.data.layout import as_dtype, fitted
 from converters.data.npz import load_inputs, source_name
 
 # Fewer do not show the ranges of a network; a few hundred are what is commonly used.
@@ -48,7 +48,7 @@ def as_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Sequence[str]) ->
             shape than the input's.
     """
     if isinstance(data, (str, os.PathLike)):
-        arrays = _from_path(data, shapes)
+        arrays = _from_path(data, shapes, dtypes)
     elif isinstance(data, Mapping):
         arrays = {name: [value] for name, value in _named(data, shapes, "the dictionary").items()}
     elif hasattr(data, "shape") and len(shapes) == 1:
@@ -89,10 +89,12 @@ def batches(samples: Sample, shapes: Mapping[str, Shape]) -> list[Sample]:
     ]
 
 
-def _from_path(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> dict[str, list[Any]]:
+def _from_path(
+    path: str | os.PathLike[str], shapes: Mapping[str, Shape], dtypes: Sequence[str]
+) -> dict[str, list[Any]]:
     if os.path.isdir(path):
         shape = image_shape(shapes)
-        images = load_images(path, (shape[1], shape[2]), channels=shape[3])
+        images = load_images(path, (shape[1], shape[2]), channels=shape[3], dtype=dtypes[0])
         return {next(iter(shapes)): [images]}
     if not os.fspath(path).lower().endswith(".npz"):
         raise ValueError(
@@ -151,7 +153,7 @@ def _checked(name: str, parts: Sequence[Any], shape: Shape, dtype: str) -> np.nd
                 f"Representative data must be finite. Received: NaN or infinity for input "
                 f"{name!r}, item {number}"
             )
-        arrays.append(array.astype(dtype))
+        arrays.append(_whole(name, array, dtype))
     samples = np.concatenate(arrays) if arrays else np.empty(0)
     if not len(samples):
         raise ValueError(
@@ -159,3 +161,14 @@ def _checked(name: str, parts: Sequence[Any], shape: Shape, dtype: str) -> np.nd
             f"{FEW_SAMPLES}. Received: none for input {name!r}"
         )
     return samples
+
+
+def _whole(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    try:
+        return as_dtype(array, dtype, name) if array.size else array.astype(dtype)
+    except ValueError as error:
+        raise ValueError(
+            f"Representative data for input {name!r} must hold whole numbers, as its dtype, "
+            f"{dtype}, does; give images as pixels, 0 to 255. Received: numbers from "
+            f"{array.min():g} to {array.max():g}"
+        ) from error

@@ -32,8 +32,8 @@ def record(
 ) -> None:
     """Write what a PyTorch module answers, as a reference for `convert` and `verify`.
 
-    The module is asked in inference mode and without gradients, on the device that it is on; the
-    mode of every module in it is as before afterwards.
+    The module is asked in inference mode and without gradients, on the device that it is on, and
+    given copies; the mode of every module in it is as before afterwards.
 
     Args:
         module: The module.
@@ -79,7 +79,8 @@ def recorded_arrays(
         inputs: Tensors or arrays with the samples as first axis, one for each argument: a single
             one, a tuple, or a dictionary by the arguments' names.
         labels: The class of every sample.
-        layers: Whether what every module inside answers is kept, too, where it is one tensor.
+        layers: Whether what every module inside answers is kept, too, where it is one tensor with
+            the samples as first axis.
         batch_size: Samples that are given to the module at once.
 
     Returns:
@@ -88,8 +89,8 @@ def recorded_arrays(
         answered when it was called again. Half precision is kept as float32.
 
     Raises:
-        ValueError: Inputs of different lengths, labels of another, or an output that does not have
-            the samples as first axis though there is more than one batch.
+        ValueError: Inputs of different lengths, labels of another, an answer that is not made of
+            tensors, or an output that does not have the samples as first axis.
     """
     import torch
 
@@ -113,25 +114,30 @@ def recorded_arrays(
                 tensor = _tensor(value)
                 if tensor.ndim and len(tensor) == samples:
                     tensor = tensor[start:stop]
-                return tensor.to(place)
+                # A copy: modules write to what they are given.
+                return tensor.to(place, copy=True)
 
             seen.clear()
             answer = module(*mapped(positional, part), **mapped(keywords, part))
             for name, tensor in named_tensors(answer):
-                if samples > batch_size and tensor.shape[:1] != (stop - start,):
+                if tensor.shape[:1] != (stop - start,):
                     raise ValueError(
-                        "expected the samples as first axis of every output; give at most "
-                        f"{batch_size} samples. Received: {name!r} of shape {tuple(tensor.shape)}"
+                        "expected the samples as first axis of every output; wrap the module in "
+                        f"one that answers with such outputs only. Received: {name!r} of shape "
+                        f"{tuple(tensor.shape)} for {stop - start} samples"
                     )
                 answers.setdefault(name, []).append(_array(tensor))
             for path, tensor in seen.items():
-                if samples <= batch_size or tensor.shape[:1] == (stop - start,):
+                if tensor.shape[:1] == (stop - start,):
                     layered.setdefault(path, []).append(_array(tensor))
     arrays = _keyed("inputs", {name: _array(tensor) for name, tensor in given})
     arrays.update(_keyed("outputs", _joined(answers)))
     if labels is not None:
         arrays["labels"] = np.asarray(labels)
-    arrays.update({f"layers.{path}": array for path, array in _joined(layered).items()})
+    for path, array in _joined(layered).items():
+        # A table may be as long as one of the batches.
+        if len(array) == samples:
+            arrays[f"layers.{path}"] = array
     return arrays
 
 
@@ -195,12 +201,22 @@ def named_inputs(
 
 
 def named_tensors(answer: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
-    """Name the tensors in an answer, as the program reader does."""
+    """Name the tensors in an answer, as the program reader does.
+
+    Raises:
+        ValueError: If it is made of anything but tensors, or of none.
+    """
     found = list(_leaves(answer))
+    other = [x for _, x in found if not (_is_array(x) or x is None or isinstance(x, int | float))]
+    if other or not any(_is_array(leaf) for _, leaf in found):
+        raise ValueError(
+            "expected a tensor, or tensors in tuples, lists or dictionaries, as a module's answer. "
+            f"Received: {type(other[0] if other else answer).__name__}"
+        )
     names = ends.output_names([path for path, _ in found])
     for name, (_, leaf) in zip(names, found, strict=True):
         if _is_array(leaf):
-            yield name, leaf
+            yield name, _tensor(leaf)
 
 
 def _leaves(tree: Any, path: ends.Path = ()) -> Iterator[tuple[ends.Path, Any]]:
@@ -224,7 +240,7 @@ def _hooks(module: "torch.nn.Module | None") -> Iterator[dict[str, "torch.Tensor
         def keep(_module: Any, _inputs: Any, answer: Any) -> None:
             if _is_array(answer):
                 count = sum(1 for name in seen if name.partition("@")[0] == path)
-                seen[f"{path}@{count}" if count else path] = answer.detach().clone()
+                seen[f"{path}@{count}" if count else path] = _tensor(answer).detach().clone()
 
         return keep
 
@@ -280,5 +296,6 @@ def _array(tensor: Any) -> np.ndarray:
     tensor = tensor.detach().cpu()
     if tensor.dtype in {torch.float16, torch.bfloat16}:
         tensor = tensor.float()
-    array: np.ndarray = tensor.numpy()
+    # A copy: a module may answer with what the next call writes to.
+    array: np.ndarray = tensor.numpy().copy()
     return array

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from converters.verify.limits import rejected
+from converters.verify.references import class_count, classes_of
 
 # Below it, the values that an output has on different samples differ by float32's own rounding.
 _CONSTANT = 1e-6
@@ -197,7 +198,7 @@ def labelled_output(expected: Mapping[str, np.ndarray], labels: np.ndarray | Non
     right = {
         name: _hits(value, labels)
         for name, value in expected.items()
-        if value.ndim == 2 and max(value.shape[1], 2) > labels.max(initial=0)
+        if class_count(value) > labels.max(initial=0)
     }
     return max(right, key=lambda name: right[name], default=None)
 
@@ -210,11 +211,7 @@ def count_correct(
 
 
 def _hits(output: np.ndarray, labels: np.ndarray) -> int:
-    if output.shape[1] > 1:
-        classes = output.argmax(axis=1)
-    else:  # of two classes one is told: as a share, or as a logit
-        shares = (output >= 0).all() and (output <= 1).all()
-        classes = (output[:, 0] > (0.5 if shares else 0)).astype(int)
+    classes = classes_of(output)
     return int((classes == labels[: len(classes)]).sum())
 
 

@@ -4,7 +4,7 @@ Imports `data` and NumPy.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -38,11 +38,21 @@ class Reference:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width of the one input, if it is of maps; of the likelier of its layouts."""
+        """As `image_size_for`, of a model that is not known yet."""
+        return self.image_size_for(None)
+
+    def image_size_for(self, channels: int | None) -> tuple[int, int] | None:
+        """Height and width of the one input, if it is of maps; of the likelier of its layouts.
+
+        Args:
+            channels: The channels that the model takes; `None` if they are not known.
+        """
         shapes = [value.shape for value in self.inputs.values()]
         if len(shapes) != 1 or len(shapes[0]) != 4:
             return None
         _, first, second, third = shapes[0]
+        if (first == channels) != (third == channels):
+            return (first, second) if third == channels else (second, third)
         # Maps are square more often than not, and PyTorch's layout comes first.
         last = first == second != third or (second != third and third in (1, 3, 4))
         return (first, second) if last else (second, third)
@@ -65,8 +75,8 @@ class Reference:
         Raises:
             ValueError: If it does not fit the model, or a label is none of its classes.
         """
-        given, by = matched(self.inputs, list(inputs), "inputs", self.name, ordered)
-        answered, by_too = matched(self.outputs, list(outputs), "outputs", self.name, ordered)
+        given, _ = matched(self.inputs, list(inputs), "inputs", self.name, ordered)
+        answered, _ = matched(self.outputs, list(outputs), "outputs", self.name, ordered)
         ends = [(given[name], shape) for name, shape in inputs.items()]
         ends += [(answered[name], shape) for name, shape in outputs.items()]
         # What fits in one layout only decides for the rest.
@@ -85,15 +95,25 @@ class Reference:
             for name, shape in outputs.items()
         }
         self._check_labels(answered)
-        pairs = (
-            *(zip(self.inputs, inputs, strict=True) if by == "order" and len(inputs) > 1 else ()),
-            *(
-                zip(self.outputs, outputs, strict=True)
-                if by_too == "order" and len(outputs) > 1
-                else ()
-            ),
+        taken_as = self.taken_under(list(inputs), list(outputs))
+        return replace(self, inputs=given, outputs=answered, taken_as=taken_as)
+
+    def taken_under(
+        self, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> tuple[tuple[str, str], ...]:
+        """`taken_as` once the arrays are matched with these names, whatever they were before."""
+        pairs = [
+            pair
+            for given, names in ((self.inputs, inputs), (self.outputs, outputs))
+            if len(names) > 1 and set(given) != set(names)
+            for pair in zip(given, names, strict=True)
+        ]
+        before = {name: theirs for theirs, name in self.taken_as}
+        again = {theirs for theirs, _ in pairs}
+        return (
+            *(pair for pair in self.taken_as if pair[1] not in again),
+            *((before.get(theirs, theirs), name) for theirs, name in pairs),
         )
-        return replace(self, inputs=given, outputs=answered, taken_as=pairs)
 
     def _fitted(
         self, array: np.ndarray, shape: Shape, key: str, layout: Layout | None
@@ -102,14 +122,37 @@ class Reference:
         return fitted(array, shape, key, self.name, layout if array.ndim == 4 else None)
 
     def _check_labels(self, outputs: Mapping[str, np.ndarray]) -> None:
-        classes = max((v.shape[1] for v in outputs.values() if v.ndim == 2), default=0)
-        if self.labels is None or not classes:
+        if self.labels is None:
             return
+        classes = max(class_count(value) for value in outputs.values())
+        if not classes:
+            shapes = {name: value.shape for name, value in outputs.items()}
+            raise ValueError(
+                "`labels` are for classifiers, which have an output (N, classes), or (N, 1) for "
+                f"two; leave them out. Received: {self.name!r} with labels for {shapes}"
+            )
         if self.labels.min() < 0 or self.labels.max() >= classes:
             raise ValueError(
                 f"`labels` must be classes of the model, 0 to {classes - 1}. Received: "
                 f"{self.name!r} with labels from {self.labels.min()} to {self.labels.max()}"
             )
+
+
+def class_count(output: np.ndarray) -> int:
+    """The classes that an output can tell apart: of `(N, k)` k, of one value two; of others 0."""
+    return max(output.shape[1], 2) if output.ndim == 2 else 0
+
+
+def classes_of(output: np.ndarray) -> np.ndarray:
+    """The class of every sample by an output with a `class_count`.
+
+    Of `(N, k)` the place of the largest value. Of `(N, 1)` 1 where the value is above 0.5 if all
+    are shares, 0 to 1, as a sigmoid gives them; else where it is above 0.
+    """
+    if output.shape[1] > 1:
+        return output.argmax(axis=1)
+    shares = ((output >= 0) & (output <= 1)).all()
+    return (output[:, 0] > (0.5 if shares else 0)).astype(int)
 
 
 def load_reference(path: str | os.PathLike[str]) -> Reference:
