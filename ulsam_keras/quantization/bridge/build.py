@@ -163,6 +163,8 @@ class _Walk:
                 "model as it was before quantize() or enable_lora(). Received: "
                 f"{policy if quantized else 'a layer with LoRA'}"
             )
+        if getattr(operation, "activity_regularizer", None) is not None:
+            raise self.emit.refusal("its activity_regularizer would be lost")
         if not isinstance(operation, keras.layers.Layer):
             return bridge_operation(operation, args, kwargs, self.emit)
         # A model of several inputs is called with a mask for each, None if there is none.
