@@ -229,9 +229,7 @@ class ConvBatchNormalization(BatchNormalization):
         self.kernel_activation = keras2.activations.linear
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        if not self.trainable:
-            training = False
-        elif training is None:
+        if training is None:
             training = keras2.backend.learning_phase()
         return keras2.backend.in_train_phase(
             lambda: super(ConvBatchNormalization, self).call(inputs, training=True),
