@@ -152,7 +152,10 @@ def test_no_argument_is_lost(layer_class, argument, tmp_path):
         same(shown(way(model, tmp_path)), expected)
 
 
-@pytest.mark.parametrize(("layer_class", "argument"), CASES)
+# SubSpace is bridged by the same function.
+@pytest.mark.parametrize(
+    ("layer_class", "argument"), [*((ULSAM, argument) for argument in CHANGES), (SubSpace, "name")]
+)
 def test_no_argument_is_lost_in_tf_keras(layer_class, argument, tmp_path):
     model = model_of(layer_class, **{argument: CHANGES[argument]})
     expected = shown(model)

@@ -89,7 +89,8 @@ class ULSAM(keras.layers.Layer):
         depthwise_constraint: Constraint on the depthwise kernel. Defaults to `None`.
         pointwise_constraint: Constraint on the pointwise kernel. Defaults to `None`.
         bias_constraint: Constraint on the two biases. Defaults to `None`.
-        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`. As with any
+            Keras layer made of others, files keep whether the whole is trainable, not its parts.
 
     Call arguments:
         inputs: Float tensor of rank 4.
