@@ -2,7 +2,8 @@
 
 `python tests/parity.py` prints the table for the Keras back end that KERAS_BACKEND names; `--json`
 prints the bare numbers, `--few` takes the first cases only and `--rest` the others, `--cases` names
-those above 1e-5. The oracle runs in float64, so that every difference is the layer's own.
+those above 1e-5, `--models` adds what `backend_models.py` finds. The oracle runs in float64, so
+that every difference is the layer's own.
 """
 
 import json
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+import backend_models  # noqa: E402
 import torch_reference  # noqa: E402
 
 # g, C, H, W, N
@@ -247,7 +249,8 @@ if __name__ == "__main__":
     chosen = slice(0, FEW) if "--few" in sys.argv else slice(FEW * ("--rest" in sys.argv), None)
     numbers = table(CASES[chosen])
     if "--json" in sys.argv:
-        print(json.dumps(numbers))
+        models = backend_models.found() if "--models" in sys.argv else {}
+        print(json.dumps({"table": numbers, "models": models}))
     else:
         for quantity, value in numbers.items():
             print(f"{quantity:45} {value:.1e}")

@@ -573,7 +573,14 @@ def test_models_without_a_graph_are_refused():
         def call(self, x):
             return x
 
-    for model in (Subclassed(), keras.Sequential([layers.Conv2D(3, 1, name="conv")]), "net"):
+    class OwnCall(keras.Model):
+        def call(self, x):
+            return -super().call(x)
+
+    x = keras.Input((8, 8, 3))
+    own_call = OwnCall(x, layers.Conv2D(4, 1, name="conv")(x))
+    unbuilt = keras.Sequential([layers.Conv2D(3, 1, name="conv")])
+    for model in (Subclassed(), own_call, unbuilt, "net"):
         with pytest.raises(ValueError, match="must be a functional or built Sequential model"):
             add_ulsam(model, ["conv"])
 

@@ -215,6 +215,15 @@ def test_a_part_of_ulsam_and_a_model_as_a_whole_in_quantisation_aware_training()
     assert not quantization.quantize_model(model).trainable_weights
 
 
+def test_a_weight_that_is_frozen_by_itself_stays_so_in_surgery():
+    model = model_of(base())
+    model.get_layer("ulsam").pointwise_kernel.trainable = False
+    model.get_layer("conv").kernel.trainable = False
+    before = {w.path for w in model.trainable_weights}
+    new = add_ulsam(model, "stem", num_splits=2)
+    assert {w.path for w in new.trainable_weights if "stem_ulsam" not in w.path} == before
+
+
 def test_a_weight_that_is_frozen_by_itself_is_refused():
     model = model_of(base())
     model.get_layer("conv").bias.trainable = False

@@ -1,5 +1,7 @@
 """The layer equals the PyTorch module on every back end: outputs, gradients, statistics.
 
+And models, surgery and attention maps give on every back end what they give on TensorFlow.
+
 Regenerate the whole table of a back end with `KERAS_BACKEND=jax python tests/parity.py`.
 """
 
@@ -35,12 +37,44 @@ def check(table):
     assert {q: v for q, v in table.items() if not v <= limits[q]} == {}
 
 
+@pytest.fixture(scope="module")
+def few():
+    """What each back end finds, in one process each."""
+    names = ("tensorflow", "jax", "torch")
+    return {backend: run(backend, "--few", "--models") for backend in names}
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_few_shapes(backend):
-    check(run(backend, "--few"))
+def test_few_shapes(few, backend):
+    check(few[backend]["table"])
+
+
+def test_frozen_and_named_as_they_should_be(few):
+    models = few["tensorflow"]["models"]
+    assert models["sites"] == ["stem", "norm", "inner/deep", "inner", "still", "head"]
+    assert models["saved"]
+    moved = {part for path in models["moved"] for part in path.split("/")}
+    assert not moved & {"norm", "still"}
+    assert moved >= {"stem", "stem_ulsam", "deep", "deep_ulsam", "head"}
+    assert [name for name in models if name.startswith("attention of")] == [
+        f"attention of {name}" for name in ("stem_ulsam", "inner/deep", "inner/deep_ulsam", "still")
+    ]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_models_are_the_same_on_every_back_end(few, backend):
+    ours, theirs = few[backend]["models"], few["tensorflow"]["models"]
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        if not isinstance(value, list) or isinstance(value[0], str):
+            assert ours[name] == value, name
+            continue
+        scale = max(abs(number) for number in value)
+        limit = GRADIENT if name == "after a step" else VALUE
+        assert ours[name] == pytest.approx(value, rel=0, abs=limit * scale), name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_more_shapes(backend):
-    check(run(backend, "--rest"))
+    check(run(backend, "--rest")["table"])

@@ -81,11 +81,16 @@ class ULSAM(keras.layers.Layer):
             Defaults to `"glorot_uniform"`.
         pointwise_initializer: Initializer of the pointwise kernel, shape `(1, 1, C // g, g)`, laid
             out as in `Conv2D(g, 1, groups=g)`. Defaults to `"glorot_uniform"`.
+        bias_initializer: Initializer of the two biases, shapes `(C,)` and `(g,)`. Defaults to
+            `"zeros"`.
         depthwise_regularizer: Regularizer of the depthwise kernel. Defaults to `None`.
         pointwise_regularizer: Regularizer of the pointwise kernel. Defaults to `None`.
+        bias_regularizer: Regularizer of the two biases. Defaults to `None`.
         depthwise_constraint: Constraint on the depthwise kernel. Defaults to `None`.
         pointwise_constraint: Constraint on the pointwise kernel. Defaults to `None`.
-        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`.
+        bias_constraint: Constraint on the two biases. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`. As with any
+            Keras layer made of others, files keep whether the whole is trainable, not its parts.
 
     Call arguments:
         inputs: Float tensor of rank 4.
@@ -130,10 +135,13 @@ class ULSAM(keras.layers.Layer):
         data_format: str | None = None,
         depthwise_initializer: Any = "glorot_uniform",
         pointwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
         depthwise_regularizer: Any = None,
         pointwise_regularizer: Any = None,
+        bias_regularizer: Any = None,
         depthwise_constraint: Any = None,
         pointwise_constraint: Any = None,
+        bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -151,17 +159,23 @@ class ULSAM(keras.layers.Layer):
         self.data_format = _data_format(data_format)
         self.depthwise_initializer = initializers.get(depthwise_initializer)
         self.pointwise_initializer = initializers.get(pointwise_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
         self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
         self.depthwise_constraint = constraints.get(depthwise_constraint)
         self.pointwise_constraint = constraints.get(pointwise_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
         self.depthwise_conv = keras.layers.DepthwiseConv2D(
             1,
             data_format="channels_last",
             depthwise_initializer=self.depthwise_initializer,
+            bias_initializer=self.bias_initializer,
             depthwise_regularizer=self.depthwise_regularizer,
+            bias_regularizer=self.bias_regularizer,
             depthwise_constraint=self.depthwise_constraint,
+            bias_constraint=self.bias_constraint,
             trainable=self.trainable,
             dtype=self.dtype_policy,
             name="depthwise_conv",
@@ -190,7 +204,11 @@ class ULSAM(keras.layers.Layer):
             constraint=self.pointwise_constraint,
         )
         self.pointwise_bias = self.add_weight(
-            name="pointwise_bias", shape=(groups,), initializer="zeros"
+            name="pointwise_bias",
+            shape=(groups,),
+            initializer=self.bias_initializer,
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
         )
         self.pointwise_norm.build((None, None, None, groups))
         # Row c is 1 in the column of channel c's group. A NumPy constant: the exporter folds its
@@ -280,10 +298,13 @@ class ULSAM(keras.layers.Layer):
             "data_format": self.data_format,
             "depthwise_initializer": initializers.serialize(self.depthwise_initializer),
             "pointwise_initializer": initializers.serialize(self.pointwise_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
             "depthwise_regularizer": regularizers.serialize(self.depthwise_regularizer),
             "pointwise_regularizer": regularizers.serialize(self.pointwise_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
             "depthwise_constraint": constraints.serialize(self.depthwise_constraint),
             "pointwise_constraint": constraints.serialize(self.pointwise_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
         }
 
     def _batch_norm(self, name: str) -> keras.layers.BatchNormalization:

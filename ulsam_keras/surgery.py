@@ -466,6 +466,9 @@ def _copy_state(source: Any, copy: Any) -> None:
         return
     # True copies: JAX would share the buffers, and training the one model delete the other's.
     copy.set_weights([np.array(weight) for weight in source.get_weights()])
+    # A weight can be frozen by itself, which no configuration says.
+    for weight, original in zip(copy.weights, source.weights, strict=True):
+        weight.trainable = original.trainable
     # Normalization, and others perhaps, derive more from their weights when these are loaded.
     store: dict[str, Any] = {}
     source.save_own_variables(store)

@@ -27,6 +27,8 @@ class BlockDiagonalConv2D(_Layer):
         groups: Integer, the number of groups, which is the number of outputs too.
         kernel_regularizer: Regularizer of the kernel. Defaults to `None`.
         kernel_constraint: Constraint on the kernel. Defaults to `None`.
+        bias_regularizer: Regularizer of the bias. Defaults to `None`.
+        bias_constraint: Constraint on the bias. Defaults to `None`.
         **kwargs: Arguments of `tf_keras.layers.Layer`.
 
     Input shape:
@@ -41,12 +43,16 @@ class BlockDiagonalConv2D(_Layer):
         groups: int,
         kernel_regularizer: Any = None,
         kernel_constraint: Any = None,
+        bias_regularizer: Any = None,
+        bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.groups = groups
         self.kernel_regularizer = keras2.regularizers.get(kernel_regularizer)
         self.kernel_constraint = keras2.constraints.get(kernel_constraint)
+        self.bias_regularizer = keras2.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras2.constraints.get(bias_constraint)
         # What the dense kernel passes through: quantisation hooks in here, on the tensor that the
         # exported convolution holds.
         self.kernel_activation = keras2.activations.linear
@@ -64,7 +70,13 @@ class BlockDiagonalConv2D(_Layer):
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
         )
-        self.bias = self.add_weight("bias", (self.groups,), initializer="zeros")
+        self.bias = self.add_weight(
+            "bias",
+            (self.groups,),
+            initializer="zeros",
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
+        )
         self._blocks = np.repeat(
             np.eye(self.groups, dtype="float32"), channels // self.groups, axis=0
         )
@@ -84,6 +96,8 @@ class BlockDiagonalConv2D(_Layer):
             "groups": self.groups,
             "kernel_regularizer": keras2.regularizers.serialize(self.kernel_regularizer),
             "kernel_constraint": keras2.constraints.serialize(self.kernel_constraint),
+            "bias_regularizer": keras2.regularizers.serialize(self.bias_regularizer),
+            "bias_constraint": keras2.constraints.serialize(self.bias_constraint),
         }
 
 
@@ -187,7 +201,14 @@ class ChannelAffine(_Layer):
         return {**super().get_config(), "scale": self.scale, "offset": self.offset}
 
 
-class ConvBatchNormalization(_BatchNormalization):
+class BatchNormalization(_BatchNormalization):
+    """The stock layer, whose configuration does not say whether it is synchronized."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "synchronized": self.synchronized}
+
+
+class ConvBatchNormalization(BatchNormalization):
     """A batch normalization that follows no convolution, one int8 operator all the same.
 
     It is the stock layer when training. In inference it is a 1x1 depthwise convolution of its
@@ -208,9 +229,7 @@ class ConvBatchNormalization(_BatchNormalization):
         self.kernel_activation = keras2.activations.linear
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        if not self.trainable:
-            training = False
-        elif training is None:
+        if training is None:
             training = keras2.backend.learning_phase()
         return keras2.backend.in_train_phase(
             lambda: super(ConvBatchNormalization, self).call(inputs, training=True),
@@ -269,6 +288,7 @@ LAYERS = {
         BlockDiagonalConv2D,
         SubspaceAttention,
         ChannelAffine,
+        BatchNormalization,
         ConvBatchNormalization,
         Cast,
         HardSilu,

@@ -156,13 +156,16 @@ class _Walk:
         handler = handler_for(operation)
         self.emit.enter(operation, prefix, training, handler.quantize if handler else True)
         policy = getattr(operation, "dtype_policy", None)
-        quantized = isinstance(policy, keras.dtype_policies.QuantizedDTypePolicy)
-        if quantized or getattr(operation, "lora_enabled", False):
+        more = "LoRA weights" if getattr(operation, "lora_enabled", False) else ""
+        if isinstance(policy, keras.dtype_policies.QuantizedDTypePolicy):
+            more = f"dtype={policy.name!r}"
+        if more:
             raise ValueError(
                 f"{name!r} ({type(operation).__name__}) holds more than float weights; give the "
-                "model as it was before quantize() or enable_lora(). Received: "
-                f"{policy if quantized else 'a layer with LoRA'}"
+                f"model as it was before quantize() or enable_lora(). Received: {more}"
             )
+        if getattr(operation, "activity_regularizer", None) is not None:
+            raise self.emit.refusal("its activity_regularizer would be lost")
         if not isinstance(operation, keras.layers.Layer):
             return bridge_operation(operation, args, kwargs, self.emit)
         # A model of several inputs is called with a mask for each, None if there is none.

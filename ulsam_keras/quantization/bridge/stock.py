@@ -28,7 +28,7 @@ def bridge_stock(layer: Any, inputs: Any, emit: Emitter) -> Any:
     activation = _activation(layer, emit) if "activation" in config else "linear"
     config.pop("activation", None)
     arguments = _arguments(layer, config, emit)
-    layer_class = getattr(tf_keras().layers, type(layer).__name__)
+    layer_class = _tf_class(type(layer).__name__)
     weights = {
         theirs: getattr(layer, ours)
         for theirs, ours in entry.weights.items()
@@ -38,6 +38,14 @@ def bridge_stock(layer: Any, inputs: Any, emit: Emitter) -> Any:
     name = emit.name("" if activation == "linear" else "linear")
     x = emit(layer_class(**arguments, name=name), inputs, weights=weights)
     return emit.activation(activation, x)
+
+
+def _tf_class(name: str) -> Any:
+    if name == "BatchNormalization":
+        from ulsam_keras.quantization.tf_layers import BatchNormalization
+
+        return BatchNormalization
+    return getattr(tf_keras().layers, name)
 
 
 def _activation(layer: Any, emit: Emitter) -> Any:
@@ -54,7 +62,7 @@ def _activation(layer: Any, emit: Emitter) -> Any:
 def _arguments(layer: Any, config: dict[str, Any], emit: Emitter) -> dict[str, Any]:
     """The arguments of the tf_keras layer."""
     name = type(layer).__name__
-    layer_class = getattr(tf_keras().layers, name)
+    layer_class = _tf_class(name)
     known = {
         parameter
         for base in layer_class.__mro__
@@ -164,6 +172,8 @@ def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
         use_bias=layer.use_bias,
         kernel_regularizer=_legacy("pointwise_regularizer", config["pointwise_regularizer"], emit),
         kernel_constraint=_legacy("pointwise_constraint", config["pointwise_constraint"], emit),
+        bias_regularizer=_legacy("bias_regularizer", config["bias_regularizer"], emit),
+        bias_constraint=_legacy("bias_constraint", config["bias_constraint"], emit),
         name=emit.name("" if activation == "linear" else "pointwise"),
     )
     x = emit(depthwise, inputs, weights={"depthwise_kernel": layer.depthwise_kernel})

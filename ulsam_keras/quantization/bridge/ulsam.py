@@ -37,6 +37,8 @@ def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
         data_format="channels_last",
         depthwise_regularizer=option("depthwise_regularizer"),
         depthwise_constraint=option("depthwise_constraint"),
+        bias_regularizer=option("bias_regularizer"),
+        bias_constraint=option("bias_constraint"),
         trainable=layer.depthwise_conv.trainable,
         name=emit.name("depthwise_conv"),
     )
@@ -56,6 +58,8 @@ def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
         layer.num_splits,
         kernel_regularizer=option("pointwise_regularizer"),
         kernel_constraint=option("pointwise_constraint"),
+        bias_regularizer=option("bias_regularizer"),
+        bias_constraint=option("bias_constraint"),
         trainable=layer.trainable,
         name=emit.name("pointwise_conv"),
     )
@@ -74,7 +78,9 @@ def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
 
 
 def _norm(layer: keras.layers.BatchNormalization, x: Any, part: str, emit: Emitter) -> Any:
-    norm = tf_keras().layers.BatchNormalization(
+    from ulsam_keras.quantization.tf_layers import BatchNormalization
+
+    norm = BatchNormalization(
         momentum=layer.momentum,
         epsilon=layer.epsilon,
         synchronized=layer.synchronized,
