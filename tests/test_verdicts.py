@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 import gpu_drivers
+from converters.verify.causes import likely_cause
+from converters.verify.inputs import fit_reference
+from converters.verify.layers import first_drift
+from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, OutputDifference
+from converters.verify.references import as_reference
+from converters.verify.sides import keras_side, reference_side
 from test_command import assert_one_line
 
 L = keras.layers
@@ -288,6 +294,82 @@ def test_a_failure_names_its_likely_cause(command, tmp_path, name):
     assert status == 1
     text = " ".join(text.split())
     assert "Likely cause: " in text and words in text, text
+
+
+def compared(model, inputs, outputs, limit=1e-4, **layers):
+    """The arguments of what explains a failure."""
+    arrays = {"inputs": inputs, "outputs": outputs, **layers}
+    side = keras_side(model, "m")
+    reference = fit_reference(reference_side(as_reference(arrays, "r")), side)
+    return side, reference, Limits(reference=limit)
+
+
+def test_no_cause_is_named_for_a_difference_that_passes():
+    """In grey pictures RGB is BGR; a tie that falls the other way is no order of channels."""
+    model, grey = network(), np.repeat(images(9)[..., :1], 3, axis=-1)
+    outputs = model.predict(grey, verbose=0) * (1 + 1e-5)
+    recorded = {"layers.conv": np.zeros((9, 1))}
+    assert likely_cause(*compared(model, grey, outputs)) == ""
+    assert first_drift(*compared(model, grey, outputs, **recorded)) == ""
+
+
+@pytest.mark.parametrize("share", [0.4, 0.01])
+def test_a_cause_brings_the_difference_to_a_tenth(share):
+    """Of a reference between two models, by shares."""
+    wrong, right, x = normalized(1e-3), normalized(1e-5), images(9)
+    right.set_weights(wrong.get_weights())
+    one, other = (model.predict(x, verbose=0) for model in (wrong, right))
+    outputs = share * one + (1 - share) * other
+    limit = 0.5 * np.abs(one - other).max() / np.abs(outputs).max()
+    assert bool(likely_cause(*compared(wrong, x, outputs, limit))) == (share < 0.1)
+
+
+class Twice(L.Layer):
+    """A layer that cannot be made again, as users write them, nor, if told so, called again."""
+
+    def __init__(self, once):
+        super().__init__(name="twice")
+        self.once, self.calls = once, 0
+
+    def call(self, x):
+        return x * 2
+
+    def compute_output_spec(self, x):
+        self.calls += 1
+        if self.once and self.calls > 1:
+            raise TypeError("once only")
+        return super().compute_output_spec(x)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_an_explanation_that_fails_is_none(once):
+    wrong, right, x = normalized(1e-3), normalized(1e-5), images(9)
+    right.set_weights(wrong.get_weights())
+    outputs = right.predict(x, verbose=0) * 2
+    layers = {"layers.twice": outputs}
+    model = keras.Model(wrong.input, Twice(once)(wrong.output))
+    arguments = compared(model, x, outputs, **layers)
+    assert ("epsilon=1e-5" in likely_cause(*arguments)) == (not once)
+    assert ("twice" in first_drift(*arguments)) == (not once)
+
+
+def test_a_drift_is_that_of_the_calls_of_this_model():
+    """The first layer was called in another model before, and is called twice in this one."""
+    keras.utils.set_random_seed(0)
+    before, image = keras.Input((8, 8, 4)), keras.Input((8, 8, 4))
+    conv, head = L.Conv2D(4, 3, padding="same", name="c"), L.Conv2D(2, 1, name="head")
+    keras.Model(before, conv(before))
+    x = np.random.default_rng(0).normal(size=(5, 8, 8, 4)).astype("float32")
+    model = keras.Model(image, head(conv(conv(L.Rescaling(2.0)(image)))))
+    once, again = np.asarray(conv(2 * x)), np.asarray(conv(conv(2 * x)))
+    zeros = np.zeros((5, 8, 8, 2))
+    layers = {"layers.c": once, "layers.c@1": again, "layers.head": zeros}
+    layers = {key: value.transpose(0, 3, 1, 2) for key, value in layers.items()}
+    told = first_drift(*compared(model, x, zeros + 9, **layers))
+    assert "drifts is head (head)" in told and "; c is as recorded" in told
+    layers["layers.c@1"] = layers["layers.c"]
+    told = first_drift(*compared(model, x, zeros + 9, **layers))
+    assert "drifts is c (c@1)" in told and "; c is as recorded" in told
 
 
 def test_a_failure_without_a_known_cause_names_none(command, tmp_path):

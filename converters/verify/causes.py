@@ -11,11 +11,12 @@ import numpy as np
 
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
-from converters.verify.sides import KerasSide, ReferenceSide, Side
+from converters.verify.sides import FileSide, KerasSide, ReferenceSide, Side
 from converters.verify.targets import CPU
 
 Arrays = Mapping[str, np.ndarray]
-# A mistake is named if without it the difference passes, or is a tenth of what it was and small.
+Change = Callable[[np.ndarray], np.ndarray]
+# A mistake is named if without it the difference is a tenth of what it was, and passes or is small.
 _BETTER, _RIGHT = 10.0, 0.1
 _SAMPLES = 8
 _PYTORCH_EPSILON, _KERAS_EPSILON = 1e-5, 1e-3
@@ -24,69 +25,109 @@ _PYTORCH_EPSILON, _KERAS_EPSILON = 1e-5, 1e-3
 def likely_cause(model: Side, reference: ReferenceSide, limits: Limits) -> str:
     """The mistake that, put right, makes the difference vanish, in one line; empty if none does.
 
+    Nothing is tried where the difference passes. What cannot be tried on a model is no cause.
+
     Args:
         model: The model that differs.
         reference: What was recorded, in the layout of the model.
         limits: What passes.
     """
-    inputs = {name: value[:_SAMPLES] for name, value in reference.reference.inputs.items()}
-    wanted = {name: value[:_SAMPLES] for name, value in reference.reference.outputs.items()}
-
-    def difference(side: Side, given: Arrays) -> float:
-        try:
-            outputs = side.answer(given, CPU[0]).outputs
-        except ValueError:
-            return float("inf")
-        return float("inf") if outputs is None else _distance(outputs, wanted)
-
-    now = difference(model, inputs)
-    limit = limits.reference + limits.output(model.precision)
-    answers = model.answer(inputs, CPU[0]).outputs or {}
-    trials = _trials(model, inputs, answers, difference, wanted)
-    found, text = min(((trial(), text) for text, trial in trials), default=(now, ""))
-    if found > limit and not (found * _BETTER < now and found < _RIGHT):
+    inputs, wanted = first_samples(reference)
+    now, limit = distance(model, reference), allowed(model, limits)
+    if not now > limit:
+        return ""
+    trials = ((_tried(trial), text) for text, trial in _trials(model, inputs, wanted))
+    found, text = min(trials)
+    if not (found * _BETTER <= now and (found <= limit or found < _RIGHT)):
         return ""
     rest = "vanishes" if found <= limit else f"is {found:.1e}"
     return f"Likely cause: {text}. With that put right the difference {rest}."
 
 
+def first_samples(reference: ReferenceSide) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The inputs and outputs of a reference on which causes are looked for."""
+    kept = reference.reference
+    inputs = {name: value[:_SAMPLES] for name, value in kept.inputs.items()}
+    return inputs, {name: value[:_SAMPLES] for name, value in kept.outputs.items()}
+
+
+def distance(model: Side, reference: ReferenceSide) -> float:
+    """How far a model is from what was recorded, on these samples; infinite if it does not run."""
+    inputs, wanted = first_samples(reference)
+    return _tried(lambda: _distance(_answers(model, inputs), wanted))
+
+
+def allowed(model: Side, limits: Limits) -> float:
+    """How far a model may be from what was recorded."""
+    exact = model.precision == "float32" and not isinstance(model, FileSide)
+    return limits.reference + (0.0 if exact else limits.output(model.precision))
+
+
+def _tried(trial: Callable[[], float]) -> float:
+    try:
+        return trial()
+    except Exception:  # whatever a user's layers make of it: a layer without get_config, say
+        return float("inf")
+
+
 def _trials(
     model: Side,
     inputs: Arrays,
-    answers: Arrays,
-    difference: Callable[[Side, Arrays], float],
     wanted: Arrays,
 ) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Each mistake, and what computes the difference without it; that raises where it cannot be."""
     yield (
         "the reference's outputs are after a softmax, the model's are logits",
-        lambda: _distance({name: _softmax(value) for name, value in answers.items()}, wanted),
+        lambda: _distance(_each(_softmax, _answers(model, inputs)), wanted),
     )
     yield (
         "the model ends in a softmax, the reference's outputs are logits",
-        lambda: _distance(answers, {name: _softmax(value) for name, value in wanted.items()}),
+        lambda: _distance(_answers(model, inputs), _each(_softmax, wanted)),
     )
     for text, change in _INPUTS:
-        changed = {name: change(value) for name, value in inputs.items()}
-        if all(value is not None for value in changed.values()):
-            given = {name: value for name, value in changed.items() if value is not None}
-            yield text, lambda given=given: difference(model, given)  # type: ignore[misc]
+        yield text, lambda c=change: _distance(_answers(model, _each(c, inputs)), wanted)  # type: ignore[misc]
     if isinstance(model, KerasSide):
         for text, rebuild in (_padded, _with_epsilon):
-            other = rebuild(model.model)
-            if other is not None:
-                side = replace(model, model=other, _kept={})
-                yield text, lambda side=side: difference(side, inputs)  # type: ignore[misc]
+            yield text, lambda r=rebuild: _distance(_answers(_rebuilt(model, r), inputs), wanted)  # type: ignore[misc]
 
 
-def _floats(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Any], np.ndarray | None]:
-    return lambda x: change(x).astype("float32") if x.dtype.kind == "f" else None
+def _answers(model: Side, inputs: Arrays) -> Arrays:
+    answer = model.answer(inputs, CPU[0])
+    if answer.outputs is None:
+        raise ValueError(answer.problem)
+    return answer.outputs
 
 
-def _images(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Any], np.ndarray | None]:
-    return lambda x: np.ascontiguousarray(change(x)) if x.ndim == 4 else None
+def _rebuilt(side: KerasSide, rebuild: Callable[[Any], Any]) -> KerasSide:
+    other = rebuild(side.model)
+    if other is None:
+        raise ValueError("nothing to change")
+    return replace(side, model=other, _kept={})
 
 
-_INPUTS: tuple[tuple[str, Callable[[Any], np.ndarray | None]], ...] = (
+def _each(change: Change, arrays: Arrays) -> Arrays:
+    return {name: change(value) for name, value in arrays.items()}
+
+
+def _floats(change: Change) -> Change:
+    def changed(x: np.ndarray) -> np.ndarray:
+        if x.dtype.kind != "f":
+            raise ValueError("no floats")
+        return change(x).astype("float32")
+
+    return changed
+
+
+def _images(change: Change) -> Change:
+    def changed(x: np.ndarray) -> np.ndarray:
+        if x.ndim != 4:
+            raise ValueError("no images")
+        return np.ascontiguousarray(change(x))
+
+    return changed
+
+
+_INPUTS: tuple[tuple[str, Change], ...] = (
     ("the model takes inputs of 0 to 255, the reference holds 0 to 1", _floats(lambda x: x * 255)),
     ("the model takes inputs of 0 to 1, the reference holds 0 to 255", _floats(lambda x: x / 255)),
     ("the model takes inputs of -1 to 1, the reference holds 0 to 1", _floats(lambda x: 2 * x - 1)),
@@ -114,7 +155,7 @@ def _pad_like_pytorch(model: Any) -> Any:
     """The model with the padding `same` of strided layers on both sides alike; `None` without."""
     import keras
 
-    from ulsam_keras.graph import as_functional, is_graph, new_inputs
+    from ulsam_keras.graph import is_graph
 
     layers = keras.layers
     strided = (layers.Conv2D, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.AveragePooling2D)
@@ -144,13 +185,7 @@ def _pad_like_pytorch(model: Any) -> Any:
         plain.set_weights(layer.get_weights())
         return result
 
-    functional = as_functional(model)
-    return keras.models.clone_model(
-        functional,
-        input_tensors=new_inputs(functional),
-        clone_function=lambda layer: layer,
-        call_function=call,
-    )
+    return recalled(model, call)
 
 
 def _pytorch_epsilon(model: Any) -> Any:
@@ -167,15 +202,30 @@ def _pytorch_epsilon(model: Any) -> Any:
     if not is_graph(model) or not any(default(layer) for layer in model.layers):
         return None
 
-    def clone(layer: Any) -> Any:
-        config = layer.get_config()
-        if default(layer):
-            config["epsilon"] = _PYTORCH_EPSILON
-        return type(layer).from_config(config)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if not default(layer):
+            return layer(*args, **kwargs)
+        other = type(layer).from_config({**layer.get_config(), "epsilon": _PYTORCH_EPSILON})
+        result = other(*args, **kwargs)
+        other.set_weights(layer.get_weights())
+        return result
 
-    other = keras.models.clone_model(model, clone_function=clone)
-    other.set_weights(model.get_weights())
-    return other
+    return recalled(model, call)
+
+
+def recalled(model: Any, call: Callable[..., Any]) -> Any:
+    """A model of the same layers, whose calls are made by a function: `call(layer, *args)`."""
+    import keras
+
+    from ulsam_keras.graph import as_functional, new_inputs
+
+    functional = as_functional(model)
+    return keras.models.clone_model(
+        functional,
+        input_tensors=new_inputs(functional),
+        clone_function=lambda layer: layer,
+        call_function=call,
+    )
 
 
 _padded = (

@@ -3,17 +3,20 @@
 Imports NumPy; Keras inside functions.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from converters.data.layout import fitted
+from converters.verify.causes import allowed, distance, first_samples, recalled
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
 from converters.verify.sides import KerasSide, ReferenceSide, Side
+from converters.verify.targets import whole_batches
 
-_SAMPLES = 8
+Found = tuple[str, str, np.ndarray]
 
 
 def first_drift(
@@ -33,43 +36,72 @@ def first_drift(
             are not among them go by their names.
 
     Returns:
-        The line; empty if the model is no Keras model whose graph is known, or none of the
-        recorded modules is found among its layers.
+        The line; empty if the difference passes, or the model is no Keras model whose graph is
+        known and whose layers can be looked at.
     """
     recorded = reference.reference.layers
     if not isinstance(model, KerasSide) or not recorded:
         return ""
-    import keras
-
     from ulsam_keras.graph import is_graph
 
-    if not is_graph(model.model):
+    limit = allowed(model, limits)
+    if not is_graph(model.model) or not distance(model, reference) > limit:
         return ""
-    found = []
-    for layer in model.model.layers:
-        path = (modules or {}).get(layer.name, layer.name)
-        if path in recorded and not isinstance(layer, (keras.layers.InputLayer, keras.Model)):
-            output: Any = layer.output
-            if isinstance(output, keras.KerasTensor):
-                found.append((layer.name, path, output))
+    try:
+        found = _layers(model.model, first_samples(reference)[0], recorded, modules or {})
+    except Exception:  # whatever a user's layers make of being called again
+        return ""
     if not found:
         return "None of the recorded modules is a layer of the model, by its name or by the port."
-    probe = keras.Model(model.model.input, [output for *_, output in found])
-    inputs = {name: value[:_SAMPLES] for name, value in reference.reference.inputs.items()}
-    arrays = list(inputs.values())
-    packed = arrays[0] if len(arrays) == 1 else keras.tree.pack_sequence_as(probe.input, arrays)
-    values = probe.predict(packed, batch_size=_SAMPLES, verbose=0)
-    flat = [np.asarray(value) for value in keras.tree.flatten(values)]
     last = ""
-    for (name, path, output), value in zip(found, flat, strict=True):
-        wanted = recorded[path][:_SAMPLES]
+    for name, path, value in found:
+        wanted = recorded[path][: len(value)]
         try:
-            wanted = fitted(wanted, (None, *output.shape[1:]), f"layers.{path}", model.name)
+            wanted = fitted(wanted, (None, *value.shape[1:]), f"layers.{path}", model.name)
             difference = relative_difference(value, wanted)
         except ValueError:
             continue  # a map that was flattened, for example: another layout of the same values
-        if not difference <= limits.reference:
+        if not difference <= limit:
             before = f"; {last} is as recorded" if last else "; it is the first that was recorded"
             return f"The first layer that drifts is {name} ({path}), by {difference:.1e}{before}."
         last = name
     return f"All {len(found)} recorded layers are as recorded, up to {last}: what differs is after."
+
+
+def _layers(
+    model: Any,
+    inputs: Mapping[str, np.ndarray],
+    recorded: Mapping[str, np.ndarray],
+    modules: Mapping[str, str],
+) -> list[Found]:
+    """The layers that were recorded, in the order of their calls: name, key, and what it answers.
+
+    What a layer answered is that of its call in this model: it may be called in others too.
+    """
+    import keras
+
+    found: list[tuple[str, str, Any]] = []
+    calls: Counter[str] = Counter()
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = layer(*args, **kwargs)
+        path = modules.get(layer.name, layer.name)
+        key = f"{path}@{calls[path]}" if calls[path] else path
+        single = isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.Model)
+        if single and key in recorded and isinstance(result, keras.KerasTensor):
+            found.append((layer.name, key, result))
+        calls[path] += 1
+        return result
+
+    other = recalled(model, call)
+    if not found:
+        return []
+    probe = keras.Model(other.input, [output for *_, output in found])
+    count, batch = len(next(iter(inputs.values()))), model.inputs[0].shape[0]
+    arrays = list(whole_batches(inputs, batch or 1).values())
+    packed = keras.tree.pack_sequence_as(probe.input, arrays)
+    values = probe.predict(packed, batch_size=batch or count, verbose=0)
+    return [
+        (name, key, np.asarray(value)[:count])
+        for (name, key, _), value in zip(found, keras.tree.flatten(values), strict=True)
+    ]
