@@ -4,6 +4,7 @@ python scripts/operators.py
 """
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -18,14 +19,18 @@ operator that is in no table is named by `ulsam-keras inspect net.pt2`, and can 
 
 
 def page() -> str:
-    """The page: the docstring of every file that has a table in it, its first line as heading."""
+    """The page: the docstring of every file that has a list in it, its first line as heading."""
     parts = [HEAD]
     for file in sorted((ROOT / "converters" / "pytorch" / "graph").glob("*.py")):
         text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
         title, _, rest = text.partition("\n")
-        if "|---|" in rest:
-            table = "\n".join(line for line in rest.splitlines() if line.startswith("|"))
-            parts.append(f"## {title.rstrip('.')}\n\n{table}")
+        heads = re.search(r"^PyTorch: (\w+)$", rest, re.MULTILINE)
+        if heads is None:
+            continue
+        items = re.findall(r"^- (.*(?:\n  .*)*)", rest, re.MULTILINE)
+        rows = [" ".join(item.split()).partition(": ")[::2] for item in items]
+        table = [f"| PyTorch | {heads[1]} |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+        parts.append(f"## {title.rstrip('.')}\n\n" + "\n".join(table))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -562,9 +562,10 @@ def test_nameless_output_folder(command):
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_leave_nothing(tmp_path, number):
     out = tmp_path / "deep" / "out"
-    # What runs in the background may have been started with SIGINT ignored.
+    # What runs in the background may have been started with these ignored.
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "from converters.cli import main; main()"
     )
     arguments = ["convert", CHECKPOINT, "--model", MODEL, "-o", out]

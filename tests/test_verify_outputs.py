@@ -310,7 +310,7 @@ def test_limits_by_precision():
         assert (limits.output_snr(precision) is None) == floats
         assert (limits.attention(precision) is None) == integers
         assert (limits.least_attention_snr(precision) is None) != integers
-        assert limits.agreement(precision) == (0.95 if precision == "int8" else 0.99)
+        assert limits.agreement(precision) == (0.95 if integers else 0.99)
     assert limits.attention("float16", "float16") == pytest.approx(0.15)
     assert coarser("float32", "dynamic_range", "float16") == "dynamic_range"
     assert coarser("int8", "int16x8") == "int8"
