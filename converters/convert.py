@@ -141,7 +141,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             start_tensorflow()
             import_sources(request.import_files)
         with stages("make the model"):
-            size = request.input_size or (recorded.image_size if recorded else None)
+            size = request.input_size or (recorded.image_size() if recorded else None)
             made = source.make(request.porting, size, recorded)
             model = made.model
             model.save(folder.path("model.keras"))

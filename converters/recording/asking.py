@@ -57,7 +57,7 @@ def ask_program(
                     for end, meta in zip(ends, metas, strict=True)
                 ]
                 for name, tensor in named_tensors(module(*given)):
-                    value = tensor.detach()
+                    value = torch.atleast_1d(tensor.detach())
                     parts.setdefault(name, []).append(
                         (value.float() if value.is_floating_point() else value).numpy()
                     )

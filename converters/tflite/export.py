@@ -76,7 +76,8 @@ def to_tflite(
             `tf.data.Dataset`; for several inputs a dictionary of arrays, or items that are
             dictionaries or lists; the path of an `.npz` file with the array `inputs`, or one for
             each input, with the channels last or second; or the path of a folder of images, which
-            are given to the model scaled to 0 to 1 (`load_images` for other scales). Must be
+            are given to the model scaled to 0 to 1, or as pixels where its input is of integers
+            (`load_images` for other scales). Must be
             `None` for the other precisions.
         inference_type: The type of inputs and outputs: `"float32"`; `"int8"` or `"uint8"` with
             `precision="int8"`; `"int16"` with `"int16x8"`. Integer inputs of the Keras model keep

@@ -36,12 +36,7 @@ class Reference:
     taken_as: tuple[tuple[str, str], ...] = ()
     arranged: bool = False
 
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """As `image_size_for`, of a model that is not known yet."""
-        return self.image_size_for(None)
-
-    def image_size_for(self, channels: int | None) -> tuple[int, int] | None:
+    def image_size(self, channels: int | None = None) -> tuple[int, int] | None:
         """Height and width of the one input, if it is of maps; of the likelier of its layouts.
 
         Args:
