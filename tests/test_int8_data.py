@@ -221,6 +221,24 @@ def test_images_are_scaled_as_asked(tmp_path):
     assert load_images(tmp_path, (4, 4), channels=1).shape == (3, 4, 4, 1)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".gif"])
+def test_lossy_and_animated_pictures(tmp_path, suffix):
+    """As Pillow writes and reads them; of a GIF the first picture."""
+    from PIL import Image
+
+    ramp = np.linspace(0, 255, 16).round().astype("uint8")
+    pixels = np.stack([np.tile(ramp, (16, 1))] * 3, axis=2)
+    first, second = Image.fromarray(pixels), Image.fromarray(255 - pixels)
+    path = tmp_path / f"a{suffix}"
+    further = {"save_all": True, "append_images": [second]} if suffix == ".gif" else {}
+    first.save(path, format="GIF" if suffix == ".gif" else "JPEG", **further)
+    wanted = np.asarray(Image.open(path).convert("RGB"), "float32") / 255
+    [found] = load_images(tmp_path, (16, 16))
+    # Decoders of JPEG may round a pixel by two steps either way.
+    assert np.abs(found - wanted).max() <= 2 / 255
+    assert np.abs(found - pixels / 255).max() <= 8 / 255
+
+
 def test_images_of_another_shape_are_cropped_at_the_centre(tmp_path):
     pixels = write_images(tmp_path, size=(8, 16))
     images = load_images(tmp_path, (8, 8))
