@@ -54,7 +54,7 @@ def found():
         result[f"attention of {name}"] = flat(value)
     probe = with_attention(model)
     outputs = probe.predict(x, verbose=0)
-    result["outputs"] = sorted(outputs)
+    result["outputs"] = list(probe.output)
     with tempfile.TemporaryDirectory() as folder:
         probe.save(f"{folder}/probe.keras")
         again = keras.saving.load_model(f"{folder}/probe.keras").predict(x, verbose=0)

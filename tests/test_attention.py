@@ -196,6 +196,9 @@ def test_the_model_gets_no_nodes_and_nothing_is_traced_again():
     count = len(traces)
     for _ in range(3):
         assert list(attention_maps(model, images(2, 4, 4, 4))) == list(first)
+    nested.get_layer("deep").pointwise_norm.gamma.assign([3.0, 3.0])
+    changed = attention_maps(model, images(2, 4, 4, 4))
+    assert not np.array_equal(changed["nested/deep"], first["nested/deep"])
     assert len(traces) == count
     with_attention(model)
     # A layer that was called once more would have several outputs, which this refuses.

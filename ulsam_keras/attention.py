@@ -44,8 +44,10 @@ def with_attention(model: keras.Model) -> keras.Model:
             f"Received: model={model.name!r} of type {type(model).__name__}"
         )
     inputs = new_inputs(as_functional(model))
-    outputs = _WithAttention(model, name="with_attention")(inputs)
-    return keras.Model(inputs, outputs, name=f"{model.name}_with_attention")
+    probe = _WithAttention(model, name="with_attention")
+    outputs = probe(inputs)
+    ordered = {name: outputs[name] for name in probe.order}
+    return keras.Model(inputs, ordered, name=f"{model.name}_with_attention")
 
 
 def attention_maps(model: keras.Model, images: Any, batch_size: int = 32) -> dict[str, np.ndarray]:
@@ -116,7 +118,13 @@ class _Attention(keras.Model):
 
 @keras.saving.register_keras_serializable("ulsam_keras")
 class _WithAttention(_Attention):
-    """A model's outputs and the attention, in one dictionary."""
+    """A model's outputs and the attention, in one dictionary.
+
+    Attributes:
+        order: Its keys as they were put in; what a back end traces comes back sorted.
+    """
+
+    order: tuple[str, ...] = ()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         plain, scores = self._run(inputs, training)
@@ -128,6 +136,7 @@ class _WithAttention(_Attention):
             if layer.data_format == "channels_first":
                 attention = ops.transpose(attention, (0, 3, 1, 2))
             outputs[_free(f"{name}_attention", outputs)] = attention
+        self.order = tuple(outputs)
         return outputs
 
     def get_config(self) -> dict[str, Any]:
