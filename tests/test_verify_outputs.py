@@ -218,9 +218,9 @@ def test_what_counts_as_a_classifier(labels, asked, expected):
 def test_labels():
     logits = np.eye(4)[[0, 1, 2, 3]]
     labels = np.array([0, 1, 0, 3, 2, 2])  # of the samples that were not run too
-    assert count_correct({"a": np.ones((4, 2, 2)), "y": logits}, {"y"}, labels) == 3
-    assert count_correct({"y": logits}, {"y"}, None) is None
-    assert count_correct({"y": logits}, set(), labels) is None
+    assert count_correct({"a": np.ones((4, 2, 2)), "y": logits}, "y", labels) == 3
+    assert count_correct({"y": logits}, "y", None) is None
+    assert count_correct({"y": logits}, None, labels) is None
 
 
 def below_one_in_a_hundred(samples, share):
