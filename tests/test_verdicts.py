@@ -549,3 +549,10 @@ def test_pixels_for_a_model_that_scales_them_down(command, tmp_path):
     )
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert max(c["largest"] for c in report["calibration"]["channels"]) > 200, text
+
+
+def test_classes_of_random_inputs_are_not_compared_and_that_is_said(command, tmp_path):
+    network().save(tmp_path / "m.keras")
+    arguments = ("verify", tmp_path / "m.keras", tmp_path / "m.keras", "--classifier")
+    status, text, _ = command(*arguments)
+    assert status == 0 and "Top-1 was not compared" in text and "top-1" not in text

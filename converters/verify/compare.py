@@ -102,6 +102,11 @@ class Judge:
         """
         files = [side for side in (a, b) if isinstance(side, FileSide)]
         notes = [n for side in files for n in _left_out(side, targets)]
+        if self.classifier and samples.kind == "random":
+            notes.append(
+                "Top-1 was not compared, as the classes of random inputs say nothing: give inputs "
+                "of your own or a reference"
+            )
         refused = {side.name for side in files if why_not_on_gpu(side.file.graph)}
         targets = tuple(t for t in targets if t.accelerator != "gpu" or not refused)
         found = Verification(notes=tuple(notes))
