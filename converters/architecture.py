@@ -137,12 +137,14 @@ def _lone_ulsam(
         at = f" at {wanted!r}" if wanted else ""
         raise ValueError(
             f"No ULSAM module is found in the checkpoint{at} and its network is not recognised "
-            f"({_layouts()} are); give the network with `model`. Received: keys {_some(state)}"
+            f"({_layouts()} are); convert its program, as converters.export_program writes it, or "
+            f"give the network with `model`. Received: keys {_some(state)}"
         )
     if len(sites) > 1:
         raise ValueError(
-            "The checkpoint holds several ULSAM modules and its network is not recognised; give "
-            "the network with `model`, or one module with `prefix`. "
+            "The checkpoint holds several ULSAM modules and its network is not recognised; convert "
+            "its program, as converters.export_program writes it, give the network with `model`, "
+            "or one module with `prefix`. "
             f"Received: modules at {', '.join(repr(s.prefix) for s in sites)}"
         )
     [site] = sites
