@@ -133,10 +133,11 @@ def convert(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Convert SOURCE, a PyTorch checkpoint or a Keras model, to verified .tflite files.
+    """Convert SOURCE, a PyTorch program, checkpoint or Keras model, to verified .tflite files.
 
-    Reads a checkpoint (.pth, .pt, .tar, .safetensors or .npz) without PyTorch and ports every key,
-    or takes a .keras file; writes model.keras, NAME_PRECISION.tflite and report.json, and compares
+    Reads a program (.pt2 of torch.export), which says all that is computed, or a checkpoint (.pth,
+    .pt, .tar, .safetensors or .npz), whose every key is ported, without PyTorch; or takes a .keras
+    file; writes model.keras, NAME_PRECISION.tflite and report.json, and compares
     each file, and the attention inside it, with Keras and with what PyTorch answered: run with and
     without XNNPACK, and on the GPU where there is a Vulkan driver. Exit status 0: all comparisons
     passed; 1: one failed, the files are written all the same; 2: bad input, nothing is written.

@@ -24,7 +24,7 @@ def main() -> None:
 @click.version_option(package_name="ulsam-keras")
 @click.pass_context
 def cli(ctx: click.Context) -> int:
-    """From PyTorch checkpoints with ULSAM to verified LiteRT (.tflite) models."""
+    """From PyTorch programs and checkpoints to verified LiteRT (.tflite) models."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         return BAD_INPUT
