@@ -10,12 +10,14 @@ cd "$(dirname "$0")/.."
 folder=$PWD/build/light
 root=$PWD/tests/light
 most=200 # MB
+# Nothing but what is installed, and no settings of the user's.
+unset PYTHONPATH KERAS_BACKEND
+export KERAS_HOME=$folder
 rm -rf "$folder" build/lib build/bdist.* # what an earlier build left would get into the wheel
 "${PYTHON:-python3}" -m venv "$folder/venv"
 bin=$folder/venv/bin
 pip() { "$bin/pip" --quiet "$@"; }
-# Outside of the clone, so that nothing but what is installed can be imported.
-tests() { (cd "$folder" && "$bin/pytest" -q -p no:cacheprovider "$@"); }
+tests() { (cd "$folder" && "$bin/pytest" -q --tb=short -p no:cacheprovider "$@"); }
 
 pip wheel --no-deps --wheel-dir "$folder" .
 pip install "$folder"/*.whl
@@ -28,9 +30,6 @@ pip install pytest
 tests "$root/test_base.py"
 export JAX_DISABLE_MOST_OPTIMIZATIONS=1 # compiling is most of what it does here
 for backend in "$@"; do
-  case $backend in
-    torch) pip install torch==2.13.0 ;; # as the extra dev
-    *) pip install "$backend" ;;
-  esac
+  pip install "$(sed -n "s/^ *\"\($backend[<=>][^\"]*\)\".*/\1/p" pyproject.toml)" # as in the extra dev
   KERAS_BACKEND=$backend tests "$root/test_back_end.py" "$root/test_base.py" -k "back_end or doctor"
 done

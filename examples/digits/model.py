@@ -1,7 +1,7 @@
 """The digits network in Keras: the twin of `network.py`, layer by layer.
 
-Every layer with weights bears the name of its PyTorch module, with `_` for dots, so that the weights
-of a checkpoint are found by name. Imports keras and ulsam_keras only.
+Every layer with weights bears the name of its PyTorch module, with `_` for dots, so that the
+weights of a checkpoint are found by name. Imports keras and ulsam_keras only.
 """
 
 import keras
