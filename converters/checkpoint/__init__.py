@@ -5,6 +5,7 @@ by content. May import NumPy, ml_dtypes and safetensors; never PyTorch, TensorFl
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,18 @@ import numpy as np
 
 from converters.checkpoint import entries, files, npz_file
 from converters.checkpoint.archive import Archive
-from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor
+from converters.checkpoint.content import (
+    ContentError,
+    LazyTensor,
+    Room,
+    UnsupportedTensor,
+    size_of,
+)
 
 __all__ = ["TensorInfo", "list_tensors", "load_checkpoint", "read_npz"]
+
+# What an .npz of recorded data may unpack to: so many bytes, or times its size.
+_RECORDED, _RATIO = 1 << 30, 20
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,16 @@ def list_tensors(path: str | os.PathLike[str], *, entry: str | None = None) -> l
 @contextmanager
 def _state_dict(path: str | os.PathLike[str], entry: str | None) -> Iterator[dict[str, LazyTensor]]:
     """Open a checkpoint, choose its state dict and give every content error the file's name."""
-    with files.open_binary(path) as file:
-        try:
-            with files.open_tree(file) as tree:
-                yield entries.select(tree, entry, source=os.fspath(path))
-        except ContentError as error:
-            raise ValueError(f"{os.fspath(path)!r}: {error}") from None
+    try:
+        with files.open_tree(path) as tree:
+            tensors, notes = entries.select(tree, entry)
+            del tree
+            for note in notes:
+                # The caller of load_checkpoint, past this and its context manager.
+                warnings.warn(f"{os.fspath(path)!r} {note}", stacklevel=4)
+            yield tensors
+    except ContentError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -105,7 +119,9 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     with files.open_binary(path) as file:
         try:
-            tree = npz_file.read_tree(Archive(file))
+            # Recorded data may compress well, as weights do not.
+            room = Room(size_of(file), max(_RECORDED, _RATIO * size_of(file)))
+            tree = npz_file.read_tree(Archive(file, room))
             arrays = {}
             for name, tensor in tree.items():
                 if isinstance(tensor, UnsupportedTensor):
