@@ -298,7 +298,7 @@ def test_bombs(good, tmp_path):
     zeros = {**good, "good/data/weights/weight_0": bytes(50_000_000)}
     path = write(tmp_path / "b.pt2", zeros, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 100_000
-    assert "unpacks to much more than its size" in refusal(path)
+    assert "unpacks to more than its size" in refusal(path)
     # Members that lie over each other: small in the file, and large together
     path = write(tmp_path / "o.pt2", {**good, "good/data/weights/weight_0": bytes(1_000_000)})
     data = bytearray(path.read_bytes())
@@ -315,7 +315,7 @@ def test_bombs(good, tmp_path):
     data[end + 8 : end + 12] = count.to_bytes(2, "little") * 2
     data[end + 12 : end + 16] = (len(entry) + len(copies)).to_bytes(4, "little")
     path.write_bytes(data[:end] + copies + data[end:])
-    assert "unpacks to much more than its size" in refusal(path)
+    assert "unpacks to more than its size" in refusal(path)
 
 
 def scripted(path):

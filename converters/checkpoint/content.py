@@ -14,7 +14,7 @@ import numpy as np
 
 _SHOWN = 80
 # What reading may take beside the data of tensors, in bytes; an eighth of the file more.
-_ROOM = 40 << 20
+_ROOM = 48 << 20
 
 
 class ContentError(ValueError):

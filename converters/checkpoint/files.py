@@ -41,8 +41,12 @@ def open_binary(path: str | os.PathLike[str], wanted: str = _WANTED) -> BinaryIO
 
 
 @contextmanager
-def open_tree(path: str | os.PathLike[str]) -> Iterator[Tree]:
+def open_tree(path: str | os.PathLike[str], *, checksums: bool) -> Iterator[Tree]:
     """Read what a checkpoint holds; the tensors may be read as long as the context is open.
+
+    Args:
+        path: The file.
+        checksums: Whether data in a zip archive are checked.
 
     Raises:
         OSError: There is no such file, it is a directory or it may not be read.
@@ -53,7 +57,7 @@ def open_tree(path: str | os.PathLike[str]) -> Iterator[Tree]:
         def read(path: str, read_shard: Callable[[str], Tree] | None = None) -> Tree:
             file = opened.enter_context(open_binary(path))
             room.grow(os.fstat(file.fileno()).st_size)
-            return _read(file, room, read_shard)
+            return _read(file, room, read_shard, checksums)
 
         room = Room(0)
         tree = read(os.fspath(path), read)
@@ -62,7 +66,9 @@ def open_tree(path: str | os.PathLike[str]) -> Iterator[Tree]:
         yield tree
 
 
-def _read(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree] | None) -> Tree:
+def _read(
+    file: BinaryIO, room: Room, read_shard: Callable[[str], Tree] | None, checksums: bool
+) -> Tree:
     """Choose the reader by content; shards have no shards."""
     head = file.read(_HEAD)
     size = os.fstat(file.fileno()).st_size
@@ -77,7 +83,7 @@ def _read(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree] | None) 
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         from converters.checkpoint import archive
 
-        return archive.read_tree(file, room)
+        return archive.read_tree(file, room, checksums=checksums)
     if head[8:9] == b"{" and not _is_text(head[:8]):
         from converters.checkpoint import safetensors_file
 

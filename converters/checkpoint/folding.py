@@ -1,8 +1,8 @@
 """Weights that a checkpoint has in parts, as PyTorch computes them in inference.
 
-torch.nn.utils keeps a weight apart for weight norm (direction and length), spectral norm (weight,
-and the vectors of a power iteration) and pruning (weight and mask): as `weight_g`, `weight_v` and so on
-beside each other, or as `parametrizations.weight.…`. May import NumPy.
+torch.nn.utils keeps a weight apart for weight norm (direction and length), spectral norm (the
+weight, and vectors of a power iteration) and pruning (weight and mask): as `weight_g`, `weight_v`
+and so on beside each other, or as `parametrizations.weight.…`. May import NumPy.
 """
 
 import math
