@@ -23,7 +23,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-SECONDS = 1800
+SECONDS = 900
 # What can be left out, and the key of a row that it fills.
 FLAGS = {"--no-files": "file", "--no-int8": "int8", "--no-gpu": "gpu"}
 
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also what has a row already")
     for flag in FLAGS:
         parser.add_argument(flag, action="store_true")
-    parser.add_argument("--seconds", type=float, default=180.0, help="that a GPU run may take")
+    parser.add_argument("--seconds", type=float, default=300.0, help="that a GPU run may take")
     parser.add_argument("--here", action="store_true", help="in this process")
     options = parser.parse_args()
     left_out = [f for f in FLAGS if getattr(options, f[2:].replace("-", "_"))]
@@ -210,7 +210,8 @@ def main() -> None:
         row = Row(options.folder, name)
         row.data |= json.loads(path.read_text()) if path.exists() else {"step": "start"}
         if failure:
-            row.add(failure=failure)
+            # The last step: all else is known.
+            row.add(**{"int8" if row.data["step"] == "int8" else "failure": failure})
         print(f"{name:34} {time.time() - begun:5.0f} s  {_line(row.data)}", flush=True)
 
 
