@@ -31,7 +31,7 @@ def doubts(ported: Sequence[Leaf], others: Sequence[Any], graph: Graph) -> list[
     # Not those that keep weights of their own.
     operations = [op for op in operations if id(op) in labels or not getattr(op, "weights", None)]
     found = []
-    for test, text in _TESTS:
+    for test, text in TESTS:
         named = [labels.get(id(op), op.name) for op in operations if test(op, graph)]
         found += [text.format(few(map(repr, named)))] if named else []
     return found + list(_reshaped_outputs(labels, graph))
@@ -51,12 +51,13 @@ def _uneven(op: Any, graph: Graph) -> bool:
 
 def _uneven_before(op: Any, graph: Graph) -> bool:
     """Whether a padding of zeros has no like in the layer behind it, both sides being the same."""
+    pads = _zeros(op)
     readers = [reader for output in tensors(op, "output") for reader in graph.readers(output)]
     return any(
         start != end and window.differs(start, end)
         for reader in readers
-        if getattr(reader, "padding", None) == "valid" and not _transposed(reader)
-        for window, (start, end) in zip(_windows(reader), _zeros(op), strict=False)
+        if pads and getattr(reader, "padding", None) == "valid" and not _transposed(reader)
+        for window, (start, end) in zip(_windows(reader), pads, strict=False)
     )
 
 
@@ -237,7 +238,8 @@ def _other_axis(op: Any, graph: Graph) -> bool:
     return layout is not None and axis % rank != (1 if layout == FIRST else rank - 1)
 
 
-_TESTS: tuple[tuple[Callable[[Any, Graph], bool], str], ...] = (
+# What is looked for, and what is said of the layers found.
+TESTS: tuple[tuple[Callable[[Any, Graph], bool], str], ...] = (
     (
         _uneven,
         "Layers that pad one side by more than the other: {}. Keras's padding does that at some "

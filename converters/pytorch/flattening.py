@@ -71,8 +71,13 @@ class Graph:
         self.operations = [op for op in found if not isinstance(op, keras.Model)]
         self._ids = {id(op) for op in self.operations}
         self._inputs = {id(t) for t in getattr(target, "inputs", None) or ()}
-        self._outputs = {id(t) for t in getattr(target, "outputs", None) or ()}
         self._producers = {id(t): op for op in self.operations for t in tensors(op, "output")}
+        self._readers: dict[int, list[Any]] = {}
+        for op in self.operations:
+            for tensor in tensors(op, "input"):
+                self._readers.setdefault(id(tensor), []).append(op)
+        for tensor in getattr(target, "outputs", None) or ():
+            self._readers.setdefault(id(tensor), []).append(None)
         self._nested_outputs = [t for model in nested for t in _inner_outputs(model)]
         self._orders: dict[int, Order | Unknown | None] = {}
         formats = {getattr(layer, "data_format", None) for layer in layers} - {None}
@@ -147,8 +152,7 @@ class Graph:
 
     def readers(self, tensor: Any) -> list[Any]:
         """Find the operations that read a tensor; None among them for an output of the model."""
-        found = [op for op in self.operations if any(t is tensor for t in tensors(op, "input"))]
-        return found + [None] * (id(tensor) in self._outputs)
+        return self._readers.get(id(tensor), [])
 
     def _of_vector(self, tensor: Any) -> Order | Unknown | None:
         """Follow a vector upstream to where a map was flattened, if it was."""

@@ -159,13 +159,11 @@ def _blocks(graph: Graph, op: Any) -> tuple[list[Any], int, bool] | None:
         sources = tensors(chain[0], "input")
         if len(sources) != 1 or sources[0].shape == ends[0].shape:
             return None
-        if len(sources[0].shape) == 4:
-            first = graph.layout(sources[0]) == FIRST
+        for first in (False, True) if len(sources[0].shape) == 4 else ():
             before, after = (_sizes(t.shape, first) for t in (sources[0], ends[0]))
-            if block := _ratio(before, after):
-                return chain, block, False
-            if block := _ratio(after, before):
-                return chain, block, True
+            block = _ratio(before, after) or _ratio(after, before)
+            if block and (graph.layout(sources[0]) == FIRST) == first:
+                return chain, block, not _ratio(before, after)
         chain.insert(0, graph.producer(sources[0]))
         if chain[0] is None:
             return None
