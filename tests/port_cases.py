@@ -61,6 +61,17 @@ CONVOLUTIONS = _cases(
     ),
     (
         "Conv2d(3, 8, 3, 2, 1)",
+        "ZeroPadding2D(((1, 0), (1, 0))) → Conv2D(8, 3, strides=2)",
+        ODD,
+        "warned: one side",
+    ),
+    (
+        "Conv2d(3, 8, 5, 2, 2)",
+        "ZeroPadding2D(((2, 1), (2, 1))) → Conv2D(8, 5, strides=2)",
+        "equal",
+    ),
+    (
+        "Conv2d(3, 8, 3, 2, 1)",
         "lambda x: ops.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))) → Conv2D(8, 3, strides=2)",
         "warned: one side",
     ),

@@ -42,7 +42,6 @@ def _hard_silu(x: Any, part: str, emit: "Emitter") -> Any:
 
 # By Keras 3's name: a function of the tensor, the part of the layer it is in, and `emit`.
 ACTIVATIONS: dict[str, Callable[[Any, str, Any], Any]] = {
-    "linear": lambda x, part, emit: x,
     "relu": _layer("ReLU"),
     "relu6": _layer("ReLU", max_value=6.0),
     "leaky_relu": _layer("LeakyReLU", alpha=0.2),
@@ -55,6 +54,7 @@ ACTIVATIONS: dict[str, Callable[[Any, str, Any], Any]] = {
     "exponential": _function("exponential"),
     "softplus": _function("softplus"),
     "softsign": _function("softsign"),
+    "linear": lambda x, part, emit: x,
     "silu": _silu,
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _hard_silu,
