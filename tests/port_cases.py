@@ -119,6 +119,7 @@ CONVOLUTIONS = _cases(
     ("Conv1d(6, 8, 3, 2, 1)", 'Conv1D(8, 3, strides=2, padding="same")', LINE, "warned: one side"),
     ("Conv1d(6, 8, 3, padding=1)", 'Conv1D(8, 3, padding="same")', LINE, "equal"),
     ("Conv1d(6, 8, 3, padding=1)", 'Conv1D(8, 3, padding="causal")', LINE, "warned: one side"),
+    ("Conv1d(6, 12, 3, groups=6)", "DepthwiseConv1D(3, depth_multiplier=2)", LINE, "equal"),
     ("Conv3d(3, 4, 3)", "Conv3D(4, 3)", (3, 5, 5, 5), "equal"),
     (
         "Conv3d(3, 4, 3, 2, 1)",
@@ -168,6 +169,12 @@ TRANSPOSED = _cases(
     (
         "ConvTranspose2d(3, 8, 3, 2, 0, 1)",
         "Conv2DTranspose(8, 3, strides=2)",
+        "beyond: output padding",
+    ),
+    ("ConvTranspose2d(3, 8, 2, 3, 0, 1)", "Conv2DTranspose(8, 2, strides=3)", "equal"),
+    (
+        "ConvTranspose2d(3, 8, 2, 3)",
+        "Conv2DTranspose(8, 2, strides=3)",
         "beyond: output padding",
     ),
     ("ConvTranspose2d(4, 8, 3, groups=2)", "Conv2DTranspose(8, 3)", (4, 6, 6), "refused"),
