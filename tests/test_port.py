@@ -616,6 +616,23 @@ def subclassed():
     return model
 
 
+class Block(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.conv = layers.Conv2D(8, 3, strides=2, padding="same")
+
+    def build(self, shape):
+        self.conv.build(shape)
+
+    def call(self, x):
+        return self.conv(x)
+
+
+def of_block():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, Block(name="block")(inputs))
+
+
 @pytest.mark.parametrize(
     "make, size, name",
     [
@@ -623,8 +640,9 @@ def subclassed():
         (lambda: alone(kernel_size=2, name="conv"), 2, "'conv'"),
         (lambda: alone(kernel_size=1), 1, ""),
         (subclassed, 3, "'max_pooling2d"),
+        (of_block, 3, "'block/conv'"),
     ],
-    ids=["3 at 2", "2 at 2", "1 at 2", "a pool of a subclass"],
+    ids=["3 at 2", "2 at 2", "1 at 2", "a pool of a subclass", "inside of a layer"],
 )
 def test_where_no_size_is_known_padding_that_may_be_uneven_warns(make, size, name):
     layer, module = make(), nn.Conv2d(3, 8, size)

@@ -23,13 +23,15 @@ def doubts(ported: Sequence[Leaf], others: Sequence[Any], graph: Graph) -> list[
 
     Args:
         ported: The layers that were ported.
-        others: Layers that no table is for, of a model without a graph.
-        graph: The model's operations.
+        others: Layers that no table is for.
+        graph: The model's operations; those inside of layers of one's own are not among them.
     """
     labels = {id(leaf.layer): leaf.label for leaf in ported}
-    operations = graph.operations or [*(leaf.layer for leaf in ported), *others]
+    every = {id(op): op for op in (*graph.operations, *(leaf.layer for leaf in ported), *others)}
     # Not those that keep weights of their own.
-    operations = [op for op in operations if id(op) in labels or not getattr(op, "weights", None)]
+    operations = [
+        op for key, op in every.items() if key in labels or not getattr(op, "weights", None)
+    ]
     found = []
     for test, text in TESTS:
         named = [labels.get(id(op), op.name) for op in operations if test(op, graph)]
@@ -87,17 +89,21 @@ def _zeros_before_maximum(op: Any, graph: Graph) -> bool:
 
 
 def _never_negative(op: Any) -> bool:
-    kinds = ("ReLU", "Relu", "Relu6", "Sigmoid", "Softmax", "HardSigmoid", "Softplus")
     name = getattr(getattr(op, "activation", None), "__name__", type(op).__name__)
-    slope = getattr(op, "negative_slope", 0) or 0
-    return slope == 0 and name.lower() in {kind.lower() for kind in (*kinds, "hard_sigmoid")}
+    positive = name.lower().replace("_", "") in (
+        "relu",
+        "relu6",
+        "sigmoid",
+        "hardsigmoid",
+        "softmax",
+    )
+    return positive and not getattr(op, "negative_slope", 0)
 
 
 def _transposed(op: Any) -> bool:
-    import keras
+    from keras import layers
 
-    kinds = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
-    return isinstance(op, tuple(getattr(keras.layers, kind) for kind in kinds))
+    return isinstance(op, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose))
 
 
 @dataclass(frozen=True)
