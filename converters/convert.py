@@ -32,12 +32,19 @@ from converters.start import start_tensorflow
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
-from converters.verify.compare import Judge, Verification, explain
-from converters.verify.inputs import DEFAULT_SIZE, Samples, fit_reference, random_samples
+from converters.verify.compare import Judge, Verification, explain, refuse_off_gpu
+from converters.verify.inputs import (
+    DEFAULT_SIZE,
+    Samples,
+    fit_reference,
+    random_samples,
+    reference_samples,
+)
 from converters.verify.limits import Limits
 from converters.verify.outputs import find_classifiers
+from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
-from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side, reference_side
+from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side
 from converters.verify.targets import CPU, TIMEOUT, Runner, find_targets
 
 if TYPE_CHECKING:
@@ -151,9 +158,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
             if theirs is not None:
-                found += judge.compare(
-                    ours, theirs, samples, CPU, names=("keras", "pytorch"), attention=False
-                )
+                found += judge.compare(ours, theirs, samples, attention=False)
                 found += explain(ours, theirs, found, judge.limits, made.modules)
         calibration: Calibration | None = None
         if _integers(request):
@@ -174,30 +179,16 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 folder.path(name).write_bytes(file.content)
                 files.append(File.of(name, precision, file))
             with stages(f"verify {precision}"):
-                side = replace(file_side(file, name, runner), precision=precision)
-                side = replace(
-                    side,
-                    inputs={name: side.inputs[name] for name in ours.inputs},
-                    dtypes={name: side.dtypes[name] for name in ours.inputs},
-                )
-                names = (precision, "keras")
-                found += judge.compare(
-                    side, ours, samples, targets.all, names=names, attention=attends
-                )
+                side = replace(file_side(file, precision, runner), precision=precision)
+                if request.require_gpu:
+                    refuse_off_gpu(side)
+                side, _ = paired(ours, side)
+                found += judge.compare(side, ours, samples, targets.all, attention=attends)
                 if calibration is not None and samples is not spread and options:
                     # A reference may be of a sample or two; these are of what it is meant for.
-                    found += judge.compare(
-                        side, ours, spread, CPU[:1], names=names, attention=False
-                    )
+                    found += judge.compare(side, ours, spread, CPU[:1], attention=False)
                 if theirs is not None:
-                    found += judge.compare(
-                        side,
-                        theirs,
-                        samples,
-                        CPU[:1],
-                        names=(precision, "pytorch"),
-                        attention=False,
-                    )
+                    found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,
@@ -258,11 +249,10 @@ def _check(request: Request) -> None:
             "`image_mean` and `image_std` scale the images of `calibration`; leave them out, or "
             f"give such a folder. {received}"
         )
-    refused = [p for p in integers if not _runs_on_gpu(p, request)]
-    if request.require_gpu and (refused or not request.gpu):
+    if request.require_gpu and (not request.gpu or "int16x8" in integers):
         raise ValueError(
-            "The GPU takes no 16-bit integers and no log-softmax; with `require_gpu` give "
-            f"`attention` float, and leave int16x8 and no `gpu` out. {received}"
+            "The GPU takes no 16-bit integers; with `require_gpu` leave int16x8 and no `gpu` out. "
+            f"{received}"
         )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
@@ -270,16 +260,6 @@ def _check(request: Request) -> None:
             "`inference_type` out, or give `attention` log_softmax. "
             f"Received: `inference_type` {request.inference_type}"
         )
-
-
-def _runs_on_gpu(precision: str, request: Request) -> bool:
-    """Whether the GPU delegate will take the file of a precision, as `why_not_on_gpu` says after.
-
-    It takes no 16-bit integers and no log-softmax.
-    """
-    if precision == "int8":
-        return request.attention in ("softmax", "float")
-    return precision != "int16x8"
 
 
 def _exporter(
@@ -348,10 +328,9 @@ def _samples(
     """The reference in the layout of the model, if there is one, and what everything is given."""
     shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
     if made.reference is not None:
-        side = reference_side(made.reference)
+        side = ReferenceSide("pytorch", {}, {}, {}, reference=made.reference)
         theirs = fit_reference(side, replace(ours, inputs=shapes))
-        kept = theirs.reference
-        return theirs, Samples(tuple(kept.inputs.values()), "reference", kept.labels)
+        return theirs, reference_samples(theirs)
     if made.examples and set(made.examples) == set(shapes):
         arrays = [
             as_dtype(

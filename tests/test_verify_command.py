@@ -30,7 +30,7 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
     from converters import to_tflite
     from converters.tflite.flatbuffer import read_graphs
     from converters.tflite.precision import precision_of
-    from converters.verify import Limits
+    from converters.verify.limits import Limits
     from ulsam_keras import ULSAM
 
     keras.utils.set_random_seed(0)
@@ -59,7 +59,7 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
 
 
 def test_verify_help_says_the_limits(command):
-    from converters.verify import Limits
+    from converters.verify.limits import Limits
 
     text = "".join(command("verify", "--help")[1].split())
     for name, value in vars(Limits()).items():

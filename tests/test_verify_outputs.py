@@ -7,13 +7,15 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from converters.verify import Limits, compare_outputs, decibels, relative_difference
-from converters.verify.limits import NAMES, PRECISIONS, coarser, rejected
+from converters.verify.limits import NAMES, PRECISIONS, Limits, coarser, rejected
 from converters.verify.outputs import (
     OutputComparison,
     OutputDifference,
+    compare_outputs,
     count_correct,
+    decibels,
     find_classifiers,
+    relative_difference,
 )
 
 INF, NAN = np.inf, np.nan
@@ -218,9 +220,10 @@ def test_what_counts_as_a_classifier(labels, asked, expected):
 def test_labels():
     logits = np.eye(4)[[0, 1, 2, 3]]
     labels = np.array([0, 1, 0, 3, 2, 2])  # of the samples that were not run too
-    assert count_correct({"a": np.ones((4, 2, 2)), "y": logits}, "y", labels) == 3
-    assert count_correct({"y": logits}, "y", None) is None
-    assert count_correct({"y": logits}, None, labels) is None
+    outputs = {"a": np.ones((4, 2, 2)), "y": logits}
+    assert count_correct(outputs, outputs, labels) == 3
+    assert count_correct(outputs, outputs, None) is None
+    assert count_correct({"a": np.ones((4, 2, 2))}, {"a": np.ones((4, 2, 2))}, labels) is None
 
 
 def below_one_in_a_hundred(samples, share):

@@ -77,4 +77,4 @@ def verify(
         click.echo(json.dumps(comparison_document(found), indent=1))
     else:
         print_comparison(found, Console(emoji=False))
-    return 0 if found.passed else 1
+    return 0 if found.verification.passed else 1

@@ -12,7 +12,7 @@ from converters.data.calibration import Calibration
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.sites import float_operators
 from converters.verify.compare import SidesCompared, Verification
-from converters.verify.outputs import count_correct, labelled_output
+from converters.verify.outputs import count_correct
 from converters.verify.references import Reference
 from converters.versions import installed
 
@@ -137,7 +137,7 @@ class Report:
         if self.reference is None:
             return None
         outputs, labels = self.reference.outputs, self.reference.labels
-        return count_correct(outputs, labelled_output(outputs, labels), labels)
+        return count_correct(outputs, outputs, labels)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""

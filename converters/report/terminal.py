@@ -68,7 +68,7 @@ def print_comparison(found: SidesCompared, console: Console) -> None:
     )
     if found.files:
         _print_gpu(found.adapter, found.verification, console)
-    if found.kind == "random" and found.precision in _INTEGERS and not found.passed:
+    if found.kind == "random" and found.precision in _INTEGERS and not found.verification.passed:
         _line(
             console,
             "Files of integers hold what is in the ranges of their calibration data, and random "

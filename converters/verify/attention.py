@@ -14,9 +14,10 @@ from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
 from converters.tflite.sites import Site
-from converters.verify.inputs import Samples, paired
+from converters.verify.inputs import Samples
 from converters.verify.limits import Limits, coarser
 from converters.verify.outputs import decibels, relative_difference
+from converters.verify.pairs import paired
 from converters.verify.sides import (
     Block,
     LeftOutError,

@@ -145,7 +145,7 @@ def classes_of(output: np.ndarray) -> np.ndarray:
     are shares, 0 to 1, as a sigmoid gives them; else where it is above 0.
     """
     if output.shape[1] > 1:
-        return output.argmax(axis=1)
+        return np.where(np.isnan(output), -np.inf, output).argmax(axis=1)  # NaN is no largest value
     shares = ((output >= 0) & (output <= 1)).all()
     return (output[:, 0] > (0.5 if shares else 0)).astype(int)
 
@@ -204,14 +204,14 @@ def as_reference(arrays: Mapping[str, np.ndarray], name: str) -> Reference:
             f"Received: {name!r} with {told}"
         )
     return Reference(
-        {key: _floats(value) for key, value in inputs.items()},
-        {key: value.astype("float32") for key, value in outputs.items()},
+        {key: numbers(value) for key, value in inputs.items()},
+        {key: numbers(value) for key, value in outputs.items()},
         labels,
         {key: value.astype("float32") for key, value in groups["layers"].items()},
         name,
     )
 
 
-def _floats(array: np.ndarray) -> np.ndarray:
-    """Floats as files take them; whole numbers stay what they are."""
-    return array.astype("float32") if array.dtype.kind == "f" else array
+def numbers(array: np.ndarray) -> np.ndarray:
+    """Floats as files take and give them; whole numbers stay what they are."""
+    return array if array.dtype.kind in "iub" else array.astype("float32")

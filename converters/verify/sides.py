@@ -6,13 +6,14 @@ for a Keras model.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converters.data.layout import Shape
+from converters.runtime import RunResult
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.marks import marked_attention
 from converters.tflite.options import INTEGER_PRECISIONS
@@ -20,7 +21,7 @@ from converters.tflite.precision import precision_of
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
-from converters.verify.references import Reference, load_reference
+from converters.verify.references import Reference, load_reference, numbers
 from converters.verify.targets import Runner, Target, first_samples, whole_batches
 
 BATCH = 32
@@ -33,29 +34,6 @@ class LeftOutError(Exception):
 
 class OtherSitesError(LeftOutError):
     """That the sites of two sides are not the same."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a side answers on a target.
-
-    Attributes:
-        outputs: Outputs by name, the samples first; `None` if it did not run.
-        runtime: What ran it.
-        problem: Why it did not run, in one line.
-        milliseconds: Median time of one run on one batch, if it was timed.
-        adapter: What ran it, in the runtime's own words.
-        fully_accelerated: Whether every operator was on the GPU; `None` elsewhere.
-        gpu_precision: The precision that the GPU really computed in; empty elsewhere.
-    """
-
-    outputs: Mapping[str, np.ndarray] | None
-    runtime: str
-    problem: str = ""
-    milliseconds: float | None = None
-    adapter: str = ""
-    fully_accelerated: bool | None = None
-    gpu_precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +71,7 @@ class Side:
     outputs: Mapping[str, Shape]
     precision: str = "float32"
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         """The outputs on some samples."""
         raise NotImplementedError
 
@@ -116,10 +94,10 @@ class ReferenceSide(Side):
 
     reference: Reference = field(kw_only=True)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         count = len(next(iter(inputs.values())))
         outputs = {name: value[:count] for name, value in self.reference.outputs.items()}
-        return Answer(outputs, "recorded")
+        return RunResult("ok", outputs)
 
     def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
         raise LeftOutError(f"{self.name} is a reference of outputs")
@@ -131,16 +109,18 @@ class KerasSide(Side):
 
     Attributes:
         model: The model.
-        order: The names of its inputs, in its own order.
+        takes: The names of its inputs, in its own order.
+        gives: Those of its outputs, as they are flattened.
     """
 
     model: Any = field(kw_only=True)
-    order: tuple[str, ...] = field(kw_only=True)
+    takes: tuple[str, ...] = field(kw_only=True)
+    gives: tuple[str, ...] = field(kw_only=True)
     _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         outputs = self._once("outputs", inputs, self._predicted)
-        return Answer({name: outputs[name] for name in self.outputs}, "TensorFlow")
+        return RunResult("ok", {name: outputs[name] for name in self.outputs})
 
     def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
         from ulsam_keras import attention_maps
@@ -166,7 +146,7 @@ class KerasSide(Side):
         with without_native_logs():
             outputs = self.model.predict(packed, batch_size=batch, verbose=0)
         flat = keras.tree.flatten(outputs)
-        return {n: np.asarray(v, "float32") for n, v in zip(self.outputs, flat, strict=True)}
+        return {n: numbers(np.asarray(v)) for n, v in zip(self.gives, flat, strict=True)}
 
     def _once(self, what: str, inputs: Mapping[str, np.ndarray], compute: Any) -> Any:
         """What is computed of inputs, or the first of it where more samples were computed before.
@@ -181,7 +161,7 @@ class KerasSide(Side):
         if kept is None or kept[0] != key or kept[1] < count:
             batch = self.model.inputs[0].shape[0] if getattr(self.model, "inputs", None) else None
             whole = whole_batches(inputs, batch or 1)
-            arrays = [whole[name] for name in self.order]
+            arrays = [whole[name] for name in self.takes]
             try:
                 # A Sequential model that was not called has no `input`.
                 sequential = isinstance(self.model, keras.Sequential)
@@ -219,18 +199,11 @@ class FileSide(Side):
     runner: Runner = field(kw_only=True)
     around: bool = field(kw_only=True)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         result = self.runner.run(self.file, inputs, target)
-        outputs = result.outputs
-        return Answer(
-            outputs if outputs is None else {name: outputs[name] for name in self.outputs},
-            target.name,
-            "" if result.ok else f"{result.outcome}: {result.message}",
-            result.milliseconds,
-            result.adapter,
-            result.fully_accelerated if target.accelerator == "gpu" and result.ok else None,
-            (result.gpu_precision or "") if target.accelerator == "gpu" else "",
-        )
+        if result.outputs is None:
+            return result
+        return replace(result, outputs={name: result.outputs[name] for name in self.outputs})
 
     def samples(self, target: Target, count: int) -> int:
         return self.runner.samples(self.file, target, count)
@@ -256,7 +229,7 @@ class FileSide(Side):
                     tapped[names[tensor]] = tensor
         result = self.runner.run(with_outputs(self.file, tapped), inputs, target, repeats=0)
         if result.outputs is None:
-            return f"{result.outcome}: {result.message}"
+            return result.problem
         outputs = result.outputs
 
         def value(tensor: Tensor) -> np.ndarray:
@@ -303,17 +276,16 @@ def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> Keras
     sequential = isinstance(model, keras.Sequential)
     structure = model.outputs[0] if sequential else model.output
     called = output_names or export.output_names(model, structure)
-    outputs = zip(called, model.outputs, strict=True)
-    computed = {_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model)}
-    both = list(zip(names, model.inputs, strict=True))
+    inputs = dict(zip(names, model.inputs, strict=True))
     return KerasSide(
         name,
-        {n: tuple(t.shape) for n, t in both},
-        {n: "float32" if "float" in t.dtype else t.dtype for n, t in both},
-        {n: tuple(t.shape) for n, t in outputs},
-        coarser(*computed),
+        {n: tuple(t.shape) for n, t in inputs.items()},
+        {n: "float32" if "float" in t.dtype else t.dtype for n, t in inputs.items()},
+        {n: tuple(t.shape) for n, t in zip(called, model.outputs, strict=True)},
+        coarser(*(_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model))),
         model=model,
-        order=tuple(names),
+        takes=tuple(names),
+        gives=tuple(called),
     )
 
 
@@ -334,11 +306,6 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     )
 
 
-def reference_side(reference: Reference) -> ReferenceSide:
-    """A reference as a side."""
-    return ReferenceSide(reference.name, {}, {}, {}, reference=reference)
-
-
 def load_side(source: str, runner: Runner) -> Side:
     """Reads one side of a comparison.
 
@@ -351,10 +318,10 @@ def load_side(source: str, runner: Runner) -> Side:
         ValueError: If it is not what its name says.
     """
     path = Path(source)
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return reference_side(load_reference(path))
-    if suffix == ".tflite":
+    if path.suffix.lower() == ".npz":
+        reference = load_reference(path)
+        return ReferenceSide(reference.name, {}, {}, {}, reference=reference)
+    if path.suffix.lower() == ".tflite":
         return file_side(TfliteFile(path), path.name, runner)
     from converters.model_source import load_model
     from converters.start import start_tensorflow
