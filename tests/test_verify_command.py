@@ -246,8 +246,10 @@ def test_integers_that_a_model_does_not_take(command, tmp_path):
 )
 def test_random_integers_fill_their_range(dtype, least, most):
     from converters.verify.inputs import random_samples
+    from converters.verify.sides import Side
 
-    [values] = random_samples([(1, 100, 100)], [dtype]).inputs
+    side = Side("m", {"x": (None, 100, 100)}, {"x": dtype}, {})
+    [values] = random_samples(side, side, [(100, 100)]).inputs
     assert values.dtype == dtype
     assert (values.min(), values.max()) == (least, most)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from converters.checkpoint import entries, files, npz_file
 from converters.checkpoint.archive import Archive
-from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor
+from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, naming
 
 __all__ = ["TensorInfo", "list_tensors", "load_checkpoint", "read_npz"]
 
@@ -88,12 +88,8 @@ def list_tensors(path: str | os.PathLike[str], *, entry: str | None = None) -> l
 @contextmanager
 def _state_dict(path: str | os.PathLike[str], entry: str | None) -> Iterator[dict[str, LazyTensor]]:
     """Open a checkpoint, choose its state dict and give every content error the file's name."""
-    with files.open_binary(path) as file:
-        try:
-            with files.open_tree(file) as tree:
-                yield entries.select(tree, entry, source=os.fspath(path))
-        except ContentError as error:
-            raise ValueError(f"{os.fspath(path)!r}: {error}") from None
+    with files.open_binary(path) as file, naming(path), files.open_tree(file) as tree:
+        yield entries.select(tree, entry, source=os.fspath(path))
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -103,17 +99,13 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         OSError: As for ``load_checkpoint``.
         ValueError: It is no ``.npz`` file, is damaged, or holds anything but numbers.
     """
-    with files.open_binary(path) as file:
-        try:
-            tree = npz_file.read_tree(Archive(file))
-            arrays = {}
-            for name, tensor in tree.items():
-                if isinstance(tensor, UnsupportedTensor):
-                    raise ContentError(f"{tensor.kind}; {tensor.advice}")
-                arrays[name] = tensor.read()
-            return arrays
-        except ContentError as error:
-            raise ValueError(
-                f"The file must be an .npz file of arrays of numbers, written with numpy.savez. "
-                f"Received: {os.fspath(path)!r}, {error}"
-            ) from None
+    wanted = "expected an .npz file of arrays of numbers, written with numpy.savez"
+    with files.open_binary(path, wanted) as file, naming(path):
+        if file.read(2) != b"PK":
+            raise ContentError(f"{wanted}. Received: {files.describe(file)}")
+        arrays = {}
+        for name, tensor in npz_file.read_tree(Archive(file)).items():
+            if isinstance(tensor, UnsupportedTensor):
+                raise ContentError(f"{wanted}; {tensor.advice}. Received: {tensor.kind}")
+            arrays[name] = tensor.read()
+        return arrays

@@ -6,7 +6,8 @@ May import NumPy only.
 import math
 import os
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,6 +18,15 @@ _SHOWN = 80
 
 class ContentError(ValueError):
     """The content of a checkpoint cannot be used; the message is a single line without the path."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give every content error the file's name: a ValueError of one cause."""
+    try:
+        yield
+    except ContentError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import stat
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
-from converters.checkpoint.content import ContentError, shown
+from converters.checkpoint.content import ContentError, shown, size_of
 from converters.formats import compiled
 
 _HEAD = 512
@@ -53,10 +53,7 @@ def open_tree(file: BinaryIO) -> AbstractContextManager[Any]:
         ContentError: No format of ours. Readers raise it for damaged content.
     """
     head = file.read(_HEAD)
-    size = os.fstat(file.fileno()).st_size
     file.seek(0)
-    if not head:
-        raise ContentError(f"the file is empty; {_WANTED}. Received: 0 bytes")
     if what := compiled(file):
         raise ContentError(f"{_WANTED}. Received: {what}")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -71,15 +68,17 @@ def open_tree(file: BinaryIO) -> AbstractContextManager[Any]:
         from converters.checkpoint import torch_legacy
 
         return torch_legacy.open_legacy(file)
-    raise ContentError(f"{_WANTED}. Received: {_describe(head, size)}")
+    raise ContentError(f"{_WANTED}. Received: {describe(file)}")
 
 
 def _is_text(data: bytes) -> bool:
     return _TEXT_BYTES.issuperset(data)
 
 
-def _describe(head: bytes, size: int) -> str:
-    """Say what a file is that is none of ours."""
+def describe(file: BinaryIO) -> str:
+    """Say what a file is that is none of those expected."""
+    file.seek(0)
+    head, size = file.read(_HEAD), size_of(file)
     for magic, description in _OTHER_FORMATS:
         if head.startswith(magic):
             return description
@@ -95,6 +94,8 @@ def _describe(head: bytes, size: int) -> str:
         return "a TFLite model"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+    if not head:
+        return "an empty file"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page, as a failed download leaves; download the file again"

@@ -66,7 +66,7 @@ def print_comparison(found: SidesCompared, console: Console) -> None:
         console,
         f"Limits that were not given are those of {found.precision}, the coarser of A and B.",
     )
-    if found.files:
+    if any(row.runtime != "TensorFlow" for row in found.verification.checks):
         _print_gpu(found.adapter, found.verification, console)
     if found.kind == "random" and found.precision in _INTEGERS and not found.verification.passed:
         _line(

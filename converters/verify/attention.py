@@ -21,6 +21,7 @@ from converters.verify.pairs import paired
 from converters.verify.sides import (
     Block,
     LeftOutError,
+    NotRunError,
     OtherSitesError,
     Side,
     file_side,
@@ -183,21 +184,17 @@ def compare_attention(
     count = min(most, *(side.samples(target, samples.count) for side in (ours, theirs)))
     if not count:
         return []
-    given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
     row = AttentionSNR(
-        "",
+        "every site",
         subject=precision,
         runtime=target.name,
         limit=limits.attention(precision, target.gpu_precision),
         snr_limit=limits.least_attention_snr(precision),
     )
-    problem = next((found for found in (given, wanted) if isinstance(found, str)), "")
-    if isinstance(given, str) or isinstance(wanted, str):
-        known = given if isinstance(given, list) else wanted if isinstance(wanted, list) else []
-        return [
-            replace(row, site=block.name or f"site {number}", problem=problem)
-            for number, block in enumerate(known, start=1)
-        ] or [replace(row, site="every site", problem=problem)]
+    try:
+        given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
+    except NotRunError as error:
+        return [replace(row, problem=str(error))]
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
     if sorted(one) != sorted(other):
         raise OtherSitesError(

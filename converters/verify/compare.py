@@ -223,7 +223,6 @@ class SidesCompared:
         kind: Where the samples come from.
         verification: What was compared.
         adapter: Name of the GPU adapter; `None` if there is none, or none was wanted.
-        files: Whether a side is a `.tflite` file, for which a GPU counts.
     """
 
     names: tuple[str, str]
@@ -231,7 +230,6 @@ class SidesCompared:
     kind: Kind
     verification: Verification
     adapter: str | None
-    files: bool
 
 
 def verify(
@@ -267,9 +265,8 @@ def verify(
     """
     judge, runner, targets = judge or Judge(), runner or Runner(), targets or Targets()
     a, b = load_side(source, runner), load_side(reference, runner)
-    files = [side for side in (a, b) if isinstance(side, FileSide)]
-    if require_gpu:
-        for side in files:
+    for side in (a, b):
+        if require_gpu and isinstance(side, FileSide):
             refuse_off_gpu(side)
     a, b, samples, notes = common_samples(a, b, inputs, input_size)
     found = Verification(notes=notes) + judge.compare(a, b, samples, targets.all)
@@ -282,7 +279,6 @@ def verify(
         kind=samples.kind,
         verification=found,
         adapter=targets.adapter,
-        files=bool(files),
     )
 
 

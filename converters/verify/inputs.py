@@ -81,7 +81,7 @@ def common_samples(
     if path is not None:
         return a, b, Samples(_stored(path, a, shapes), "given"), notes
     filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
-    return a, b, Samples(_random(a, b, filled), "random"), notes
+    return a, b, random_samples(a, b, filled), notes
 
 
 def reference_samples(side: ReferenceSide) -> Samples:
@@ -112,13 +112,6 @@ def fit_reference(reference: ReferenceSide, model: Side) -> ReferenceSide:
     )
 
 
-def random_samples(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Samples:
-    """Random inputs of these static shapes and dtypes."""
-    rng = np.random.default_rng(0)
-    arrays = (_draw(rng, (RANDOM_SAMPLES, *s[1:]), d) for s, d in zip(shapes, dtypes, strict=True))
-    return Samples(tuple(arrays), "random")
-
-
 def _common_shapes(a: Side, b: Side) -> list[Shape]:
     """The shape of each input that both models take, the batch open."""
     both = list(zip(a.inputs.values(), b.inputs.values(), strict=True))
@@ -135,9 +128,9 @@ def _common_shapes(a: Side, b: Side) -> list[Shape]:
 
 
 def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of random samples: open sizes of images are those asked for."""
+    """The shape of a random sample: open sizes of images are those asked for."""
     sizes = [have or want for have, want in zip(shape[1:3], size, strict=False)]
-    whole = (RANDOM_SAMPLES, *(sizes if len(shape) == 4 else shape[1:3]), *shape[3:])
+    whole = (*(sizes if len(shape) == 4 else shape[1:3]), *shape[3:])
     if None in whole:
         raise ValueError(
             "Open dimensions that are no image's have no size of random numbers; give some with "
@@ -165,11 +158,11 @@ def _stored(path: str, side: Side, shapes: list[Shape]) -> tuple[np.ndarray, ...
     return tuple(found)
 
 
-def _random(a: Side, b: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
-    """Random inputs that both models take, in the order of the inputs."""
+def random_samples(a: Side, b: Side, shapes: Sequence[tuple[int, ...]]) -> Samples:
+    """Random inputs that both models take, of these shapes without the samples."""
     rng = np.random.default_rng(0)
     arrays = []
-    for position, shape in enumerate(shapes):
+    for position, shape in enumerate((RANDOM_SAMPLES, *sizes) for sizes in shapes):
         dtypes = [list(side.dtypes.values())[position] for side in (a, b)]
         whole = [dtype for dtype in dtypes if "float" not in dtype]
         steps = [tensor for side in (a, b) if (tensor := _quantized(side, position)) is not None]
@@ -177,7 +170,7 @@ def _random(a: Side, b: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray
             arrays.append(_in_range(rng, shape, steps[0]))
         else:
             arrays.append(_draw(rng, shape, whole[0] if whole else "float32"))
-    return tuple(arrays)
+    return Samples(tuple(arrays), "random")
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:

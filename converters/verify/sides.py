@@ -36,6 +36,10 @@ class OtherSitesError(LeftOutError):
     """That the sites of two sides are not the same."""
 
 
+class NotRunError(Exception):
+    """Why a side did not run."""
+
+
 @dataclass(frozen=True)
 class Block:
     """The tensors of one ULSAM block on some samples.
@@ -75,11 +79,12 @@ class Side:
         """The outputs on some samples."""
         raise NotImplementedError
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
-        """The ULSAM blocks whose maps have more than one position; or why it did not run.
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
+        """The ULSAM blocks whose maps have more than one position.
 
         Raises:
             LeftOutError: If it has none, or does not show them.
+            NotRunError: If it does not run.
         """
         raise NotImplementedError
 
@@ -99,7 +104,7 @@ class ReferenceSide(Side):
         outputs = {name: value[:count] for name, value in self.reference.outputs.items()}
         return RunResult("ok", outputs)
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
         raise LeftOutError(f"{self.name} is a reference of outputs")
 
 
@@ -122,7 +127,7 @@ class KerasSide(Side):
         outputs = self._once("outputs", inputs, self._predicted)
         return RunResult("ok", {name: outputs[name] for name in self.outputs})
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
         from ulsam_keras import attention_maps
 
         def maps(packed: Any, batch: int) -> dict[str, np.ndarray]:
@@ -208,7 +213,7 @@ class FileSide(Side):
     def samples(self, target: Target, count: int) -> int:
         return self.runner.samples(self.file, target, count)
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
         graph = self.file.graph
         sites = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
         if not sites:
@@ -229,7 +234,7 @@ class FileSide(Side):
                     tapped[names[tensor]] = tensor
         result = self.runner.run(with_outputs(self.file, tapped), inputs, target, repeats=0)
         if result.outputs is None:
-            return result.problem
+            raise NotRunError(result.problem)
         outputs = result.outputs
 
         def value(tensor: Tensor) -> np.ndarray:
@@ -338,4 +343,5 @@ def _spatial(shape: tuple[int, ...]) -> bool:
 def _reason(error: Exception) -> str:
     """The line of TensorFlow's many that says what is wrong: the last that names no operation."""
     lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in reversed(lines) if line and line[0] != "["), "")[:200]
+    said = next((line for line in reversed(lines) if line and line[0] != "["), "")
+    return said.replace("Received: ", "received ")[:200]
