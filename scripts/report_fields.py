@@ -87,7 +87,7 @@ def tables() -> dict[str, dict[str, str]]:
         "`calibration`": calibration | CALIBRATION,
         "`calibration`: `channels`": attributes(Channel),
         "`comparisons`": attributes(
-            OutputComparison, "difference", "snr", "top1", "passed", "failures"
+            OutputComparison, "difference", "snr", "top1", "undecided", "passed", "failures"
         ),
         "`comparisons`: `outputs`": attributes(OutputDifference),
         "`attention`": attributes(AttentionSNR, "visible", "passed"),

@@ -180,9 +180,9 @@ USAGE = {
         ],
         "float inputs and outputs only.*Received: --inference-type uint8",
     ),
-    "GPU without log-softmax": (
-        ["--precision", "int8", "--calibration", RECORDING, "--require-gpu"],
-        "give --attention float",
+    "GPU without 16 bits": (
+        ["--precision", "int16x8", "--calibration", RECORDING, "--require-gpu"],
+        "takes no 16-bit integers",
     ),
 }
 
@@ -312,5 +312,6 @@ def test_what_the_gpu_does_not_take_is_told(command, training_images, tmp_path, 
     sides = (out / "digits_ulsam_int8.tflite", out / "model.keras")
     status, text, _ = command("verify", *sides)
     assert status == 0 and text.count(told) == text.count("GPU:") == 1, text
-    status, text, err = command("verify", *sides, "--require-gpu")
-    assert (status, text, err.count("\n")) == (2, "", 1) and "no log-softmax" in err
+    for arguments in (("verify", *sides), ("convert", out / "model.keras", "-o", "x", *options)):
+        status, text, err = command(*arguments, "--require-gpu")
+        assert (status, text, err.count("\n")) == (2, "", 1) and "no log-softmax" in err

@@ -207,6 +207,7 @@ def _document(kind: str, verification: Verification, **fields: Any) -> dict[str,
                     "difference": row.difference,
                     "snr": row.snr,
                     "top1": row.top1,
+                    "undecided": row.undecided,
                     "passed": row.passed,
                     "failures": row.failures,
                 }

@@ -103,7 +103,7 @@ def _print_outputs(
             *((snr,) * with_snr),
             *(("" if row.top1 is None else f"{row.top1:.1%}",) * with_top1),
             "" if row.milliseconds is None else f"{row.milliseconds:.2f}",
-            _verdict(row.passed),
+            "[yellow]undecided[/]" if row.passed and row.undecided else _verdict(row.passed),
         )
     title = "A against B" if sides else "Differences"
     text = f"{title} on {_SAMPLES[samples]}, relative to the largest value"
@@ -283,13 +283,23 @@ def _print_verdict(verification: Verification, console: Console) -> None:
         _line(console, text, "red")
     checks = verification.checks
     failed, count = sum(not check.passed for check in checks), len(checks)
+    if verification.undecided:
+        _line(
+            console,
+            f"Nothing tells whether {', '.join(verification.undecided)} is right: rounded numbers "
+            "are judged by what differs between samples. Give such as the model answers "
+            "differently.",
+            "bold red",
+        )
+        if not failed:
+            return
     if count == 1:
         text = f"The one comparison {'failed' if failed else 'passed'}."
     elif failed:
         text = f"{failed} of {count} comparisons failed."
     else:
         text = f"All {count} comparisons passed."
-    _line(console, text, "bold red" if failed else "green")
+    _line(console, text, "green" if verification.passed else "bold red")
 
 
 def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Energies are summed over samples: what is rare in one image counts by its share.
 SAMPLES = 16
+# Maps that vary by less of the largest attention are flat: a constant is as good.
+_FLAT = 1e-2
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class AttentionSNR:
             `None` if it did not run. A dead map, all zeros, has 1.
         snr: Energy of the float model's attention over that of the difference, in dB. 0 for an
             attention of zeros.
+        pattern_snr: The same with the mean of each map taken off both: what tells positions apart.
+            A map that is the same everywhere has 0. `None` where the float model's maps are flat
+            to 1 %, or the block's output rounds the pattern away.
         cosine: Cosine between the two.
         zeros: Share of the values that are exactly 0 in the file and not in the float model.
         dead_maps: Share of the maps (one per sample and group) whose sum, 1 in float, is below 0.5.
@@ -69,6 +74,7 @@ class AttentionSNR:
             hides it.
         limit: Largest `difference` that passes; `None` where none is asked for.
         snr_limit: Least `snr` that passes, likewise.
+        pattern_limit: Least `pattern_snr` that passes.
         problem: Why it did not run; empty if it did.
     """
 
@@ -78,6 +84,7 @@ class AttentionSNR:
     map_size: tuple[int, int] | None = None
     difference: float | None = None
     snr: float | None = None
+    pattern_snr: float | None = None
     cosine: float | None = None
     zeros: float | None = None
     dead_maps: float | None = None
@@ -88,6 +95,7 @@ class AttentionSNR:
     multiplier_correlation: float | None = None
     limit: float | None = None
     snr_limit: float | None = None
+    pattern_limit: float = 0.0
     problem: str = ""
 
     @property
@@ -96,8 +104,11 @@ class AttentionSNR:
         if self.problem or self.difference is None or self.snr is None:
             return False
         # Written so that a NaN does not pass.
-        near = self.limit is None or self.difference <= self.limit
-        return near and (self.snr_limit is None or self.snr >= self.snr_limit)
+        return (
+            (self.limit is None or self.difference <= self.limit)
+            and (self.snr_limit is None or self.snr >= self.snr_limit)
+            and (self.pattern_snr is None or self.pattern_snr >= self.pattern_limit)
+        )
 
     @property
     def lost_in(self) -> str:
@@ -190,6 +201,7 @@ def compare_attention(
         runtime=target.name,
         limit=limits.attention(precision, target.gpu_precision),
         snr_limit=limits.least_attention_snr(precision),
+        pattern_limit=limits.attention_snr,
     )
     try:
         given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
@@ -232,14 +244,17 @@ def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]
 
 
 def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:
-    attention = block.attention.astype("float64")
+    attention, pattern = block.attention.astype("float64"), _centred(wanted)
     measured: dict[str, Any] = {
-        "difference": relative_difference(attention, wanted),
+        # NaN on both sides is equal, and no attention.
+        "difference": relative_difference(attention, np.where(np.isnan(wanted), np.inf, wanted)),
         "snr": decibels(wanted, attention - wanted),
         "cosine": cosine(wanted, attention),
         "zeros": float(((attention == 0) & (wanted != 0)).mean()),
         "dead_maps": float((attention.sum((1, 2)) < 0.5).mean()),
     }
+    if np.abs(pattern).max() > _FLAT * wanted.max():
+        measured["pattern_snr"] = decibels(pattern, _centred(attention) - pattern)
     if block.site is None or not block.inside:
         return measured
     own = _softmax(block.inside["scores"], block.site)
@@ -250,16 +265,23 @@ def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:
         "RELU": lambda v: np.maximum(v, 0),
         "RELU6": lambda v: np.clip(v, 0, 6),
     }.get(block.site.activation)
-    if activation is not None:
+    if activation is None:
+        measured["pattern_snr"] = None
+    else:
         x, y = (block.inside[part].astype("float64") for part in ("inputs", "outputs"))
-        spread = np.repeat(wanted, x.shape[3] // wanted.shape[3], axis=3)
-        full, bare = activation(x * (1 + spread)), activation(x)
+
+        def multiplied(maps: np.ndarray) -> np.ndarray:
+            return activation(x * (1 + np.repeat(maps, x.shape[3] // maps.shape[3], axis=3)))
+
+        full, bare = multiplied(wanted), activation(x)
         scales = block.site.outputs.scales
         rounding = np.full_like(full, scales[0] / 12**0.5 if scales else 0.0)
         measured["without_attention_snr"] = decibels(full, full - bare)
         measured["rounding_snr"] = decibels(full, rounding)
+        if decibels(full, full - multiplied(wanted - pattern)) >= measured["rounding_snr"]:
+            measured["pattern_snr"] = None
         factor = _factor(y, bare, wanted.shape[3])
-        measured["multiplier_correlation"] = cosine(_centred(factor), _centred(wanted))
+        measured["multiplier_correlation"] = cosine(_centred(factor), pattern)
     return measured
 
 

@@ -299,6 +299,12 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     graph = file.graph
     inputs, outputs = graph.given, graph.answered
     attention, precision = marked_attention(file), precision_of(graph)
+    if len(inputs) < len(graph.inputs) or len(outputs) < len(graph.outputs):
+        raise ValueError(
+            "A file whose tensors have one name, or that has outputs beside its signature, cannot "
+            f"be compared whole; convert it with a signature. Received: {name!r} with inputs "
+            f"{[t.name for t in graph.inputs]} and outputs {[t.name for t in graph.outputs]}"
+        )
     return FileSide(
         name,
         {n: (t.shape[:1] + t.open_shape[1:]) for n, t in inputs.items()},
