@@ -131,7 +131,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             if request.check_with_torch:
                 recorded = source.asked(recorded)
         with stages("look for a GPU"):
-            targets = find_targets(request.gpu, request.require_gpu)
+            targets, adapter = find_targets(request.gpu, request.require_gpu)
         with stages("load TensorFlow"):
             start_tensorflow()
             import_sources(request.import_files)
@@ -171,7 +171,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if request.require_gpu:
                     refuse_off_gpu(side)
                 side, _ = paired(ours, side)
-                found += judge.compare(side, ours, samples, targets.all, attention=attends)
+                found += judge.compare(side, ours, samples, targets, attention=attends)
                 if calibration is not None and samples is not spread and options:
                     # A reference may be of a sample or two; these are of what it is meant for.
                     found += judge.compare(side, ours, spread, CPU[:1], attention=False)
@@ -190,7 +190,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             samples=samples.kind,
             reference=None if theirs is None else theirs.reference,
             calibration=calibration,
-            gpu=targets.adapter,
+            gpu=adapter,
             threads=runner.threads,
             seconds=stages.seconds,
             warnings=[*caught, *made.warnings],

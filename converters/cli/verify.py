@@ -61,18 +61,19 @@ def verify(
     from converters.verify.targets import find_targets
 
     import_sources(import_files)
+    targets, adapter = find_targets(gpu or require_gpu, require_gpu, float16=False)
     found = compare(
         a,
         b,
         judge=judge,
         input_size=input_size,
         inputs=inputs,
-        targets=find_targets(gpu or require_gpu, require_gpu, float16=False),
+        targets=targets,
         runner=runner,
         require_gpu=require_gpu,
     )
     if as_json:
-        click.echo(json.dumps(comparison_document(found), indent=1))
+        click.echo(json.dumps(comparison_document(found, adapter), indent=1))
     else:
-        print_comparison(found, Console(emoji=False))
-    return 0 if found.verification.passed else 1
+        print_comparison(found, adapter, Console(emoji=False))
+    return 0 if found.passed else 1

@@ -11,7 +11,7 @@ import numpy as np
 from converters.tflite.precision import why_not_on_gpu
 from converters.verify.attention import AttentionSNR, compare_attention
 from converters.verify.causes import likely_cause
-from converters.verify.inputs import Kind, Samples, common_samples
+from converters.verify.inputs import Samples, common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits, coarser
 from converters.verify.outputs import (
@@ -28,7 +28,7 @@ from converters.verify.sides import (
     Side,
     load_side,
 )
-from converters.verify.targets import CPU, Runner, Target, Targets
+from converters.verify.targets import CPU, Runner, Target
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,7 @@ class Judge:
             fully_accelerated=ran.fully_accelerated if on_gpu else None,
             gpu_precision=(ran.gpu_precision or "") if on_gpu else "",
             data=samples.kind,
+            precision=precision,
             problem=ours.problem or theirs.problem,
         )
         if ours.outputs is None or theirs.outputs is None:
@@ -213,25 +214,6 @@ class Judge:
         return Verification(attention=tuple(rows))
 
 
-@dataclass(frozen=True)
-class SidesCompared:
-    """What `verify` found.
-
-    Attributes:
-        names: What the sides are called.
-        precision: The coarser of the sides' precisions, whose limits hold.
-        kind: Where the samples come from.
-        verification: What was compared.
-        adapter: Name of the GPU adapter; `None` if there is none, or none was wanted.
-    """
-
-    names: tuple[str, str]
-    precision: str
-    kind: Kind
-    verification: Verification
-    adapter: str | None
-
-
 def verify(
     source: str,
     reference: str,
@@ -239,10 +221,10 @@ def verify(
     judge: Judge | None = None,
     input_size: tuple[int, int] | None = None,
     inputs: str | None = None,
-    targets: Targets | None = None,
+    targets: tuple[Target, ...] = CPU,
     runner: Runner | None = None,
     require_gpu: bool = False,
-) -> SidesCompared:
+) -> Verification:
     """Runs two models on the same inputs and compares what they answer.
 
     Args:
@@ -252,7 +234,7 @@ def verify(
         input_size: Height and width where neither side fixes them; `None` for 224.
         inputs: An `.npz` file with the array `inputs`, or `inputs.NAME` for each, that two models
             are given; `None` gives them random numbers in the range of the inputs.
-        targets: What runs `.tflite` files; `None` for the kernels of the CPU.
+        targets: What runs `.tflite` files. Defaults to the kernels of the CPU.
         runner: How it does; `None` for the default limits of a run.
         require_gpu: Whether it is an error that no GPU takes a file.
 
@@ -263,23 +245,17 @@ def verify(
         OSError: If a file cannot be read.
         ValueError: If a file is none of these, or if the two do not belong together.
     """
-    judge, runner, targets = judge or Judge(), runner or Runner(), targets or Targets()
+    judge, runner = judge or Judge(), runner or Runner()
     a, b = load_side(source, runner), load_side(reference, runner)
     for side in (a, b):
         if require_gpu and isinstance(side, FileSide):
             refuse_off_gpu(side)
     a, b, samples, notes = common_samples(a, b, inputs, input_size)
-    found = Verification(notes=notes) + judge.compare(a, b, samples, targets.all)
+    found = Verification(notes=notes) + judge.compare(a, b, samples, targets)
     for model, other in ((a, b), (b, a)):
         if isinstance(other, ReferenceSide):
             found += explain(model, other, found, judge.limits)
-    return SidesCompared(
-        names=(a.name, b.name),
-        precision=coarser(a.precision, b.precision),
-        kind=samples.kind,
-        verification=found,
-        adapter=targets.adapter,
-    )
+    return found
 
 
 def refuse_off_gpu(side: FileSide) -> None:

@@ -68,6 +68,7 @@ class OutputComparison:
         fully_accelerated: Whether every operator was on the GPU; `None` on the CPU.
         gpu_precision: The precision that the GPU really computed in; empty on the CPU.
         data: Where the samples come from, as `samples` of the whole report.
+        precision: The coarser of the two precisions, whose limits hold.
         problem: Why it did not run, in one line; empty if it did.
     """
 
@@ -85,6 +86,7 @@ class OutputComparison:
     fully_accelerated: bool | None = None
     gpu_precision: str = ""
     data: str = ""
+    precision: str = "float32"
     problem: str = ""
 
     @property

@@ -57,26 +57,19 @@ GPU = (
 )
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What this machine has to run files on.
-
-    Attributes:
-        all: The targets: those of the CPU first.
-        adapter: Name of the GPU adapter; `None` if there is none, or none is wanted.
-    """
-
-    all: tuple[Target, ...] = CPU
-    adapter: str | None = None
-
-
-def find_targets(gpu: bool = True, require_gpu: bool = False, float16: bool = True) -> Targets:
+def find_targets(
+    gpu: bool = True, require_gpu: bool = False, float16: bool = True
+) -> tuple[tuple[Target, ...], str | None]:
     """The CPU's kernels, and the GPU where there is a Vulkan driver.
 
     Args:
         gpu: Whether to look for one.
         require_gpu: Whether it is an error that there is none.
         float16: Whether to run in float16 too, where the GPU really computes in it.
+
+    Returns:
+        The targets, those of the CPU first, and the name of the GPU adapter; `None` if there is
+        none, or none is wanted.
 
     Raises:
         ValueError: If a GPU is required and there is none.
@@ -88,8 +81,8 @@ def find_targets(gpu: bool = True, require_gpu: bool = False, float16: bool = Tr
                 "A GPU is required, and no Vulkan driver is found; install one, or a software one "
                 "with scripts/vulkan_drivers.sh, or leave `require_gpu` out. Received: no adapter"
             )
-        return Targets()
-    return Targets(CPU + (GPU if float16 and half_precision() else GPU[:1]), adapter)
+        return CPU, None
+    return CPU + (GPU if float16 and half_precision() else GPU[:1]), adapter
 
 
 class Runner:
