@@ -277,6 +277,7 @@ def test_one_other_class_of_four_is_chance():
         (OutputDifference("y", 0.1, 9.9), {}, "SNR 9.9 dB"),
         (OutputDifference("y", 0.1, NAN), {}, "SNR nan dB"),
         (OutputDifference("y", 0.1, 30.0, 9.9), {}, "SNR 9.9 dB"),
+        (OutputDifference("y", 0.1, 30.0, channel_snr=-0.1), {}, "half of its channels"),
         (OutputDifference("y", 0.1, 30.0), {"fully_accelerated": False}, "not every operator"),
         (OutputDifference("y", 0.1, 30.0), {"problem": "crashed: SIGABRT"}, "crashed: SIGABRT"),
     ],
@@ -294,7 +295,7 @@ def test_nothing_compared_does_not_pass():
 
 
 def test_the_worst_output_counts():
-    rows = (OutputDifference("a", 0.1, 30.0, 20.0, 4), OutputDifference("b", 0.2, 25.0, None, None))
+    rows = (OutputDifference("a", 0.1, 30.0, 20.0, equal=4), OutputDifference("b", 0.2, 25.0))
     found = OutputComparison("int8", "keras", "XNNPACK", samples=4, limit=0.3, outputs=rows)
     assert (found.difference, found.snr, found.top1) == (0.2, 20.0, 1.0)
 

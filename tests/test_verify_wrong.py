@@ -288,6 +288,21 @@ WRONG = {
 }
 
 
+# A detector's boxes in pixels, and what it scores, 0 to 1.
+FOUND = np.concatenate([RNG.uniform(0, 640, (8, 50, 4)), RNG.uniform(0, 1, (8, 50, 9))], axis=2)
+LOST = np.round(FOUND / 2.5) * 2.5  # one step for all of an output of 8 bits
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_scores_that_are_lost_beside_boxes(moved):
+    wanted, given = ((np.moveaxis(x, 2, 1) if moved else x) for x in (FOUND, LOST))
+    row = row_of(given, wanted, "int8")
+    assert row.snr > 40 and row.difference < 1e-2
+    assert not row.passed and row.failures == ["y: half of its channels are lost"]
+    kept = wanted + 1e-2 * RNG.normal(size=wanted.shape)
+    assert row_of(kept, wanted, "int8").passed
+
+
 def row_of(given, wanted, precision, classifiers=frozenset()):
     limits = Limits()
     return OutputComparison(

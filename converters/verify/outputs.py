@@ -28,6 +28,8 @@ class OutputDifference:
         sample_snr: The same with the mean of each sample taken off too, from the reference and
             from the difference: what tells the classes of a sample apart. `None` where there are
             no classes.
+        channel_snr: The SNR of the middle channel: half of them keep less. A detector's scores of 0
+            to 1 beside boxes of hundreds of pixels are nothing in the ratio of the whole output.
         equal: Number of samples with the same top-1 class, `None` likewise; of an output of whole
             numbers how many are the same.
         masks_differ: Whether NaN or infinite values are at other places than the reference's.
@@ -39,6 +41,7 @@ class OutputDifference:
     difference: float
     snr: float | None = None
     sample_snr: float | None = None
+    channel_snr: float | None = None
     equal: int | None = None
     masks_differ: bool = False
     numbers: int | None = None
@@ -121,6 +124,8 @@ class OutputComparison:
                 found.append(f"{name}: difference {output.difference:.1e}")
             if self.snr_limit is not None and snr is not None and not snr >= self.snr_limit:
                 found.append(f"{name}: SNR {snr:.1f} dB")
+            elif self.snr_limit and output.channel_snr is not None and output.channel_snr < 0:
+                found.append(f"{name}: half of its channels are lost")
             if output.equal is not None and rejected(output.equal, count, self.top1_limit):
                 what = "top-1 equal on" if output.numbers is None else "equal in"
                 found.append(f"{name}: {what} {output.equal} of {count}")
@@ -285,20 +290,32 @@ def _difference(
     centred = wanted - wanted.mean(axis=0)
     # Element by element: a mask of -1e9 is constant, and what stands beside it is not.
     varies = np.abs(centred).max(axis=0) > _CONSTANT * np.abs(wanted).max(axis=0)
-    snr = sample_snr = None
+    snr = sample_snr = channel_snr = None
     if len(wanted) > 1 and varies.any():
         # Nor may it hide what is off beside it.
         scale = np.abs(wanted[:, varies]).max()
         largest = max(largest, float(np.abs(error[:, varies]).max(initial=0.0) / scale))
         # As many samples of the one as of the other.
         centred *= (len(reference) / len(whole)) ** 0.5
-        snr = decibels(centred, error)
+        snr, channel_snr = decibels(centred, error), _of_channels(centred * varies, error)
         if classifies:
             sample_snr = decibels(_without_mean(centred), _without_mean(error))
     if not classifies:
-        return OutputDifference(name, largest, snr)
+        return OutputDifference(name, largest, snr, channel_snr=channel_snr)
     equal = int((classes_of(value) == classes_of(reference)).sum())
-    return OutputDifference(name, largest, snr, sample_snr, equal)
+    return OutputDifference(name, largest, snr, sample_snr, channel_snr, equal)
+
+
+def _of_channels(signal: np.ndarray, error: np.ndarray) -> float | None:
+    """The SNR of the middle channel that varies, channels being last or second."""
+    found = []
+    for axis in {1, signal.ndim - 1} - {0}:
+        others = tuple(i for i in range(signal.ndim) if i != axis)
+        wanted, noise = (np.square(part).sum(axis=others) for part in (signal, error))
+        noise, wanted = noise[wanted > 0], wanted[wanted > 0]
+        with np.errstate(divide="ignore"):
+            found.append(float(np.median(-10 * np.log10(noise / wanted))))
+    return min(found, default=None)
 
 
 def _same_mask(value: np.ndarray, reference: np.ndarray) -> bool:
