@@ -11,12 +11,12 @@ import litert_models
 from converters import to_tflite
 from converters.tflite.flatbuffer import TfliteFile, packed
 from converters.verify.attention import compare_attention
-from converters.verify.compare import Verification
+from converters.verify.compare import Judge, Verification
 from converters.verify.inputs import Samples
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, compare_outputs
 from converters.verify.pairs import paired
-from converters.verify.sides import FileSide, Side, keras_side
+from converters.verify.sides import FileSide, Side, file_side, keras_side
 from converters.verify.targets import CPU, Runner
 from test_command import assert_one_line
 from test_verdicts import images, network
@@ -392,6 +392,21 @@ def test_an_attention_that_is_the_same_everywhere(scale):
     assert not dead.passed and dead.pattern_snr < 1
     if scale < 1:
         assert dead.difference < dead.limit  # which alone would let it pass
+
+
+def test_a_file_without_the_attention_of_its_model():
+    """Where the file was made of the model, it was lost on the way."""
+    x = np.random.default_rng(0).normal(size=(2, 7, 7, 16)).astype("float32")
+    inputs = keras.Input((7, 7, 16), name="x")
+    plain = keras.Model(inputs, L.Rescaling(1.0, name="u")(inputs))
+    file = file_side(TfliteFile(to_tflite(plain)), "float32", Runner())
+    sides = (file, keras_side(attending(1.0), "keras"), Samples((x,), "given"), CPU[:1])
+    judge = Judge(Limits(float32=10.0))
+    for required, passed in ((True, False), (None, True)):
+        found = judge.compare(*sides, attention=required)
+        assert found.passed == passed
+        told = [row.problem for row in found.attention] if required else found.notes
+        assert "none in float32 and (7, 7, 2) in keras" in told[0]
 
 
 def test_a_nan_attention_on_both_sides():

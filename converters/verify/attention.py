@@ -210,9 +210,11 @@ def compare_attention(
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
     if sorted(one) != sorted(other):
         raise OtherSitesError(
-            f"the maps, (H, W, g), are {', '.join(map(str, one))} in {ours.name} and "
-            f"{', '.join(map(str, other))} in {theirs.name}"
+            f"the maps, (H, W, g), are {', '.join(map(str, one)) or 'none'} in {ours.name} and "
+            f"{', '.join(map(str, other)) or 'none'} in {theirs.name}"
         )
+    if not one:
+        raise LeftOutError("neither has a ULSAM whose map has more than one position")
     return [
         replace(
             row,

@@ -83,7 +83,7 @@ class Side:
         """The ULSAM blocks whose maps have more than one position.
 
         Raises:
-            LeftOutError: If it has none, or does not show them.
+            LeftOutError: If it does not show them.
             NotRunError: If it does not run.
         """
         raise NotImplementedError
@@ -138,10 +138,7 @@ class KerasSide(Side):
                 raise LeftOutError(f"{self.name}: {reason.rstrip('.')}") from error
 
         found = self._once("maps", inputs, maps)
-        blocks = [Block(name, value) for name, value in found.items() if _spatial(value.shape)]
-        if not blocks:
-            raise LeftOutError(f"{self.name} has no ULSAM whose map has more than one position")
-        return blocks
+        return [Block(name, value) for name, value in found.items() if _spatial(value.shape)]
 
     def _predicted(self, packed: Any, batch: int) -> dict[str, np.ndarray]:
         import keras
@@ -217,7 +214,7 @@ class FileSide(Side):
         graph = self.file.graph
         sites = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
         if not sites:
-            raise LeftOutError(f"{self.name} has no ULSAM whose map has more than one position")
+            return []
         if not graph.named_inputs:
             raise LeftOutError(f"{self.name} has no signature")
         parts = ("attention", *(("inputs", "scores", "outputs") if self.around else ()))
