@@ -285,13 +285,8 @@ def _print_verdict(verification: Verification, console: Console) -> None:
     checks = verification.checks
     failed, count = sum(not check.passed for check in checks), len(checks)
     if verification.undecided:
-        _line(
-            console,
-            f"Nothing tells whether {', '.join(verification.undecided)} is right: rounded numbers "
-            "are judged by what differs between samples. Give such as the model answers "
-            "differently.",
-            "bold red",
-        )
+        names = ", ".join(_LABEL.get(name, name) for name in verification.undecided)
+        _line(console, f"Undecided, and so not passed: {names}.", "bold red")
         if not failed:
             return
     if count == 1:
