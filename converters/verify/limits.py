@@ -3,7 +3,7 @@
 Imports the standard library only, so that the command can say the limits without loading NumPy.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import exp, fsum, inf, lgamma, log
 
 # The finest first: two models are as near as the coarser of them is.
@@ -104,9 +104,6 @@ class Limits:
     def agreement(self, precision: str) -> float:
         """The least share of equal top-1 classes."""
         return self.top1_integer if precision in ("int8", "int16x8") else self.top1
-
-
-NAMES = tuple(field.name for field in fields(Limits))
 
 
 def coarser(*precisions: str) -> str:

@@ -134,9 +134,10 @@ class Runner:
             return RunResult("timed_out", message=message)
         graph = file.graph
         count = len(next(iter(inputs.values())))
+        batch = next((tensor.shape[0] for tensor in graph.inputs if tensor.shape), 1)
         named = {
             name: graph.given[name].quantized(value) if name in graph.given else value
-            for name, value in whole_batches(inputs, batch_of(graph)).items()
+            for name, value in whole_batches(inputs, max(batch, 1)).items()
         }
         padded = len(next(iter(named.values())))
         result = run(
@@ -186,12 +187,6 @@ def whole_batches(arrays: Mapping[str, np.ndarray], batch: int) -> dict[str, np.
         else np.take(value, range(-(-len(value) // batch) * batch), axis=0, mode="wrap")
         for name, value in arrays.items()
     }
-
-
-def batch_of(graph: Graph) -> int:
-    """The number of samples that a file takes at a time."""
-    shape = graph.inputs[0].shape if graph.inputs else ()
-    return max(shape[0], 1) if shape else 1
 
 
 def multiply_adds(graph: Graph) -> int:
