@@ -396,6 +396,7 @@ def assert_one_line(status, err):
     assert err.startswith("ulsam-keras: error: ")
     assert err.count("\n") == 1 and err.endswith("\n"), err
     assert "Traceback" not in err
+    assert err.count("Received: ") <= 1, err
 
 
 def test_bad_checkpoints(command, tmp_path):
