@@ -14,7 +14,7 @@ _ADVICE = {
         "build it with unroll=True, which needs a known number of steps",
     ),
 }
-_OTHERWISE = "replace it, or leave this precision out"
+_OTHERWISE = "replace {}, or leave this precision out"
 
 
 def find_culprit(model: Any, fails: Callable[[Any], bool]) -> Any | None:
@@ -43,19 +43,19 @@ def find_culprit(model: Any, fails: Callable[[Any], bool]) -> Any | None:
 def described(layer: Any | None) -> tuple[str, str]:
     """Where it failed, and what to do, for a message."""
     if layer is None:
-        return "", f"; {_OTHERWISE.replace('it', 'the layer that it is', 1)}"
+        return "", f"; {_OTHERWISE.format('what it names')}"
     kind = type(layer).__name__
-    return f" at layer {layer.name!r} ({kind})", f"; {_ADVICE.get(kind, _OTHERWISE)}"
+    return f" at layer {layer.name!r} ({kind})", f"; {_ADVICE.get(kind, _OTHERWISE.format('it'))}"
 
 
 def _layers(model: Any) -> list[Any]:
-    """The layers of a functional model that have one output, in an order in which they run."""
+    """What a functional model calls, layers and bare operations, in an order in which it runs."""
     import keras
 
-    if not isinstance(model, (keras.Sequential, keras.Model)) or not getattr(model, "inputs", None):
+    if not getattr(model, "inputs", None):
         return []
     found = []
-    for layer in model.layers:
+    for layer in getattr(model, "operations", model.layers):
         try:
             layer.output  # noqa: B018
         # Called several times, or never: it has no output that could be asked for.
