@@ -219,7 +219,7 @@ def read_source(path: str, porting: Porting) -> Source:
         arrays = dict(program.reference)
         reference = as_reference(arrays, Path(path).name) if arrays else None
         return _ProgramFile(path, reference, program=program)
-    return _Checkpoint(path, state=load_checkpoint(path, entry=porting.entry))
+    return _Checkpoint(path, state=load_checkpoint(path, entry=porting.entry, checksums=True))
 
 
 def _in_layout(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from converters.data.samples import batches, representative_samples
+from converters.extras import EXTRAS, require
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
 from converters.tflite.integer import Progress, convert_integer
@@ -97,7 +98,7 @@ def to_tflite(
 
     Raises:
         OSError: If a file of representative data cannot be read.
-        ImportError: If the model is of tf_keras, and the extra `qat` is not installed.
+        ImportError: If the extra `convert` is not installed; or `qat`, for a model of tf_keras.
         ValueError: If an argument is not as above; if the model is not a built Keras 3 model on
             the TensorFlow back end, holds NaN or infinite weights, or cannot be rebuilt in
             float32; if it uses operations without a LiteRT builtin; if the representative data is
@@ -108,6 +109,7 @@ def to_tflite(
     >>> content = to_tflite(model, precision="float16", input_shape=(224, 224, 3))
     >>> pathlib.Path("model.tflite").write_bytes(content)
     """
+    _require_extra()
     if is_tf_keras_model(model):
         batch = checked_trained_options(
             precision, inference_type, attention, representative_data, input_shape
@@ -119,6 +121,10 @@ def to_tflite(
         file = exporter._convert(options, representative_data, progress)
     _report(model, file)
     return file.content
+
+
+def _require_extra() -> None:
+    require("Conversion to .tflite", *EXTRAS["convert"].packages)
 
 
 def _trained(model: Any, inference_type: str, batch: int) -> bytes:
@@ -147,6 +153,7 @@ class Exporter:
     Integer precisions trace the model again, once for each form of the attention.
 
     Raises:
+        ImportError: If the extra `convert` is not installed.
         ValueError: As in `to_tflite`.
 
     Example:
@@ -155,6 +162,7 @@ class Exporter:
     """
 
     def __init__(self, model: Any, *, input_shape: InputShape | None = None) -> None:
+        _require_extra()
         _check_model(model)
         inputs = Inputs(model, input_shape)
         self.model = float32_model(model, inputs.pack(inputs.shapes))
