@@ -99,6 +99,12 @@ def test_a_bad_file_is_one_line_with_one_cause(command, good, tmp_path, monkeypa
             assert err.count("Received: ") == 1, (damage, err)
             refused += 1
     assert refused >= len(DAMAGE) - 5
+    (tmp_path / bad).unlink()
+    (tmp_path / bad).mkdir()
+    for place in (bad, f"no{bad}"):
+        status, _, err = command(*(place if a == "FILE" else a for a in arguments))
+        assert_one_line(status, err)
+        assert err.count("Received: ") == 1, (place, err)
 
 
 QUOTED = {

@@ -146,7 +146,10 @@ def _warnings_as_lines() -> Iterator[None]:
 def _os_error(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
-    return f"{error.strerror}. Received: {error.filename!r}" if error.filename else error.strerror
+    if not error.filename:
+        return error.strerror
+    told = ", " if "Received: " in error.strerror else ". Received: "
+    return f"{error.strerror}{told}{error.filename!r}"
 
 
 def _complain(message: str, status: int, settings: Settings | None = None) -> int:

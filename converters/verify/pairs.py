@@ -21,7 +21,8 @@ def paired(a: Side, b: AnySide) -> tuple[AnySide, tuple[str, ...]]:
         The model, and what is to be known: which were taken for which, where names do not say.
 
     Raises:
-        ValueError: If the models have more or fewer than each other, or there is a doubt.
+        ValueError: If the models have more or fewer than each other, if there is a doubt, or if
+            they take inputs of other shapes.
     """
     ordered = not any(isinstance(side, FileSide) for side in (a, b))
     inputs, of_inputs = _order(a, b, "inputs", ordered)
@@ -32,6 +33,12 @@ def paired(a: Side, b: AnySide) -> tuple[AnySide, tuple[str, ...]]:
         dtypes={name: b.dtypes[name] for name in inputs},
         outputs={name: b.outputs[name] for name in outputs},
     )
+    for one, same in zip(a.inputs.values(), other.inputs.values(), strict=True):
+        if not agree(one, same):
+            raise ValueError(
+                "Both models must take inputs of one shape. "
+                f"Received: {a.name!r} with {one} and {b.name!r} with {same}"
+            )
     return other, tuple(note for note in (of_inputs, of_outputs) if note)
 
 
