@@ -146,4 +146,27 @@ def test_stock_keras_loads_it_and_the_file_holds_no_trace(tmp_path: Path) -> Non
         for m in (model, constant)
     ]
     assert counts[0] == counts[1]
-    assert LIMIT < 1
+
+
+class Scaled(nn.Module):
+    """A convolution whose channels are scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gamma = nn.Conv2d(3, 6, 3, padding=1), nn.Parameter(torch.rand(6, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x)) * self.gamma
+
+
+@pytest.mark.slow
+def test_quantization_takes_the_parameters_as_constants(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_model_optimization")
+    from ulsam_keras import quantization
+
+    model, _ = convert(randomized(Scaled()), random_inputs(IMAGE), tmp_path)
+    x = random_inputs((2, *IMAGE[1:]))[0].numpy().transpose(0, 2, 3, 1)
+    bridged = quantization.to_tf_keras(model)
+    wanted = keras.ops.convert_to_numpy(model(x))
+    assert np.abs(bridged(x).numpy() - wanted).max() <= LIMIT * np.abs(wanted).max()
+    assert quantization.quantize_model(model).count_params() > model.count_params()
