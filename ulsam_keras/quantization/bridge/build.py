@@ -1,14 +1,23 @@
 """A Keras 3 model walked through, call by call, into a tf_keras model.
 
-Imports Keras and `ulsam_keras.graph`, and tf_keras inside functions only.
+Imports Keras, NumPy and `ulsam_keras.graph`, and tf_keras inside functions only.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
-from ulsam_keras.graph import as_functional, is_graph, new_inputs, trace
+from ulsam_keras.graph import (
+    Call,
+    Graph,
+    as_functional,
+    is_graph,
+    new_inputs,
+    symbolic_tensors,
+    trace,
+)
 from ulsam_keras.quantization.bridge.emitter import Emitter, Step, variables
 from ulsam_keras.quantization.bridge.operations import bridge_operation
 from ulsam_keras.quantization.bridge.table import row_for
@@ -124,10 +133,15 @@ class _Walk:
         values = {id(x): y for x, y in zip(graph.inputs, flat(inputs), strict=True)}
 
         def value(x: Any) -> Any:
-            return values[id(x)] if isinstance(x, keras.KerasTensor) else x
+            # What zeros are like is not needed.
+            return values.get(id(x)) if isinstance(x, keras.KerasTensor) else x
 
-        for call in graph.calls:
+        for call in _used(graph):
             args, kwargs = keras.tree.map_structure(value, (call.args, call.kwargs))
+            fixed = _fixed(call, args, kwargs)
+            if fixed is not None:
+                values |= {id(x): y for x, y in zip(flat(call.result), fixed, strict=True)}
+                continue
             outputs = flat(self._call(call.operation, args, kwargs, prefix, training))
             for x, y in zip(flat(call.result), outputs, strict=True):
                 if not _alike(x, y):
@@ -179,6 +193,30 @@ class _Walk:
             _check(operation)
             return self.run(as_functional(operation), args[0], f"{name}/", training)
         raise self.emit.refusal("tf_keras has no such layer")
+
+
+def _used(graph: Graph) -> list[Call]:
+    """The calls that an output depends on; zeros like a tensor do not depend on that."""
+    wanted = {id(x) for x in graph.outputs}
+    found = []
+    for call in reversed(graph.calls):
+        if any(id(x) in wanted for x in call.outputs):
+            found.append(call)
+            if type(call.operation).__name__ != "ZerosLike":
+                wanted |= {id(x) for x in call.inputs}
+    return found[::-1]
+
+
+def _fixed(call: Call, args: Any, kwargs: Any) -> list[Any] | None:
+    """What a call gives where no input changes it, as arrays: tables looked up at constants."""
+    if type(call.operation).__name__ == "ZerosLike":
+        dtype = keras.backend.standardize_dtype(call.outputs[0].dtype)
+        return [np.zeros([size or 1 for size in call.outputs[0].shape], dtype)]
+    symbolic = symbolic_tensors(call.args, call.kwargs)
+    given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, np.ndarray)]
+    if not symbolic or len(given) < len(symbolic):
+        return None
+    return [np.asarray(y) for y in keras.tree.flatten(call.operation(*args, **kwargs))]
 
 
 def _alike(ours: Any, theirs: Any) -> bool:
