@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -50,6 +51,8 @@ HOSTS = (
 TOOLS = ("ulsam-keras", "litert-torch", "onnx2tf")
 # Between tensors in float32: more is another network.
 RIGHT = 1e-4
+# Characters of a message that the table shows.
+WORDS = 160
 
 
 def module(folder: Path, host: str):
@@ -230,7 +233,7 @@ runtime. **s** is seconds of the processor from the module to the file, without 
             if tool == "onnx2tf":
                 spent += rows[host, "onnx"]["processor"]
             if "error" in row:
-                cells = ["", row["error"].replace("|", "\\|"), ""]
+                cells = ["", _cell(f"not converted: {row['error']}"), ""]
             else:
                 cells = [str(row["operators"]), _cell(row["cpu"]), _cell(row["gpu"])]
             text += f"| {host} | {tool} | {' | '.join(cells)} | {spent:.0f} |\n"
@@ -238,9 +241,11 @@ runtime. **s** is seconds of the processor from the module to the file, without 
 
 
 def _cell(value) -> str:
+    """A difference, or the first words of what was said instead, without paths."""
     if isinstance(value, float):
-        return f"{value:.1e}" if value < RIGHT else f"**wrong: {value:.1e}**"
-    return value.replace("|", "\\|")
+        return f"{value:.1e}" if value < RIGHT else f"**wrong** {value:.1e}"
+    text = re.sub(r"\S*/site-packages/", "", value).replace("|", "\\|")
+    return text if len(text) <= WORDS else f"{text[:WORDS]} …"
 
 
 def main() -> None:
