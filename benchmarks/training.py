@@ -3,14 +3,16 @@
     python benchmarks/training.py [--batch 256 --size 56 --channels 256 --splits 4] [--steps 15]
 
 A step is the forward pass in training mode, the gradients of the input and of every weight for a
-given gradient of the output, and one step of gradient descent. On a GPU the shape is 256 x 56 x 56 x
-256 unless given, on a CPU 16 x 28 x 28 x 64; back ends that are not installed are left out.
+given gradient of the output, and one step of gradient descent. Unless given, the shape is
+256 x 56 x 56 x 256 on a GPU and 16 x 28 x 28 x 64 on a CPU; back ends that are not installed are
+left out.
 
 Each back end and precision has a process of its own, in which the module eager (in the faster of
 PyTorch's two memory formats), the module compiled and the layer take turns, one step each. A time
 is the median of the steps, a ratio the median over the turns of module / layer: above 1, the layer
 is the faster. bfloat16 is the policy "mixed_bfloat16" for the layer and autocast for the module.
-float32 means float32: TF32 is off.
+float32 means float32: TF32 is off. On a CPU that is not idle, `--processor-time` with
+OMP_NUM_THREADS=1 counts the time of the processor instead.
 """
 
 import argparse
@@ -37,6 +39,8 @@ Step = Callable[[], None]
 
 
 class Shape(NamedTuple):
+    """Of the inputs, square maps; `splits` is g."""
+
     batch: int
     size: int
     channels: int
@@ -80,7 +84,7 @@ def module_steps(shape: Shape, precision: str, compiled: bool) -> dict[str, Step
     import torch
 
     spec = importlib.util.spec_from_file_location("torch_ulsam", MODULE)
-    source = importlib.util.module_from_spec(spec)
+    source = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(source)
     steps = {}
     for name, layout in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
@@ -187,15 +191,16 @@ def layer_steps(backend: str, shape: Shape, precision: str, compiled: bool) -> d
 
 def in_turns(steps: dict[str, Step], turns: int) -> dict[str, list[float]]:
     """Milliseconds of each step in each turn, after a warm-up."""
+    clock = time.process_time if "--processor-time" in sys.argv else time.perf_counter
     for step in steps.values():
         for _ in range(WARM_UP):
             step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (clock() - start))
     return times
 
 
@@ -280,6 +285,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("--steps", type=int, default=15, help="turns (default 15)")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
+    parser.add_argument("--processor-time", action="store_true", help="see above; CPU only")
     parser.add_argument("--backend", choices=BACKENDS, help="this one only, and in this process")
     parser.add_argument("--precision", choices=PRECISIONS, help="this one only")
     options = parser.parse_args()

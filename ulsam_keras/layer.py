@@ -58,15 +58,16 @@ class ULSAM(keras.layers.Layer):
 
     The groups are computed together, without a loop: `t` and the pool are per channel anyway, the
     scores are one 1x1 convolution with a block-diagonal kernel, and a 1x1 convolution with a 0/1
-    kernel and bias 1 spreads `1 + a` over the channels. There are `5 * C + 3 * g` trainable
-    parameters.
+    kernel and bias 1 spreads `1 + a` over the channels. With `training=True` the same is computed
+    in a form that goes through memory less often (`docs/training.md`). There are `5 * C + 3 * g`
+    trainable parameters.
 
     In half precision (`dtype="mixed_float16"`, `"mixed_bfloat16"`) softmax, `1 + a` and the product
-    are float32, and the output is rounded once. What that leaves of the attention is the output's:
-    float16 holds no change of a value by less than 1 / 4096 to 1 / 2048 of it, bfloat16 none by
-    less than 1 / 512 to 1 / 256, and `a` averages `1 / (H * W)`. From 28 x 28 positions on, flat
-    attention leaves a bfloat16 output as it was; `docs/half_precision.md` has the table, and what
-    to do.
+    are float32, and the output is rounded once; in training on PyTorch the change `x * a` and its
+    sum with x are rounded. What that leaves of the attention is the output's: float16 holds no
+    change of a value by less than 1 / 4096 to 1 / 2048 of it, bfloat16 none by less than 1 / 512 to
+    1 / 256, and `a` averages `1 / (H * W)`. From 28 x 28 positions on, flat attention leaves a
+    bfloat16 output as it was; `docs/half_precision.md` has the table, and what to do.
 
     The defaults of the batch normalizations are those of the authors' PyTorch module, whose
     `momentum=0.9` is Keras's 0.1. The stock `keras.layers.BatchNormalization` is used: its running
