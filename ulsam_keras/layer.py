@@ -7,7 +7,7 @@ Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -20,6 +20,7 @@ from ulsam_keras.spatial_softmax import spatial_softmax
 
 _HALF = ("float16", "bfloat16")
 _RECORDED: ContextVar[list[tuple["ULSAM", Any]] | None] = ContextVar("ulsam_recorded", default=None)
+_SWITCHES: ContextVar[Mapping["ULSAM", Any] | None] = ContextVar("ulsam_switches", default=None)
 
 
 @contextmanager
@@ -34,6 +35,20 @@ def recorded_scores() -> Iterator[list[tuple["ULSAM", Any]]]:
         yield scores
     finally:
         _RECORDED.reset(token)
+
+
+@contextmanager
+def switched_attention(switches: Mapping["ULSAM", Any]) -> Iterator[None]:
+    """While open, the attention of each of these ULSAM is 0, and y = x, where its switch is false.
+
+    A switch is a scalar, a variable for one: what is traced within then serves both, and no trace
+    is ever one without the attention. Only the calling thread is concerned.
+    """
+    token = _SWITCHES.set(switches)
+    try:
+        yield
+    finally:
+        _SWITCHES.reset(token)
 
 
 @keras.saving.register_keras_serializable("ulsam_keras")
@@ -234,6 +249,9 @@ class ULSAM(keras.layers.Layer):
         channels_first = self.data_format == "channels_first"
         x = ops.transpose(inputs, (0, 2, 3, 1)) if channels_first else inputs
         scores = self._attention(x, training)
+        if (switches := _SWITCHES.get()) is not None and self in switches:
+            switch = ops.convert_to_tensor(switches[self])
+            scores = ops.where(switch, scores, ops.zeros_like(scores))
         outputs = self._rounded(ops.cast(x, scores.dtype) * self._spread(scores))
         if channels_first:
             outputs = ops.transpose(outputs, (0, 3, 1, 2))
