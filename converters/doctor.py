@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from converters.versions import installed
 
 _BASE, _QAT = "pip install ulsam-keras", 'pip install "ulsam-keras[qat]"'
+_VIZ = 'pip install "ulsam-keras[viz]"'
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ _PACKAGES = (
     ("rich", "tables", _BASE, False),
     ("tensorflow-model-optimization", "quantisation-aware training", _QAT, False),
     ("tf_keras", "quantisation-aware training", _QAT, False),
+    ("matplotlib", "pictures of the attention", _VIZ, False),
     ("torch", "the tests and training examples only", "pip install torch", False),
 )
 _SOFTWARE = ("swiftshader", "llvmpipe")

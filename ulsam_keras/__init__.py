@@ -8,6 +8,7 @@ from ulsam_keras.ablation import Ablation, ablate
 from ulsam_keras.attention import attention_maps, with_attention
 from ulsam_keras.candidates import Site, sites
 from ulsam_keras.layer import ULSAM, SubSpace
+from ulsam_keras.plotting import plot_attention
 from ulsam_keras.surgery import add_ulsam
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "add_ulsam",
     "attention_maps",
     "networks",
+    "plot_attention",
     "sites",
     "with_attention",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from ulsam_keras import cost
 from ulsam_keras.attention import built, check_model, named_outputs, named_ulsams
 from ulsam_keras.batches import batches
-from ulsam_keras.layer import ULSAM, recorded_scores, switched_attention
+from ulsam_keras.layer import recorded_scores, switched_attention
 
 # Below it, the values that an output has on different samples differ by float32's own rounding.
 _CONSTANT = 1e-6
@@ -149,6 +149,7 @@ def ablate(
         }
         moved = [float((before != after).mean()) for before, after in answers.values()]
         right = [float((answer == truth).mean()) for answer in answers.get(labelled or "", ())]
+        accuracy, accuracy_without = right or (None, None)
         channels = int(layer.depthwise_norm.gamma.shape[0])
         sizes = probe.maps[site]
         known = all(None not in size for size in sizes)
@@ -157,7 +158,8 @@ def ablate(
             min((value for value in snr.values() if value is not None), default=None),
             snr,
             max(moved, default=None),
-            *(right or (None, None)),
+            accuracy,
+            accuracy_without,
             sum(cost.multiply_adds(channels, *size) for size in sizes) if known else None,
             cost.parameters(channels, layer.num_splits),
         )
@@ -253,7 +255,8 @@ def _decisions(output: np.ndarray) -> np.ndarray:
 def _classes(output: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     """The classes that decisions are, told apart as those of the output are.
 
-    One value is class 1 above 0.5, if all of the output are shares as after a sigmoid, else above 0.
+    One value is class 1 above 0.5 if all of the output are shares, as after a sigmoid, else above
+    0.
     """
     if output.shape[1] > 1:
         return decisions

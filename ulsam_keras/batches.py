@@ -1,4 +1,7 @@
-"""Data of every form that a model's `predict` takes, in batches. Imports Keras (public names only)."""
+"""Data of every form that a model's `predict` takes, in batches.
+
+Imports Keras (public names only).
+"""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -78,7 +78,7 @@ def common_samples(
         return (fitting, b, samples) if reference is a else (a, fitting, samples)
     b, shapes = paired(a, b, input_size or DEFAULT_SIZE)
     if path is not None:
-        return a, b, Samples(_stored(path, a, shapes), "given")
+        return a, b, Samples(stored_samples(path, a, shapes), "given")
     return a, b, Samples(_random(a, b, shapes), "random")
 
 
@@ -155,8 +155,20 @@ def paired(
     return b, shapes
 
 
-def _stored(path: str, side: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
-    """Inputs from an `.npz` file, in the order and layout of the models'."""
+def stored_samples(
+    path: str, side: Side, shapes: Sequence[tuple[int, ...]]
+) -> tuple[np.ndarray, ...]:
+    """Inputs from an `.npz` file, in the order and layout of a side's.
+
+    Args:
+        path: The file.
+        side: What takes them.
+        shapes: The static shape of each input, the samples left out.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If they are not the side's inputs.
+    """
     source = source_name(path)
     stored = load_inputs(path, list(side.inputs))
     found = []
