@@ -1,6 +1,6 @@
 """Pictures of the attention: read in the very file of a model, drawn over the images.
 
-Imports NumPy, `data`, `tflite` and `verify`; `ulsam_keras` inside the functions.
+Imports NumPy, `data`, `start`, `tflite` and `verify`; `ulsam_keras` inside the functions.
 """
 
 import io
@@ -14,6 +14,8 @@ import numpy as np
 
 from converters.data.channels import implausible_scaling
 from converters.data.images import image_files, image_shape, load_images
+from converters.start import start_tensorflow
+from converters.tflite.quiet import without_native_logs
 from converters.tflite.sites import site_names
 from converters.verify.inputs import DEFAULT_SIZE, Samples, paired, stored_samples
 from converters.verify.sides import Block, LeftOutError, ReferenceSide, Side, load_side
@@ -66,6 +68,8 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
         ImportError: If Matplotlib is missing.
     """
     _check_output(picture.output)
+    files = image_files(picture.images)
+    start_tensorflow()
     from ulsam_keras.plotting import need_matplotlib, plot_maps
 
     need_matplotlib()
@@ -74,7 +78,7 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
         raise ValueError(
             f"The attention is of a model, a .keras or .tflite file. Received: {picture.model!r}"
         )
-    samples, pictures = _samples(picture, side)
+    samples, pictures = _samples(picture, files, side)
     maps = _maps(side, samples)
     figure = plot_maps(
         maps, pictures, sites=picture.sites, width=picture.width, scale=picture.scale
@@ -96,17 +100,19 @@ def _check_output(output: str) -> None:
         raise FileNotFoundError(f"The picture is written to a file. Received: {output!r}, {what}")
 
 
-def _samples(picture: Picture, side: Side) -> tuple[Samples, np.ndarray | None]:
+def _samples(
+    picture: Picture, files: Sequence[Path], side: Side
+) -> tuple[Samples, np.ndarray | None]:
     """What the model is given, and what is drawn beneath its maps."""
     _, shapes = paired(side, side, picture.input_size or DEFAULT_SIZE)
     scaled = picture.image_mean is not None or picture.image_std is not None
-    if any(path.lower().endswith(".npz") for path in picture.images):
-        if len(picture.images) > 1 or scaled:
+    if any(path.suffix.lower() == ".npz" for path in files):
+        if len(files) > 1 or scaled:
             raise ValueError(
                 "An .npz file is given alone, with its numbers as the model takes them, without "
-                f"`image_mean` and `image_std`. Received: {', '.join(picture.images)}"
+                f"`image_mean` and `image_std`. Received: {', '.join(map(str, files))}"
             )
-        arrays = stored_samples(picture.images[0], side, shapes)
+        arrays = stored_samples(str(files[0]), side, shapes)
         arrays = tuple(array[: picture.samples or FEW] for array in arrays)
         return Samples(arrays, "given"), next((a for a in arrays if a.ndim == 4), None)
     _, height, width, channels = image_shape(
@@ -119,16 +125,16 @@ def _samples(picture: Picture, side: Side) -> tuple[Samples, np.ndarray | None]:
             f"Received: image_mean={mean}, image_std={std}"
         )
     [dtype] = side.dtypes.values()
-    files = image_files(picture.images)
     folders = any(os.path.isdir(path) for path in picture.images)
-    images = load_images(
-        files[: picture.samples or (FEW if folders else None)],
-        (height, width),
-        channels=channels,
-        mean=mean,
-        std=std,
-        dtype=dtype,
-    )
+    with without_native_logs():  # of what is no image
+        images = load_images(
+            files[: picture.samples or (FEW if folders else None)],
+            (height, width),
+            channels=channels,
+            mean=mean,
+            std=std,
+            dtype=dtype,
+        )
     return Samples((images,), "given"), images * np.array(std) + np.array(mean)
 
 
