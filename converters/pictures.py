@@ -1,6 +1,6 @@
 """Pictures of the attention: read in the very file of a model, drawn over the images.
 
-Imports NumPy, `data`, `start`, `tflite` and `verify`; `ulsam_keras` inside the functions.
+Imports NumPy, `data`, `extras`, `start`, `tflite` and `verify`; `ulsam_keras` inside the functions.
 """
 
 import io
@@ -14,10 +14,11 @@ import numpy as np
 
 from converters.data.channels import implausible_scaling
 from converters.data.images import image_files, image_shape, load_images
+from converters.extras import require
 from converters.start import start_tensorflow
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.sites import site_names
-from converters.verify.inputs import DEFAULT_SIZE, Samples, paired, stored_samples
+from converters.verify.inputs import DEFAULT_SIZE, Samples, stored_samples
 from converters.verify.sides import Block, LeftOutError, ReferenceSide, Side, load_side
 from converters.verify.targets import Runner, Target
 
@@ -70,9 +71,9 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
     _check_output(picture.output)
     files = image_files(picture.images)
     start_tensorflow()
-    from ulsam_keras.plotting import need_matplotlib, plot_maps
+    require("Drawing the attention", "matplotlib")
+    from ulsam_keras.plotting import plot_maps
 
-    need_matplotlib()
     side = load_side(picture.model, Runner())
     if isinstance(side, ReferenceSide):
         raise ValueError(
@@ -104,7 +105,6 @@ def _samples(
     picture: Picture, files: Sequence[Path], side: Side
 ) -> tuple[Samples, np.ndarray | None]:
     """What the model is given, and what is drawn beneath its maps."""
-    _, shapes = paired(side, side, picture.input_size or DEFAULT_SIZE)
     scaled = picture.image_mean is not None or picture.image_std is not None
     if any(path.suffix.lower() == ".npz" for path in files):
         if len(files) > 1 or scaled:
@@ -112,12 +112,13 @@ def _samples(
                 "An .npz file is given alone, with its numbers as the model takes them, without "
                 f"`image_mean` and `image_std`. Received: {', '.join(map(str, files))}"
             )
-        arrays = stored_samples(str(files[0]), side, shapes)
-        arrays = tuple(array[: picture.samples or FEW] for array in arrays)
+        stored = stored_samples(str(files[0]), side, list(side.inputs.values()))
+        arrays = tuple(array[: picture.samples or FEW] for array in stored)
         return Samples(arrays, "given"), next((a for a in arrays if a.ndim == 4), None)
-    _, height, width, channels = image_shape(
-        {name: (1, *shape) for name, shape in zip(side.inputs, shapes, strict=True)}
-    )
+    shapes = {name: tuple(size or 0 for size in shape) for name, shape in side.inputs.items()}
+    _, *sizes, channels = image_shape(shapes)
+    asked = picture.input_size or DEFAULT_SIZE
+    height, width = (have or want for have, want in zip(sizes, asked, strict=True))
     mean, std = picture.image_mean or (0.0,), picture.image_std or (1.0,)
     if why := implausible_scaling(mean, std):
         raise ValueError(
@@ -143,6 +144,11 @@ def _maps(side: Side, samples: Samples) -> dict[str, np.ndarray]:
         blocks = side.blocks(samples.of(side), Target("XNNPACK", "cpu"))
     except LeftOutError as reason:
         raise ValueError(f"There is no attention to draw. Received: {reason}") from None
+    if not blocks:
+        raise ValueError(
+            "The model must have a ULSAM whose map has more than one position. "
+            f"Received: {side.name!r}, which has none"
+        )
     if isinstance(blocks, str):
         raise ValueError(f"The model cannot be run. Received: {side.name!r}, {blocks}")
     return dict(zip(_names(blocks), (block.attention for block in blocks), strict=True))

@@ -233,10 +233,10 @@ def test_answers_of_now_keep_what_else_was_recorded(tmp_path):
         maps, dict.fromkeys(maps, "float32"), {"output": (None, 4, 4, 2)}
     )
     assert fitted.taken_as == in_order
-    assert fitted.taken_under(["a", "b"], ["output"]) == (("0", "a"), ("1", "b"))
+    assert fitted.under(["a", "b"], ["output"]).taken_as == (("0", "a"), ("1", "b"))
     # Inputs and outputs may have the same names.
     arrays = {f"{side}.{n}": np.zeros((2, 1)) for side in ("inputs", "outputs") for n in "01"}
-    pairs = as_reference(arrays, "r").taken_under(["a", "b"], ["c", "d"])
+    pairs = as_reference(arrays, "r").under(["a", "b"], ["c", "d"]).taken_as
     assert pairs == (("0", "a"), ("1", "b"), ("0", "c"), ("1", "d"))
 
 

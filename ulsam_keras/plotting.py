@@ -252,7 +252,7 @@ def need_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            'Pictures of the attention need the extra "viz", Matplotlib; install it with: '
+            "plot_attention needs matplotlib, which is not installed; install it with "
             f'pip install "ulsam-keras[viz]". Received: {error}'
         ) from error
 
