@@ -19,7 +19,7 @@ from converters.start import start_tensorflow
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.sites import site_names
 from converters.verify.inputs import DEFAULT_SIZE, Samples, stored_samples
-from converters.verify.sides import Block, LeftOutError, ReferenceSide, Side, load_side
+from converters.verify.sides import Block, LeftOutError, NotRunError, ReferenceSide, Side, load_side
 from converters.verify.targets import Runner, Target
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -144,13 +144,15 @@ def _maps(side: Side, samples: Samples) -> dict[str, np.ndarray]:
         blocks = side.blocks(samples.of(side), Target("XNNPACK", "cpu"))
     except LeftOutError as reason:
         raise ValueError(f"There is no attention to draw. Received: {reason}") from None
+    except NotRunError as problem:
+        raise ValueError(
+            f"The model cannot be run. Received: {side.name!r}, {problem}"
+        ) from problem
     if not blocks:
         raise ValueError(
             "The model must have a ULSAM whose map has more than one position. "
             f"Received: {side.name!r}, which has none"
         )
-    if isinstance(blocks, str):
-        raise ValueError(f"The model cannot be run. Received: {side.name!r}, {blocks}")
     return dict(zip(_names(blocks), (block.attention for block in blocks), strict=True))
 
 
