@@ -7,7 +7,7 @@ Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -21,6 +21,7 @@ from ulsam_keras.spatial_softmax import softmax_of_maps, spatial_softmax
 
 _HALF = ("float16", "bfloat16")
 _RECORDED: ContextVar[list[tuple["ULSAM", Any]] | None] = ContextVar("ulsam_recorded", default=None)
+_SWITCHES: ContextVar[Mapping["ULSAM", Any] | None] = ContextVar("ulsam_switches", default=None)
 # One item for each that is open, in whatever thread: torch.compile can read it, but no ContextVar.
 _OPEN: list[None] = []
 
@@ -39,6 +40,22 @@ def recorded_scores() -> Iterator[list[tuple["ULSAM", Any]]]:
     finally:
         _OPEN.pop()
         _RECORDED.reset(token)
+
+
+@contextmanager
+def switched_attention(switches: Mapping["ULSAM", Any]) -> Iterator[None]:
+    """While open, the attention of each of these ULSAM is 0, and y = x, where its switch is false.
+
+    A switch is a scalar, a variable for one: what is traced within then serves both, and no trace
+    is ever one without the attention. Only the calling thread is concerned.
+    """
+    token = _SWITCHES.set(switches)
+    _OPEN.append(None)
+    try:
+        yield
+    finally:
+        _OPEN.pop()
+        _SWITCHES.reset(token)
 
 
 @keras.saving.register_keras_serializable("ulsam_keras")
@@ -240,6 +257,10 @@ class ULSAM(keras.layers.Layer):
         channels_first = self.data_format == "channels_first"
         x = ops.transpose(inputs, (0, 2, 3, 1)) if channels_first else inputs
         outputs, scores = self._trained(x) if training else self._exported(x)
+        if _OPEN and self in (switches := _SWITCHES.get() or {}):
+            switch = ops.convert_to_tensor(switches[self])
+            outputs = ops.where(switch, outputs, ops.cast(x, outputs.dtype))
+            scores = ops.where(switch, scores, ops.zeros_like(scores))
         if channels_first:
             outputs = ops.transpose(outputs, (0, 3, 1, 2))
         scores = ops.cast(scores, self.compute_dtype)

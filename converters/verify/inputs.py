@@ -79,7 +79,7 @@ def common_samples(
     b, notes = paired(a, b)
     shapes = _common_shapes(a, b)
     if path is not None:
-        return a, b, Samples(_stored(path, a, shapes), "given"), notes
+        return a, b, Samples(stored_samples(path, a, shapes), "given"), notes
     filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
     return a, b, random_samples(a, b, filled), notes
 
@@ -132,8 +132,18 @@ def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
     return tuple(n for n in whole if n is not None)
 
 
-def _stored(path: str, side: Side, shapes: list[Shape]) -> tuple[np.ndarray, ...]:
-    """Inputs from an `.npz` file, in the order and layout of the models'."""
+def stored_samples(path: str, side: Side, shapes: Sequence[Shape]) -> tuple[np.ndarray, ...]:
+    """Inputs from an `.npz` file, in the order and layout of a side's.
+
+    Args:
+        path: The file.
+        side: What takes them.
+        shapes: The shape of each input; `None` for any size.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If they are not the side's inputs.
+    """
     source = source_name(path)
     found = []
     for (name, array), shape in zip(
