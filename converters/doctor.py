@@ -34,7 +34,6 @@ _PACKAGES = (
     ("keras", "models", _BASE, True),
     ("numpy", "arrays", _BASE, True),
     ("ml_dtypes", "bfloat16 in checkpoints", _BASE, True),
-    ("safetensors", "checkpoints", _BASE, True),
     ("click", "the command", _BASE, True),
     ("tensorflow", "conversion", _BASE, False),
     ("ai-edge-litert", "running .tflite files", _BASE, False),

@@ -19,7 +19,7 @@ from fuzz.targets import COMMON, ROOT, TARGETS, Runner
 
 _HANG = 10  # seconds for one input
 _MEMORY = 512 << 20  # bytes beside what the process has when it begins
-_LARGEST = 1 << 16
+_LARGEST = 1 << 18
 _ALL = "all"
 
 
@@ -100,13 +100,17 @@ def _fuzz(options: argparse.Namespace) -> None:
             counted.write_text(json.dumps(counts))
         run(data)
 
+    start = [file.read_bytes() for file in sorted((options.folder / "seeds" / name).glob("*"))]
+
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         draw = random.Random(seed)
+        if not target.past_header(data):
+            data = draw.choice(start)
         changed = target.mutate(data, draw)
-        return changed if len(changed) <= most else data
+        return changed if len(changed) <= most else data[:most]
 
-    for seed in sorted((options.folder / "seeds" / name).glob("*")):
-        one(seed.read_bytes())
+    for content in start:
+        one(content)
     atheris.Setup(
         [
             sys.argv[0],

@@ -1,5 +1,6 @@
 """What is fuzzed: for each format its reader, its mutator, its files and what is its header."""
 
+import contextlib
 import json
 import os
 import random
@@ -71,10 +72,14 @@ def _program(path: str) -> None:
 
 
 def _lint(path: str) -> None:
+    from converters.inspection import inspect
     from converters.tflite import lint
 
     with open(path, "rb") as file:
-        lint(file.read())
+        content = file.read()
+    for function, given in ((lint, content), (inspect, path)):
+        with contextlib.suppress(ValueError):
+            function(given)
 
 
 def _has(ending: bytes, magic: bytes = b"") -> Callable[[bytes], bool]:

@@ -12,8 +12,8 @@ from converters.cli.guard import CHECK_FAILED, CONTEXT
 def doctor(as_json: bool) -> int:
     """Say what this machine has, and the command that installs what is missing.
 
-    Exit status 1: something is missing that every use needs (keras, numpy, ml_dtypes, safetensors,
-    click); what single uses need, TensorFlow for conversion or a GPU, makes no difference.
+    Exit status 1: something is missing that every use needs (keras, numpy, ml_dtypes, click);
+    what single uses need, TensorFlow for conversion or a GPU, makes no difference.
     """
     from dataclasses import asdict
 
