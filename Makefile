@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast fuzz lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ulsam-keras convert examples/digits/digits_ulsam.pth \
@@ -21,6 +21,12 @@ test: $(VENV)/.installed-dev
 # What one edits against: the slow tests left out.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+
+# Guided by coverage, which needs atheris; what it finds is in out/fuzz. The suite has a bounded run.
+SECONDS ?= 600
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet "atheris>=3"
+	$(BIN)/python -m fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

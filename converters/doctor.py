@@ -35,7 +35,6 @@ _NEEDED = {
     "keras": "models",
     "numpy": "arrays",
     "ml_dtypes": "bfloat16 in checkpoints",
-    "safetensors": "checkpoints",
     "click": "the command",
     "rich": "tables",
     "h5py": ".keras files",

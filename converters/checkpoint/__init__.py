@@ -1,7 +1,7 @@
 """Checkpoints as NumPy arrays, without PyTorch and without executing anything from the file.
 
 PyTorch's zip format (1.6 and later) and its older stream, ``.safetensors`` and ``.npz``, told apart
-by content. May import NumPy, ml_dtypes and safetensors; never PyTorch, TensorFlow or Keras.
+by content. May import NumPy and ml_dtypes; never PyTorch, TensorFlow or Keras.
 """
 
 import os

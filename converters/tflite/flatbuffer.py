@@ -184,9 +184,15 @@ class TfliteFile:
         Raises:
             ValueError: If the content is not a LiteRT model, or is truncated or damaged.
         """
-        return self._read(
+        graphs = self._read(
             lambda: tuple(_graph(self._model, i) for i in range(len(self._model.subgraphs)))
         )
+        if not graphs:
+            raise ValueError(
+                f"{self._source} has no graph; convert or copy it again. "
+                f"Received: {len(self.content)} bytes"
+            )
+        return graphs
 
     @cached_property
     def metadata(self) -> dict[str, bytes]:

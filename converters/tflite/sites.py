@@ -55,8 +55,21 @@ class Site:
 
 
 def find_sites(graph: Graph) -> list[Site]:
-    """The ULSAM blocks of a graph, in the order in which they run."""
-    return list(_sites(graph))
+    """The ULSAM blocks of a graph, in the order in which they run.
+
+    Raises:
+        ValueError: If an operator has not the tensors that its kind needs.
+    """
+    try:
+        found = list(_sites(graph))
+        if any(not site.inputs.shape or not site.attention.shape for site in found):
+            raise IndexError
+        return found
+    except (IndexError, ValueError) as error:  # one too few, or a constant that is cut short
+        raise ValueError(
+            "The model is damaged: an operator has not the tensors of its kind; convert or copy it "
+            f"again. Received: {len(graph.operators)} operators"
+        ) from error
 
 
 def site_names(sites: Sequence[Site]) -> list[str]:
