@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -162,8 +162,8 @@ def _asked(folder: Path) -> Any:
 class _Process(Protocol):
     """A process with the worker's two pipes."""
 
-    requests: BinaryIO
-    replies: BinaryIO
+    requests: IO[bytes]
+    replies: IO[bytes]
 
     def wait(self, kill: bool) -> int:
         """Its exit status once it has ended, negative for a signal."""
@@ -182,8 +182,8 @@ class _Started:
             start_new_session=True,  # Ctrl-C is not meant for it.
         )
         assert self._process.stdin and self._process.stdout
-        self.requests: BinaryIO = self._process.stdin
-        self.replies: BinaryIO = self._process.stdout
+        self.requests: IO[bytes] = self._process.stdin
+        self.replies: IO[bytes] = self._process.stdout
 
     def wait(self, kill: bool) -> int:
         if kill:
@@ -202,8 +202,8 @@ class _Forked:
             _become_worker(theirs, answers, log.fileno())
         os.close(theirs)
         os.close(answers)
-        self.requests: BinaryIO = os.fdopen(ours, "wb")
-        self.replies: BinaryIO = os.fdopen(mine, "rb")
+        self.requests: IO[bytes] = os.fdopen(ours, "wb")
+        self.replies: IO[bytes] = os.fdopen(mine, "rb")
 
     def wait(self, kill: bool) -> int:
         if kill:
