@@ -67,7 +67,7 @@ def test_doctor_without_the_runtime(command, monkeypatch):
     assert "needs the ai-edge-litert" in found["Vulkan"]
 
 
-@pytest.mark.parametrize("package", ["keras", "ml_dtypes"])
+@pytest.mark.parametrize("package", ["keras", "click"])
 def test_doctor_without_what_every_use_needs(command, monkeypatch, package):
     monkeypatch.setattr("converters.runtime.vulkan_adapter", lambda: None)
     without(monkeypatch, package)
