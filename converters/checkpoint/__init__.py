@@ -1,7 +1,7 @@
 """Checkpoints as NumPy arrays, without PyTorch and without executing anything from the file.
 
 PyTorch's zip format (1.6 and later) and its older stream, ``.safetensors`` and ``.npz``, told apart
-by content. May import NumPy, ml_dtypes and safetensors; never PyTorch, TensorFlow or Keras.
+by content. May import NumPy and ml_dtypes; never PyTorch, TensorFlow or Keras.
 """
 
 import os
@@ -19,6 +19,7 @@ from converters.checkpoint.content import (
     LazyTensor,
     Room,
     UnsupportedTensor,
+    naming,
     size_of,
 )
 
@@ -107,16 +108,13 @@ def _state_dict(
     path: str | os.PathLike[str], entry: str | None, checksums: bool = False
 ) -> Iterator[dict[str, LazyTensor]]:
     """Open a checkpoint, choose its state dict and give every content error the file's name."""
-    try:
-        with files.open_tree(path, checksums=checksums) as tree:
-            tensors, notes = entries.select(tree, entry)
-            del tree
-            for note in notes:
-                # The caller of load_checkpoint, past this and its context manager.
-                warnings.warn(f"{os.fspath(path)!r} {note}", stacklevel=4)
-            yield tensors
-    except ContentError as error:
-        raise ValueError(f"{os.fspath(path)!r}: {error}") from None
+    with naming(path), files.open_tree(path, checksums=checksums) as tree:
+        tensors, notes = entries.select(tree, entry)
+        del tree
+        for note in notes:
+            # The caller of load_checkpoint, past this and its context manager.
+            warnings.warn(f"{os.fspath(path)!r} {note}", stacklevel=4)
+        yield tensors
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -126,19 +124,15 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         OSError: As for ``load_checkpoint``.
         ValueError: It is no ``.npz`` file, is damaged, or holds anything but numbers.
     """
-    with files.open_binary(path) as file:
-        try:
-            # Recorded data may compress well, as weights do not.
-            room = Room(size_of(file), max(_RECORDED, _RATIO * size_of(file)))
-            tree = npz_file.read_tree(Archive(file, room))
-            arrays = {}
-            for name, tensor in tree.items():
-                if isinstance(tensor, UnsupportedTensor):
-                    raise ContentError(f"{tensor.kind}; {tensor.advice}")
-                arrays[name] = tensor.read()
-            return arrays
-        except ContentError as error:
-            raise ValueError(
-                f"The file must be an .npz file of arrays of numbers, written with numpy.savez. "
-                f"Received: {os.fspath(path)!r}, {error}"
-            ) from None
+    wanted = "expected an .npz file of arrays of numbers, written with numpy.savez"
+    with files.open_binary(path, wanted) as file, naming(path):
+        if file.read(2) != b"PK":
+            raise ContentError(f"{wanted}. Received: {files.describe(file)}")
+        # Recorded data may compress well, as weights do not.
+        room = Room(size_of(file), max(_RECORDED, _RATIO * size_of(file)))
+        arrays = {}
+        for name, tensor in npz_file.read_tree(Archive(file, room)).items():
+            if isinstance(tensor, UnsupportedTensor):
+                raise ContentError(f"{wanted}; {tensor.advice}. Received: {tensor.kind}")
+            arrays[name] = tensor.read()
+        return arrays

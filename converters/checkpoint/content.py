@@ -6,7 +6,8 @@ May import NumPy only.
 import math
 import os
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -19,6 +20,15 @@ _ROOM = 48 << 20
 
 class ContentError(ValueError):
     """The content of a checkpoint cannot be used; the message is a single line without the path."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give every content error the file's name: a ValueError of one cause."""
+    try:
+        yield
+    except ContentError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
 
 class Room:

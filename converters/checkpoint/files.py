@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from converters.checkpoint import sharded
-from converters.checkpoint.content import ContentError, Room, Tree, shown
+from converters.checkpoint.content import ContentError, Room, Tree, shown, size_of
 from converters.formats import compiled, special_folder
 
 _HEAD = 512
@@ -71,10 +71,7 @@ def _read(
 ) -> Tree:
     """Choose the reader by content; shards have no shards."""
     head = file.read(_HEAD)
-    size = os.fstat(file.fileno()).st_size
     file.seek(0)
-    if not head:
-        raise ContentError(f"the file is empty; {_WANTED}. Received: 0 bytes")
     if what := compiled(file):
         raise ContentError(f"{_WANTED}. Received: {what}")
     folder, name = os.path.split(os.fsdecode(file.name))
@@ -94,15 +91,17 @@ def _read(
         return torch_legacy.read_tree(file, room)
     if name.endswith(".index.json") and read_shard:
         return sharded.read_tree(file, room, read_shard)
-    raise ContentError(f"{_WANTED}. Received: {_describe(head, size)}")
+    raise ContentError(f"{_WANTED}. Received: {describe(file)}")
 
 
 def _is_text(data: bytes) -> bool:
     return _TEXT_BYTES.issuperset(data)
 
 
-def _describe(head: bytes, size: int) -> str:
-    """Say what a file is that is none of ours."""
+def describe(file: BinaryIO) -> str:
+    """Say what a file is that is none of those expected."""
+    file.seek(0)
+    head, size = file.read(_HEAD), size_of(file)
     for magic, description in _OTHER_FORMATS:
         if head.startswith(magic):
             return description
@@ -118,6 +117,8 @@ def _describe(head: bytes, size: int) -> str:
         return "a TFLite model"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+    if not head:
+        return "an empty file"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page, as a failed download leaves; download the file again"
