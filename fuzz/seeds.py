@@ -1,5 +1,6 @@
 """Inputs to begin with: small files of every format and of what the tests know. Needs PyTorch."""
 
+import base64
 import io
 import json
 import pickle
@@ -10,7 +11,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+_LARGEST = 1 << 17
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # whose files the checkpoints' tests write
 
@@ -37,7 +45,6 @@ def _contents() -> Iterator[tuple[str, object]]:
     import argparse
     from collections import OrderedDict, defaultdict
 
-    import numpy as np
     import torch
     from torch import nn
     from torch.nn.utils import parametrizations, prune
@@ -108,7 +115,8 @@ def _contents() -> Iterator[tuple[str, object]]:
     yield "mixed", {"x": {"a.b": tensor}, "y": {"a.b": tensor}, "n": torch.ones(3)}
     yield "collision", {"a._orig_mod.w": tensor, "a.w": tensor}
     yield "extra", {"a": tensor, "b._extra_state": {"x": tensor}, 3: tensor, (1,): tensor}
-    yield "lists", {"model": state, "x.1": [tensor], "x.2": [tensor], "y": [[(tensor,)]]}
+    several = {f"x.{i}": [torch.ones(1)] for i in range(3)}
+    yield "lists", {"model": state, **several, "y": [[(tensor,)]]}
     square = nn.utils.spectral_norm(nn.ConvTranspose2d(2, 2, 1)).state_dict()
     yield "square", {**square, "weight_u": torch.ones(2)}
     whole = nn.utils.weight_norm(nn.Linear(3, 2), dim=None).state_dict()
@@ -200,7 +208,6 @@ def _large_zip(pickled: bytes) -> bytes:
 
 
 def _checkpoints() -> Iterator[tuple[str, bytes]]:
-    import numpy as np
     import torch
     from safetensors.torch import save
 
@@ -243,6 +250,7 @@ def _checkpoints() -> Iterator[tuple[str, bytes]]:
     state = {"a.weight": torch.ones(2, 3), "b": torch.ones(2).bfloat16(), "c_g": torch.ones(2, 1)}
     state["c_v"] = torch.ones(2, 2)
     yield "safetensors/state", save(state, {"format": "pt"})
+    yield "safetensors/beyond", struct.pack("<Q", 1 << 40) + b"{}"
     yield "safetensors/empty", save({"a": torch.ones(0), "b": torch.tensor(1)})
     shards = {
         f"input-0000{i}-of-00002.safetensors": {f"l{i}.weight": torch.ones(i)} for i in (1, 2)
@@ -286,13 +294,55 @@ def _programs() -> Iterator[tuple[str, bytes]]:
         extra = {"reference/outputs.npy": "k05VTVBZAQ=="}
         torch.export.save(program, stream, extra_files=extra)
         yield f"pt2/{name}", stream.getvalue()
+    yield from _programs_of_the_tests(x)
     for path in sorted((ROOT / "tests" / "data").glob("*.pt2")):
         yield f"pt2/{path.stem}", path.read_bytes()
 
 
+def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
+    """Networks that have everything in them, and archives that are damaged in one place."""
+    import tempfile
+
+    import torch
+
+    from program_tools import members, write
+    from test_program import Kinds, Names, Pair, Parts, Training
+    from test_program_hostile import HOSTILE, Net
+
+    auto = torch.export.Dim.AUTO
+    image = torch.randn(2, 3, 8, 8)
+    others = {"a": torch.randn(2, 3), "b": torch.randn(2, 3)}
+    answers = Names(lambda x, o: {"p": Pair(x + 1, [x * 2]), "n": None, "x": x, "3": 3})
+    shapes = {"x": {0: auto, 1: auto}, "others": {k: {0: auto, 1: auto} for k in others}}
+    sizes = Names(lambda x, o: (x.reshape(-1), x[: x.shape[0] // 2], torch.cat([x, o["b"]])))
+    program = torch.export.export
+    made = {
+        "parts": program(Parts().eval(), (image,), {"flag": 1.5}),
+        "kinds": program(Kinds(), (torch.randn(2, 3),)),
+        "names": program(answers, (torch.randn(2, 3), others)),
+        "sizes": program(sizes, (torch.randn(6, 3), others | {"b": torch.randn(4, 3)}),
+                         dynamic_shapes=shapes),
+        "training": program(Training().train(), (image,)),
+        "functional": program(Training().train(), (image,)).run_decompositions(),
+        "hostile": program(Net().eval(), (image,), dynamic_shapes={"x": {0: auto}}),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for name, exported in made.items():
+            path = Path(folder, "good.pt2")
+            array = io.BytesIO()
+            np.save(array, np.ones(2, np.float32))
+            text = base64.b64encode(array.getvalue()).decode()
+            torch.export.save(exported, path, extra_files={"reference/outputs.npy": text})
+            yield f"pt2/{name}", path.read_bytes()
+        good = members(path)
+        for number, (change, _) in enumerate(HOSTILE.values()):
+            write(path, change(good))
+            if path.stat().st_size < _LARGEST:
+                yield f"pt2/damaged {number}", path.read_bytes()
+
+
 def _tflite() -> Iterator[tuple[str, bytes]]:
     import keras
-    import numpy as np
 
     from converters import to_tflite
     from ulsam_keras import ULSAM

@@ -63,9 +63,10 @@ def _load_npz(path: str) -> None:
 
 
 def _program(path: str) -> None:
-    from converters.program import read_program
+    from converters.program import read_program, summarise
 
     program = read_program(path)
+    str(summarise(program))
     for arrays in (program.tensors, program.examples, program.reference):
         for key in arrays:
             arrays[key]

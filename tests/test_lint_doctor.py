@@ -81,7 +81,7 @@ def test_doctor_says_how_keras_takes_a_back_end(command, monkeypatch):
     assert "missing; Keras models: pip install" in command("doctor")[1]
 
 
-@pytest.mark.parametrize("package", ["keras", "ml_dtypes"])
+@pytest.mark.parametrize("package", ["keras", "click"])
 def test_doctor_without_what_every_use_needs(command, monkeypatch, package):
     monkeypatch.setattr("converters.runtime.vulkan_adapter", lambda: None)
     without(monkeypatch, package)
