@@ -219,15 +219,19 @@ def section(folder: Path) -> str:
     said = ", ".join(f"{tool} {versions[tool]}" for tool in TOOLS[1:])
     text = f"""## Other tools
 
-The hosts with ULSAM by {said} (from the ONNX file of PyTorch {versions["onnx"]}) and by
-this project, each with its defaults, from the same module in memory; measured as above, on the same
-runtime. **s** is seconds of the processor from the module to the file, without imports.
+The hosts with ULSAM by {said} (from the ONNX
+file of PyTorch {versions["onnx"]}) and by this project, each with its defaults, from the same module
+in memory, compared as above on the same runtime. **s** is seconds of the processor from the module to
+the file, without imports.
 
 | host | tool | operators | CPU | GPU | s |
 |---|---|---|---|---|---|
 """
     for host in HOSTS:
         for tool in TOOLS:
+            if (host, tool) not in rows:
+                text += f"| {host} | {tool} | not run | | | |\n"
+                continue
             row = rows[host, tool]
             spent = row["processor"]
             if tool == "onnx2tf":
@@ -235,7 +239,8 @@ runtime. **s** is seconds of the processor from the module to the file, without 
             if "error" in row:
                 cells = ["", _cell(f"not converted: {row['error']}"), ""]
             else:
-                cells = [str(row["operators"]), _cell(row["cpu"]), _cell(row["gpu"])]
+                cells = [str(row.get("operators", "")), _cell(row.get("cpu", ""))]
+                cells += [_cell(row.get("gpu", ""))]
             text += f"| {host} | {tool} | {' | '.join(cells)} | {spent:.0f} |\n"
     return text
 
@@ -244,7 +249,7 @@ def _cell(value) -> str:
     """A difference, or the first words of what was said instead, without paths."""
     if isinstance(value, float):
         return f"{value:.1e}" if value < RIGHT else f"**wrong** {value:.1e}"
-    text = re.sub(r"\S*/site-packages/", "", value).replace("|", "\\|")
+    text = re.sub(r"/\S*/", "", value).replace("|", "\\|")
     return text if len(text) <= WORDS else f"{text[:WORDS]} …"
 
 

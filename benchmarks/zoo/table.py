@@ -8,6 +8,7 @@ Imports the standard library.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -34,7 +35,7 @@ models and float32 files. Written by `benchmarks/zoo/`: {versions}. Nothing was 
 - **int8**: signal to noise of the integer file against the float file in dB, calibrated on the
   images compared, the mean over the samples taken off; random weights are harder to round than
   trained ones.
-- **s**: seconds of `to_keras`, and of the whole row, on two cores that others used too.
+- **s**: seconds of `to_keras` and of the float32 file, on two cores.
 """
 # On the GPU: more than rounding.
 WRONG = 1e-2
@@ -74,7 +75,7 @@ def row(data: dict) -> list[str]:
         lint if "operators" in data else "",
         gpu(data.get("gpu", "")),
         number(data.get("int8", ""), "{:.1f}"),
-        f"{seconds.get('to_keras', '')} / {seconds.get('all', '')}",
+        f"{seconds.get('to_keras', '')} / {seconds.get('float32', '')}",
     ]
 
 
@@ -101,7 +102,7 @@ def reason(data: dict) -> str:
     if "failure" in data:
         return f"{data['step']}: {data['failure']}"
     keras, file = number(data["keras"]), number(data.get("file"))
-    own = max((data.get("rounding") or {"": 0}).values())
+    own = max((data.get("rounding") or {"": math.nan}).values())
     return f"Keras {keras}, file {file}; PyTorch's own rounding is {own:.1e}"
 
 
