@@ -29,7 +29,7 @@ lint: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable ".[convert]"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -191,9 +191,30 @@ class TestMalicious:
 
     @pytest.mark.parametrize("protocol", [2, 4, 5])
     def test_arrays_of_objects(self, tmp_path, protocol):
-        for value in (np.array([{}, None]), np.zeros(2, [("a", "f4")])):
+        for value, word in (
+            (np.array([Call(os.system, "true"), None]), "system"),
+            (np.zeros(2, [("a", "f4")]), "dtype 'V'"),
+        ):
             pickled = pickle.dumps({"a": value}, protocol)
-            assert "numpy.dtype" in refusal(tmp_path / "c", zip_of(pickled))
+            assert word in refusal(tmp_path / "c", zip_of(pickled))
+
+    @pytest.mark.parametrize("index", range(MALICIOUS_COUNT))
+    def test_beside_weights_not_run(self, tmp_path, index):
+        """Any of these beside good weights: the weights, and a line that names it."""
+        sentinel = tmp_path / "ran"
+        pickled, name = list(malicious(f"touch {sentinel}"))[index]
+        inner = pickled[2:-1] if pickled[:1] == b"\x80" else pickled[:-1]
+        if inner[:1] == b"\x95":  # a frame
+            inner = inner[9:]
+        weights = pickle_of({"a": Declared(DeclaredStorage("0", 4), 0, (4,), (1,))})[2:-1]
+        content = b"\x80\x04}(X\x05\x00\x00\x00model" + weights
+        content += b"X\x01\x00\x00\x00x" + inner + b"u."
+        (tmp_path / "c").write_bytes(zip_of(content, {"0": DATA}))
+        with pytest.warns(UserWarning, match="not executed") as caught:
+            state = load_checkpoint(tmp_path / "c")
+        np.testing.assert_array_equal(state["a"], [0, 1, 2, 3])
+        assert any(name in str(w.message) for w in caught)
+        assert not sentinel.exists()
 
 
 class TestDeclarations:
@@ -280,7 +301,7 @@ class TestDeclarations:
             entry = content.index(b"PK\x01\x02", entry + 1)
         content[entry + 20 : entry + 28] = struct.pack("<II", 4 * count, 4 * count)
         (tmp_path / "c").write_bytes(content)
-        with pytest.raises(ValueError, match="expected 200000000 more bytes"):
+        with pytest.raises(ValueError, match="overlap"):
             load_checkpoint(tmp_path / "c")
 
     def test_byteorder(self, tmp_path):
@@ -289,12 +310,12 @@ class TestDeclarations:
         assert "'middle'" in refusal(tmp_path / "c", content)
 
     def test_damaged_storage(self, tmp_path):
-        """A flipped bit in a weight does not pass."""
+        """A flipped bit in a weight does not pass where that is asked for, as `convert` does."""
         pickled = pickle_of({"a": Declared(DeclaredStorage("0", 4), 0, (4,), (1,))})
         content = zip_of(pickled, {"0": DATA}).replace(DATA, b"\x01" + DATA[1:])
         (tmp_path / "c").write_bytes(content)
         with pytest.raises(ValueError, match="CRC"):
-            load_checkpoint(tmp_path / "c")
+            load_checkpoint(tmp_path / "c", checksums=True)
 
 
 def deep(opcode, depth=200_000):
@@ -344,12 +365,6 @@ class TestBombs:
             wrappers = {f"k{i}": wrappers for i in range(50)}
         assert "no tensors" in refusal(tmp_path / "c", zip_of(pickle.dumps(wrappers, 2)))
 
-    def test_steps_are_limited(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("converters.checkpoint.unpickler._BUDGET", 1000)
-        assert "steps" in refusal(tmp_path / "c", zip_of(pickle.dumps([[]] * 999, 2)))
-        array = np.zeros(100_000)
-        assert "steps" in refusal(tmp_path / "c", zip_of(pickle.dumps({"a": array}, 2)))
-
     def test_zip_that_unpacks_to_much(self, tmp_path):
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -357,11 +372,7 @@ class TestBombs:
             with archive.open("archive/data/0", "w", force_zip64=True) as member:
                 for _ in range(1100):
                     member.write(bytes(1 << 20))
-        assert "20 times" in refusal(tmp_path / "c", stream.getvalue())
-
-    def test_large_data_pkl(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("converters.checkpoint.torch_zip._LARGEST_PICKLE", 10)
-        assert "data.pkl" in refusal(tmp_path / "c", zip_of(pickle.dumps("x" * 100, 2)))
+        assert "much more than its size" in refusal(tmp_path / "c", stream.getvalue())
 
     def test_two_members_of_one_name(self, tmp_path):
         stream = io.BytesIO()

@@ -3,6 +3,14 @@
 Imports Keras; of this package only what needs nothing more than Keras and NumPy.
 """
 
+from ulsam_keras.back_end import explain
+
+try:
+    import keras  # noqa: F401
+except ImportError as error:
+    explain(error)
+    raise
+
 from ulsam_keras import networks
 from ulsam_keras.attention import attention_maps, with_attention
 from ulsam_keras.candidates import Site, sites

@@ -3,9 +3,10 @@
     python benchmarks/zoo/convert.py FOLDER [NAME ...] [--again] [--no-int8] [--no-gpu] [--no-files]
 
 Runs in this project's environment, without PyTorch; the GPU column needs a Vulkan driver on
-`LD_LIBRARY_PATH`. What has a row already is left out, but for those named and with `--again`. Each
-network has a process and a time limit of its own; a row is written after every step, so that one
-that crashes says where.
+`LD_LIBRARY_PATH`. The smallest networks come first, and what has all that is asked for is left out,
+but for those named and with `--again`: a run that was ended goes on where it was. Each network has
+a process and a time limit of its own, and so has its run on the GPU (`--seconds`); a row is written
+after every step, so that one that crashes says where.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-SECONDS = 1800
-FLAGS = ("--no-files", "--no-int8", "--no-gpu")
+SECONDS = 900
+# What can be left out, and the key of a row that it fills.
+FLAGS = {"--no-files": "file", "--no-int8": "int8", "--no-gpu": "gpu"}
 
 
 class Row:
@@ -47,7 +49,9 @@ class Row:
         self.path.write_text(json.dumps(self.data, indent=1))
 
 
-def convert(folder: Path, name: str, *, files: bool, int8: bool, gpu: bool) -> None:
+def convert(
+    folder: Path, name: str, *, files: bool, int8: bool, gpu: bool, seconds_of_gpu: float
+) -> None:
     """Writes the row of one network."""
     import numpy as np
 
@@ -120,7 +124,8 @@ def convert(folder: Path, name: str, *, files: bool, int8: bool, gpu: bool) -> N
     row.add(lint=dict(Counter(f"{f.severity} {f.code}" for f in lint(float32))))
 
     def file_outputs(file, **options):
-        result = run(file, images, repeats=0, timeout=SECONDS / 3, **options)
+        options = {"timeout": SECONDS / 3, **options}
+        result = run(file, images, repeats=0, **options)
         return result, in_order(_named(result.outputs, report)) if result.ok else None
 
     row.step("float32 file against PyTorch")
@@ -128,7 +133,7 @@ def convert(folder: Path, name: str, *, files: bool, int8: bool, gpu: bool) -> N
     row.add(file=difference(floats) if result.ok else f"{result.outcome}: {result.message[:200]}")
     if gpu:
         row.step("GPU")
-        result, found = file_outputs(float32, accelerator="gpu")
+        result, found = file_outputs(float32, accelerator="gpu", timeout=seconds_of_gpu)
         row.add(gpu=difference(found) if result.ok else f"{result.outcome}: {result.message[:200]}")
     if int8 and floats:
         row.step("int8")
@@ -174,20 +179,26 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also what has a row already")
     for flag in FLAGS:
         parser.add_argument(flag, action="store_true")
+    parser.add_argument("--seconds", type=float, default=300.0, help="that a GPU run may take")
     parser.add_argument("--here", action="store_true", help="in this process")
     options = parser.parse_args()
+    left_out = [f for f in FLAGS if getattr(options, f[2:].replace("-", "_"))]
     if options.here:
-        asked = {f[5:]: not getattr(options, f[2:].replace("-", "_")) for f in FLAGS}
-        convert(options.folder, options.names[0], **asked)
+        asked = {f[5:]: f not in left_out for f in FLAGS}
+        convert(options.folder, options.names[0], **asked, seconds_of_gpu=options.seconds)
         return
-    flags = [f for f in FLAGS if getattr(options, f[2:].replace("-", "_"))]
-    rows = sorted(options.folder.glob("*.export.json"), key=lambda path: path.stat().st_mtime)
-    for name in options.names or [path.name.removesuffix(".export.json") for path in rows]:
+    exported = [json.loads(path.read_text()) for path in options.folder.glob("*.export.json")]
+    exported.sort(key=lambda row: row["parameters"])
+    wanted = {"keras", *(key for flag, key in FLAGS.items() if flag not in left_out)}
+    for name in options.names or [row["name"] for row in exported]:
         path = options.folder / f"{name}.convert.json"
         if path.exists() and not options.again and not options.names:
-            continue
+            row = json.loads(path.read_text())
+            if "failure" in row or wanted <= set(row):
+                continue
         path.unlink(missing_ok=True)
-        command = [sys.executable, __file__, str(options.folder), name, "--here", *flags]
+        command = [sys.executable, __file__, str(options.folder), name, "--here", *left_out]
+        command += ["--seconds", str(options.seconds)]
         begun, failure = time.time(), None
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
@@ -199,7 +210,8 @@ def main() -> None:
         row = Row(options.folder, name)
         row.data |= json.loads(path.read_text()) if path.exists() else {"step": "start"}
         if failure:
-            row.add(failure=failure)
+            # The last step: all else is known.
+            row.add(**{"int8" if row.data["step"] == "int8" else "failure": failure})
         print(f"{name:34} {time.time() - begun:5.0f} s  {_line(row.data)}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Writes the zoo's table from the rows of `convert.py`.
+"""Writes the zoo's tables from the rows of `convert.py`, `by_hand.py` and `others.py`.
 
     python benchmarks/zoo/table.py FOLDER docs/zoo.md
 
@@ -11,6 +11,9 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+
+import by_hand
+import others
 
 # Of PyTorch's largest output: float32 rounding, summed in another order.
 LIMIT = 1e-5
@@ -26,13 +29,15 @@ models and float32 files. Written by `benchmarks/zoo/`: {versions}. Nothing was 
 - **PyTorch**: how far PyTorch in float32 is from itself in float64, of the largest output.
 - **Keras**, **file**: the largest difference from PyTorch in float32 on {samples} images, of the
   largest output.
-- **GPU**: the same on the GPU delegate with a software driver; or what it said. What stands
-  empty here and under int8 was not run.
+- **GPU**: the same on the GPU delegate with a software driver; or what it said. **Wrong** is a
+  file that the delegate takes and computes otherwise than the CPU.
 - **int8**: signal to noise of the integer file against the float file in dB, calibrated on the
   images compared, the mean over the samples taken off; random weights are harder to round than
   trained ones.
-- **s**: seconds of `to_keras`, and of the whole row.
+- **s**: seconds of `to_keras`, and of the whole row, on two cores that others used too.
 """
+# On the GPU: more than rounding.
+WRONG = 1e-2
 COLUMNS = (
     "network",
     "parameters",
@@ -67,7 +72,7 @@ def row(data: dict) -> list[str]:
         number(data.get("file", "")),
         str(data.get("operators", "")),
         lint if "operators" in data else "",
-        number(data.get("gpu", "")),
+        gpu(data.get("gpu", "")),
         number(data.get("int8", ""), "{:.1f}"),
         f"{seconds.get('to_keras', '')} / {seconds.get('all', '')}",
     ]
@@ -80,6 +85,12 @@ def number(value, form: str = "{:.1e}") -> str:
     return form.format(value) if isinstance(value, float) else str(value).partition(":")[0][:40]
 
 
+def gpu(value) -> str:
+    """The cell of the GPU."""
+    wrong = isinstance(value, float) and value > WRONG
+    return f"**wrong** {value:.1e}" if wrong else number(value)
+
+
 def passed(data: dict) -> bool:
     """Whether Keras and the float32 file agree with PyTorch."""
     return all(isinstance(data.get(key), float) and data[key] <= LIMIT for key in ("keras", "file"))
@@ -90,7 +101,8 @@ def reason(data: dict) -> str:
     if "failure" in data:
         return f"{data['step']}: {data['failure']}"
     keras, file = number(data["keras"]), number(data.get("file"))
-    return f"Keras {keras}, file {file}: more than {LIMIT:g}"
+    own = max((data.get("rounding") or {"": 0}).values())
+    return f"Keras {keras}, file {file}; PyTorch's own rounding is {own:.1e}"
 
 
 def main() -> None:
@@ -119,6 +131,7 @@ def main() -> None:
             if not passed(data):
                 text += f"\n- {data['name']}: {reason(data)}"
         text += "\n"
+    text += f"\n{others.section(folder)}\n{by_hand.section(folder)}"
     target.write_text(text)
 
 

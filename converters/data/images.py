@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.data.layout import as_dtype
+from converters.extras import require
 
 Shape = tuple[int, ...]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -48,10 +49,12 @@ def load_images(
         An array `(N, height, width, channels)`.
 
     Raises:
+        ImportError: If the extra `convert` is not installed, with which images are decoded.
         OSError: If the folder or a file cannot be read.
         ValueError: If the folder has no images, a file is no image, or an argument is not as
             above.
     """
+    require("Reading images", "tensorflow")
     if channels not in (1, 3):
         raise ValueError(f"Images have 1 or 3 channels. Received: channels={channels!r}")
     offset, scale = (_per_channel(value, channels) for value in (mean, std))

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 
 from converters.checkpoint import files
-from converters.checkpoint.content import ContentError, LazyTensor, shown
+from converters.checkpoint.content import ContentError, LazyTensor, naming, shown
 from converters.program import ends, symbols
 from converters.program.arguments import named_values, read_argument, union
 from converters.program.container import Content, open_content
@@ -263,10 +263,8 @@ class _Lazy(Mapping[str, np.ndarray], Generic[Held]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         item = self._items[key]
-        try:
+        with naming(self._source):
             return self._read(item)
-        except ContentError as error:
-            raise ValueError(f"{self._source!r}: {error}") from None
 
     def __contains__(self, key: object) -> bool:
         return key in self._items

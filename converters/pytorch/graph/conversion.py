@@ -57,6 +57,7 @@ def to_keras(path: str | os.PathLike[str]) -> tuple[Any, ProgramReport]:
         The functional `keras.Model`, in float32, and the report.
 
     Raises:
+        ImportError: If Keras has no back end.
         OSError: If the file cannot be read.
         ValueError: If it is no such program; if it has operators that are not known, all of which
             the message names; or if one of its nodes cannot be converted.
@@ -66,6 +67,8 @@ def to_keras(path: str | os.PathLike[str]) -> tuple[Any, ProgramReport]:
     >>> print(report.summary())
     >>> model.save("network.keras")
     """
+    import ulsam_keras  # noqa: F401  which says what to install where Keras has no back end
+
     return convert_program(read_program(path))
 
 

@@ -266,7 +266,12 @@ class Emitter:
 
     def named(self, path: str) -> str:
         """A name that no layer has yet; names of layers hold no "/"."""
-        path = re.sub(r"[^A-Za-z0-9_.\-]", "_", re.sub(r"@\d+", "", path)).lstrip("_-.") or "value"
+        import keras
+
+        # Nor ".", where they become names of PyTorch's parameters.
+        dot = "" if keras.config.backend() == "torch" else "."
+        path = re.sub(rf"[^A-Za-z0-9_{dot}\-]", "_", re.sub(r"@\d+", "", path))
+        path = path.lstrip("_-.") or "value"
         self._names[path] += 1
         count = self._names[path]
         if count == 1:

@@ -8,13 +8,10 @@ from typing import Any
 
 import keras
 
-# Registers the layer classes that have functions of their own.
 from ulsam_keras.graph import as_functional, is_graph, new_inputs, trace
-from ulsam_keras.quantization.bridge import ulsam as _ulsam  # noqa: F401
 from ulsam_keras.quantization.bridge.emitter import Emitter, Step, variables
 from ulsam_keras.quantization.bridge.operations import bridge_operation
-from ulsam_keras.quantization.bridge.registry import handler_for
-from ulsam_keras.quantization.bridge.stock import bridge_stock, is_stock
+from ulsam_keras.quantization.bridge.table import row_for
 from ulsam_keras.quantization.extra import tf_keras
 from ulsam_keras.spatial_softmax import checked_form
 
@@ -134,7 +131,7 @@ class _Walk:
             outputs = flat(self._call(call.operation, args, kwargs, prefix, training))
             for x, y in zip(flat(call.result), outputs, strict=True):
                 if not _alike(x, y):
-                    self.emit.enter(call.operation, prefix, None, True)
+                    self.emit.enter(call.operation, prefix)
                     raise self.emit.refusal(
                         f"it gives {x.dtype} of shape {x.shape}, in tf_keras {y.dtype.name} of "
                         f"shape {tuple(y.shape)}"
@@ -153,8 +150,8 @@ class _Walk:
         name = prefix + operation.name
         if not isinstance(operation, keras.Model):
             self.names.add(name)
-        handler = handler_for(operation)
-        self.emit.enter(operation, prefix, training, handler.quantize if handler else True)
+        row = row_for(operation)
+        self.emit.enter(operation, prefix, training, row)
         policy = getattr(operation, "dtype_policy", None)
         more = "LoRA weights" if getattr(operation, "lora_enabled", False) else ""
         if isinstance(policy, keras.dtype_policies.QuantizedDTypePolicy):
@@ -176,10 +173,8 @@ class _Walk:
         }
         if len(args) != 1 or extra:
             raise self.emit.refusal(f"it is called with {sorted(extra) or f'{len(args)} inputs'}")
-        if handler is not None:
-            return handler.function(operation, args[0], self.emit)
-        if is_stock(operation):
-            return bridge_stock(operation, args[0], self.emit)
+        if row is not None and row.becomes is not None:
+            return row.becomes(operation, args[0], self.emit)
         if isinstance(operation, keras.Model):
             _check(operation)
             return self.run(as_functional(operation), args[0], f"{name}/", training)
