@@ -1,6 +1,6 @@
 """The ULSAM layer and its one-group block.
 
-Imports Keras 3 (public names only), NumPy and `spatial_softmax`: it runs on every Keras back end.
+Imports Keras 3 (public names only), NumPy, `spatial_softmax`, `training_forms`: it runs on every Keras back end.
 
 Paper: Saini, Jha, Das, Mittal, Mohan, "ULSAM: Ultra-Lightweight Subspace Attention Module for
 Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15102.
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import constraints, initializers, ops, regularizers
 
-from ulsam_keras import by_backend
+from ulsam_keras import training_forms
 from ulsam_keras.spatial_softmax import softmax_of_maps, spatial_softmax
 
 _HALF = ("float16", "bfloat16")
@@ -240,7 +240,7 @@ class ULSAM(keras.layers.Layer):
         self.input_spec = keras.InputSpec(ndim=4, axes={self._channel_axis: channels})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
+        for value in (*args, kwargs.get("inputs")):
             if type(value).__module__.startswith("tf_keras."):
                 raise ValueError(
                     f"Layer {self.name!r} is one of Keras 3, and a model of tf_keras would not see "
@@ -293,7 +293,7 @@ class ULSAM(keras.layers.Layer):
     def _trained(self, x: Any) -> tuple[Any, Any]:
         """Outputs and attention in training."""
         wide = self._wide_dtype
-        dtype = by_backend.working_dtype(self.compute_dtype, wide)
+        dtype = training_forms.working_dtype(self.compute_dtype, wide)
         groups, (_, height, width, channels) = self.num_splits, ops.shape(x)
         x = ops.cast(x, dtype)
         conv = self.depthwise_conv
@@ -303,7 +303,7 @@ class ULSAM(keras.layers.Layer):
         kernel = ops.expand_dims(ops.transpose(self.pointwise_kernel[0, 0]), -1)
         kernel = kernel * ops.expand_dims(ops.eye(groups, dtype=kernel.dtype), 1)
         kernel = ops.cast(ops.reshape(kernel, (channels, groups)), dtype)
-        s = ops.cast(ops.matmul(by_backend.max_pool(t), kernel), wide)
+        s = ops.cast(ops.matmul(training_forms.max_pool(t), kernel), wide)
         scale, shift = self._scale_and_shift(self.pointwise_norm, s, 1.0, self.pointwise_bias)
         a = softmax_of_maps(ops.relu(s * scale + shift))
         x = ops.reshape(x, (-1, height, width, groups, channels // groups))
@@ -325,7 +325,7 @@ class ULSAM(keras.layers.Layer):
         kernel, bias = ops.cast(kernel, wide), ops.cast(bias, wide)
         mean, variance = norm.moving_mean, norm.moving_variance
         if norm.trainable:
-            x_mean, x_variance = by_backend.moments(ops.cast(x, wide), self.synchronized)
+            x_mean, x_variance = training_forms.moments(ops.cast(x, wide), self.synchronized)
             batch = kernel * x_mean + bias, ops.square(kernel) * x_variance
             for running, value in zip((mean, variance), batch, strict=True):
                 running.assign(running * norm.momentum + value * (1.0 - norm.momentum))
