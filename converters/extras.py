@@ -24,7 +24,7 @@ class Extra:
 EXTRAS = {
     "convert": Extra(
         "conversion to .tflite, lint, verify",
-        {"tensorflow": "tensorflow", "ai_edge_litert": "ai-edge-litert"},
+        {"tensorflow": "tensorflow", "ai_edge_litert": "ai-edge-litert", "PIL": "pillow"},
     ),
     "qat": Extra(
         "quantisation-aware training",

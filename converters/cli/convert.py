@@ -97,6 +97,13 @@ from converters.cli.verification import verification_options
     "an .npz file with the array inputs; 100 samples or more.",
 )
 @click.option(
+    "--calibration-samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The most samples of --calibration to take, evenly over all. Default: 500 images of a "
+    "folder, all of an .npz file.",
+)
+@click.option(
     "--image-mean",
     type=Numbers(),
     help="Taken off the pixels of --calibration images, which are scaled to 0 to 1 before; one "
@@ -130,6 +137,7 @@ def convert(
     name_map: str | None,
     name: str | None,
     calibration: str | None,
+    calibration_samples: int | None,
     image_mean: tuple[float, ...] | None,
     image_std: tuple[float, ...] | None,
     confirm_calibration: bool,
@@ -155,6 +163,11 @@ def convert(
             "--image-mean and --image-std scale the images of --calibration; leave them out, or "
             f"give such a folder. Received: no --calibration, {image_mean or image_std}"
         )
+    if calibration is None and calibration_samples is not None:
+        raise ValueError(
+            "--calibration-samples counts the samples of --calibration; leave it out, or give "
+            f"such data. Received: no --calibration, {calibration_samples}"
+        )
     # The other options have the names of the fields.
     of_porting = {f.name: options.pop(f.name) for f in fields(Porting) if f.name in options}
     request = Request(
@@ -162,7 +175,7 @@ def convert(
         name=_stem(name),
         calibration=None
         if calibration is None
-        else Source(calibration, image_mean, image_std, confirm_calibration),
+        else Source(calibration, image_mean, image_std, confirm_calibration, calibration_samples),
         **options,
     )
     with progress_bar() as progress:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.data.channels import Channel, describe, implausible, implausible_scaling
-from converters.data.images import Shape, image_shape, load_images
+from converters.data.images import ENOUGH, Shape, evenly, image_shape, load_images
 from converters.data.npz import source_name
 from converters.data.samples import Sample, representative_samples
 
@@ -50,12 +50,15 @@ class Source:
         mean: What is taken off images, scaled to 0 to 1, per channel or one; `None` for 0.
         std: What they are then divided by, likewise; `None` for 1.
         confirmed: Whether the user says that data which looks wrong is meant.
+        count: The most samples to take, evenly over all of them; `None` for 500 images of a
+            folder, and all of a file.
     """
 
     path: str
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     confirmed: bool = False
+    count: int | None = None
 
 
 def load_calibration(
@@ -91,6 +94,7 @@ def load_calibration(
             mean=mean,
             std=std,
             dtype=dtypes[0],
+            count=source.count or ENOUGH,
         )
         scaled = f"(pixel / 255 - {_told(mean)}) / {_told(std)}"
         how = f"images, {'pixels' if 'int' in dtypes[0] else scaled}"
@@ -103,6 +107,8 @@ def load_calibration(
     else:
         how = "as stored"
         samples = representative_samples(source.path, shapes, dtypes)
+        chosen = evenly(range(len(next(iter(samples.values())))), source.count)
+        samples = {name: array[list(chosen)] for name, array in samples.items()}
     channels = describe(samples)
     theirs = describe(reference) if reference is not None else ()
     pixels = all(c.least >= 0 and 1 < c.largest <= _WHITE for c in channels)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.data.images import Shape, image_shape, load_images
+from converters.data.images import ENOUGH, Shape, image_shape, load_images
 from converters.data.layout import as_dtype, fitted
 from converters.data.npz import load_inputs, source_name
 
@@ -53,9 +53,11 @@ def as_samples(data: Any, shapes: Mapping[str, Shape], dtypes: Sequence[str]) ->
         arrays = {name: [value] for name, value in _named(data, shapes, "the dictionary").items()}
     elif hasattr(data, "shape") and len(shapes) == 1:
         arrays = {name: [data] for name in shapes}
-    elif isinstance(data, Iterable):
+    elif isinstance(data, (list, tuple)) and _fits(data, shapes):
+        arrays = {name: [value] for name, value in zip(shapes, data, strict=True)}
+    elif isinstance(data, Iterable) or hasattr(data, "__getitem__"):
         arrays = {name: [] for name in shapes}
-        for number, item in enumerate(data):
+        for number, item in enumerate(_items(data)):
             for name, value in _item(item, shapes, number).items():
                 arrays[name].append(value)
     else:
@@ -94,7 +96,9 @@ def _from_path(
 ) -> dict[str, list[Any]]:
     if os.path.isdir(path):
         shape = image_shape(shapes)
-        images = load_images(path, (shape[1], shape[2]), channels=shape[3], dtype=dtypes[0])
+        images = load_images(
+            path, (shape[1], shape[2]), channels=shape[3], dtype=dtypes[0], count=ENOUGH
+        )
         return {next(iter(shapes)): [images]}
     if not os.fspath(path).lower().endswith(".npz"):
         raise ValueError(
@@ -119,9 +123,16 @@ def _named(data: Mapping[str, Any], shapes: Mapping[str, Shape], where: str) -> 
     return {name: data[name] for name in shapes}
 
 
+def _items(data: Any) -> Iterable[Any]:
+    """The items of data; a `keras.utils.PyDataset` is indexed and would never end."""
+    if not hasattr(data, "__iter__") and hasattr(data, "__len__"):
+        return (data[number] for number in range(len(data)))
+    return data
+
+
 def _item(item: Any, shapes: Mapping[str, Shape], number: int) -> dict[str, Any]:
-    """One item of an iterable: a sample or batch by input; of a tuple the inputs, as in `fit`."""
-    if isinstance(item, tuple) and (len(shapes) == 1 or len(item) != len(shapes)) and item:
+    """One item of an iterable: a sample or batch by input; of `(inputs, targets)` the inputs."""
+    if _has_targets(item, shapes):
         item = item[0]
     if isinstance(item, Mapping):
         return _named(item, shapes, f"item {number}")
@@ -133,6 +144,33 @@ def _item(item: Any, shapes: Mapping[str, Shape], number: int) -> dict[str, Any]
         f"Every item of `representative_data` must have the inputs {sorted(shapes)}, as a "
         f"dictionary or in order. Received: item {number} of type {type(item).__name__}"
     )
+
+
+def _has_targets(item: Any, shapes: Mapping[str, Shape]) -> bool:
+    """Whether an item is `(inputs, targets)` or `(inputs, targets, weights)`, or a list of them."""
+    if not isinstance(item, (list, tuple)) or not item:
+        return False
+    if isinstance(item[0], Mapping):
+        return True
+    if len(shapes) > 1:
+        return len(item) != len(shapes) or isinstance(item[0], (list, tuple))
+    # PyTorch's DataLoader makes lists; a list of numbers is a sample.
+    return isinstance(item, tuple) or (
+        hasattr(item[0], "shape") and _of_shape(item[0], next(iter(shapes.values())))
+    )
+
+
+def _fits(data: Sequence[Any], shapes: Mapping[str, Shape]) -> bool:
+    """Whether it is one array for each of several inputs."""
+    return 1 < len(shapes) == len(data) and all(
+        hasattr(value, "shape") and _of_shape(value, shape)
+        for value, shape in zip(data, shapes.values(), strict=True)
+    )
+
+
+def _of_shape(value: Any, shape: Shape) -> bool:
+    """Whether it is samples of a shape, several of them."""
+    return tuple(value.shape[1:]) == shape[1:]
 
 
 def _checked(name: str, parts: Sequence[Any], shape: Shape, dtype: str) -> np.ndarray:
