@@ -147,7 +147,7 @@ def json_text(data: bytes, draw: random.Random) -> bytes:
     """Values of a JSON document replaced, left out, put twice, or keys renamed."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return flip(data, draw)
     for _ in range(draw.randint(1, 3)):
         holders: list = [document] if isinstance(document, dict | list) else []

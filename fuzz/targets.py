@@ -66,7 +66,7 @@ def _program(path: str) -> None:
     from converters.program import read_program, summarise
 
     program = read_program(path)
-    str(summarise(program))
+    summarise(program).lines()
     for arrays in (program.tensors, program.examples, program.reference):
         for key in arrays:
             arrays[key]
