@@ -235,6 +235,21 @@ def bilinear(call: Call) -> Value:
     return total if bias is None else added(call, total, bias)
 
 
+@converts("aten._trilinear")
+def trilinear(call: Call) -> Value:
+    """A product of three values over dimensions that each has some of, summed over others."""
+    factors = []
+    for number in "123":
+        value = call.value(f"i{number}")
+        for dim in sorted(call.get(f"expand{number}")):
+            value = unsqueezed(value, dim)
+        factors.append(value)
+    dims, ops = call.get("sumdim"), call.ops
+    product = call.elementwise(lambda a, b, c: ops.multiply(ops.multiply(a, b), c), *factors)
+    total = call.reduced(product, dims, lambda t, axes: ops.sum(t, axis=axes, keepdims=True))
+    return squeezed(total, dims)
+
+
 @converts("aten.cdist")
 def cdist(call: Call) -> Value:
     """How far every two rows are from each other."""

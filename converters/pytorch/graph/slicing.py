@@ -340,8 +340,8 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
     # Samples of a batch are only known from a tensor that has them.
     if all(isinstance(t, np.ndarray) for t in tensors):
         tensor: Any = np.concatenate(tensors, where)
-        held = {_JOINT, *(a for v in bare for a in flat(v.axes))}
-        axes = tuple(tuple(a for a in g if a in held) for g in axes)
+        held = {a for v in bare for a in flat(v.axes)}
+        axes = tuple(tuple(a for a in g if a in held or not a.free) for g in axes)
     else:
         tensors = _with_batch(call, tensors, where)
         rank = len(axes)
