@@ -1,6 +1,7 @@
 """The ULSAM layer and its one-group block.
 
-Imports Keras 3 (public names only), NumPy, `spatial_softmax`, `training_forms`: it runs on every Keras back end.
+Imports Keras 3 (public names only), NumPy, `spatial_softmax` and `training_forms`: it runs on every
+Keras back end.
 
 Paper: Saini, Jha, Das, Mittal, Mohan, "ULSAM: Ultra-Lightweight Subspace Attention Module for
 Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15102.
