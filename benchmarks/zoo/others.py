@@ -220,9 +220,9 @@ def section(folder: Path) -> str:
     text = f"""## Other tools
 
 The hosts with ULSAM by {said} (from the ONNX
-file of PyTorch {versions["onnx"]}) and by this project, each with its defaults, from the same module
-in memory, compared as above on the same runtime. **s** is seconds of the processor from the module to
-the file, without imports.
+file of PyTorch {versions["onnx"]}) and by this project, each with its defaults, from the same
+module in memory, compared as above on the same runtime. **s** is seconds of the processor from the
+module to the file, without imports.
 
 | host | tool | operators | CPU | GPU | s |
 |---|---|---|---|---|---|

@@ -131,6 +131,9 @@ def main() -> None:
         for data in mine:
             if not passed(data):
                 text += f"\n- {data['name']}: {reason(data)}"
+            for key, column in (("gpu", "GPU"), ("int8", "int8")):
+                if isinstance(data.get(key), str):
+                    text += f"\n- {data['name']}, {column}: {data[key]}"
         text += "\n"
     text += f"\n{others.section(folder)}\n{by_hand.section(folder)}"
     target.write_text(text)
