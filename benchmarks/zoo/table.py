@@ -101,7 +101,7 @@ def reason(data: dict) -> str:
     """Why a network did not pass."""
     if "failure" in data:
         return f"{data['step']}: {data['failure']}"
-    keras, file = number(data["keras"]), number(data.get("file"))
+    keras, file = number(data.get("keras")), number(data.get("file"))
     own = max((data.get("rounding") or {"": math.nan}).values())
     return f"Keras {keras}, file {file}; PyTorch's own rounding is {own:.1e}"
 
