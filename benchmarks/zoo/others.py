@@ -220,27 +220,27 @@ def section(folder: Path) -> str:
     text = f"""## Other tools
 
 The hosts with ULSAM by {said} (from the ONNX
-file of PyTorch {versions["onnx"]}) and by this project, each with its defaults, from the same module
-in memory, compared as above on the same runtime. **s** is seconds of the processor from the module to
-the file, without imports.
+file of PyTorch {versions["onnx"]}) and by this project, each with its defaults, from the same
+module in memory, compared as above on the same runtime. **s** is seconds of the processor from the
+module to the file, without imports.
 
-| host | tool | operators | CPU | GPU | s |
-|---|---|---|---|---|---|
+| host | tool | operators | MB | CPU | GPU | s |
+|---|---|---|---|---|---|---|
 """
     for host in HOSTS:
         for tool in TOOLS:
             if (host, tool) not in rows:
-                text += f"| {host} | {tool} | not run | | | |\n"
+                text += f"| {host} | {tool} | not run | | | | |\n"
                 continue
             row = rows[host, tool]
             spent = row["processor"]
             if tool == "onnx2tf":
                 spent += rows[host, "onnx"]["processor"]
             if "error" in row:
-                cells = ["", _cell(f"not converted: {row['error']}"), ""]
+                cells = ["", "", _cell(f"not converted: {row['error']}"), ""]
             else:
-                cells = [str(row.get("operators", "")), _cell(row.get("cpu", ""))]
-                cells += [_cell(row.get("gpu", ""))]
+                cells = [str(row["operators"]), f"{row['bytes'] / 1e6:.1f}"]
+                cells += [_cell(row["cpu"]), _cell(row["gpu"])]
             text += f"| {host} | {tool} | {' | '.join(cells)} | {spent:.0f} |\n"
     return text
 
@@ -270,7 +270,7 @@ def main() -> None:
         if options.tool == "measure":
             for tool in TOOLS:
                 path = options.folder / "others" / f"{host}.{tool}.json"
-                row = json.loads(path.read_text())
+                row = json.loads(path.read_text()) if path.exists() else {"error": "not run"}
                 if "error" in row or ("gpu" in row and not options.hosts):
                     continue
                 measure(options.folder, host, tool)

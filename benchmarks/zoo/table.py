@@ -101,7 +101,7 @@ def reason(data: dict) -> str:
     """Why a network did not pass."""
     if "failure" in data:
         return f"{data['step']}: {data['failure']}"
-    keras, file = number(data["keras"]), number(data.get("file"))
+    keras, file = number(data.get("keras")), number(data.get("file"))
     own = max((data.get("rounding") or {"": math.nan}).values())
     return f"Keras {keras}, file {file}; PyTorch's own rounding is {own:.1e}"
 
@@ -131,6 +131,9 @@ def main() -> None:
         for data in mine:
             if not passed(data):
                 text += f"\n- {data['name']}: {reason(data)}"
+            for key, column in (("gpu", "GPU"), ("int8", "int8")):
+                if isinstance(data.get(key), str):
+                    text += f"\n- {data['name']}, {column}: {data[key]}"
         text += "\n"
     text += f"\n{others.section(folder)}\n{by_hand.section(folder)}"
     target.write_text(text)
