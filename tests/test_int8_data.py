@@ -306,9 +306,154 @@ def test_refused_images(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"must hold images.*\.png.*none"):
         load_images(tmp_path / "none", (8, 8))
-    (tmp_path / "some" / "d.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="no image that can be read.*d.jpg"):
-        load_images(tmp_path / "some", (8, 8))
+    (tmp_path / "none" / "d.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="No image of the folder can be read.*d.jpg.*no image"):
+        load_images(tmp_path / "none", (8, 8))
+    with pytest.raises(ValueError, match="at least 1.*count=0"):
+        load_images(tmp_path / "some", (8, 8), count=0)
+
+
+def test_what_cannot_be_read_is_named_and_left_out(tmp_path):
+    pixels = write_images(tmp_path)
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "._a.jpg").write_bytes(b"of the system")
+    with pytest.warns(UserWarning, match="2 of 5 images") as caught:
+        found = load_images(tmp_path, (8, 8))
+    np.testing.assert_allclose(found, pixels / 255, atol=1e-6)
+    [text] = [str(warning.message) for warning in caught]
+    assert "empty.jpg" in text and "cut.png" in text and "._a" not in text
+    with pytest.raises(ValueError, match="no image that can be read.*cut.png"):
+        load_images(tmp_path / "cut.png", (8, 8))
+
+
+def test_some_of_many_evenly(tmp_path):
+    from PIL import Image
+
+    for number in range(20):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{number:02}.png")
+    read = []
+    found = load_images(
+        tmp_path, (4, 4), channels=1, count=5, dtype="uint8", progress=lambda *at: read.append(at)
+    )
+    assert found[:, 0, 0, 0].tolist() == [2, 6, 10, 14, 18]
+    assert read == [(number, 5) for number in range(1, 6)]  # no other file is opened
+    shapes = {"image": (1, 4, 4, 1)}
+    with pytest.warns(UserWarning, match="from 5 samples"):
+        calibration = load_calibration(
+            Source(str(tmp_path), count=5, confirmed=True), shapes, ["uint8"]
+        )
+    np.testing.assert_array_equal(calibration.samples["image"], found)
+    np.savez(tmp_path / "all.npz", inputs=np.linspace(0, 1, 20 * 16).reshape(20, 4, 4, 1))
+    with pytest.warns(UserWarning):
+        source = Source(str(tmp_path / "all.npz"), count=5, confirmed=True)
+        assert load_calibration(source, shapes, ["float32"]).count == 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_their_camera_says(tmp_path, orientation):
+    """The numbers of the Exif standard: which sides row 0 and column 0 are."""
+    from PIL import Image
+
+    seen = np.arange(64, dtype="uint8").reshape(8, 8) * 4
+    stored = {
+        1: seen,
+        2: seen[:, ::-1],
+        3: seen[::-1, ::-1],
+        4: seen[::-1],
+        5: seen.T,
+        6: np.rot90(seen),
+        7: seen.T[::-1, ::-1],
+        8: np.rot90(seen, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    found = load_images(tmp_path, (8, 8), channels=1, dtype="uint8")
+    np.testing.assert_array_equal(found[0, :, :, 0], seen)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("RGB", ".webp"), ("RGB", ".tif"), ("RGBA", ".png"), ("P", ".png"), ("L", ".png")]
+    + [("CMYK", ".tiff"), ("I;16", ".png"), ("1", ".png"), ("RGB", ".ppm")],
+)
+def test_every_kind_of_picture(tmp_path, mode, suffix):
+    from PIL import Image
+
+    grey = np.array([[0, 255], [255, 0]], "uint8")
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype("uint16") * 257)
+    else:
+        image = Image.fromarray(np.stack([grey] * 3, axis=2)).convert(mode)
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    image.save(tmp_path / f"a{suffix}", **lossless)
+    found = load_images(tmp_path, (2, 2), dtype="uint8")
+    np.testing.assert_array_equal(found[0], np.stack([grey] * 3, axis=2))
+
+
+# ------------------------------------------------------------------------------- data as in fit
+
+
+Z, A, Y = (np.random.default_rng(i).normal(size=(32, *shape)).astype("float32")
+           for i, shape in enumerate([(4, 4, 2), (3,), (1,)]))  # fmt: skip
+
+
+class Pairs(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, number):
+        half = slice(16 * number, 16 * number + 16)
+        return {"zebra": Z[half], "apple": A[half]}, Y[half]
+
+
+def loader(*arrays):
+    import torch
+
+    tensors = torch.utils.data.TensorDataset(*map(torch.from_numpy, arrays))
+    return torch.utils.data.DataLoader(tensors, batch_size=8)
+
+
+def sliced(*structure):
+    return tf.data.Dataset.from_tensor_slices(structure)
+
+
+BOTH = {
+    "dictionary": lambda: {"apple": A, "zebra": Z},
+    "list": lambda: [Z, A],
+    "dataset of dictionaries and targets": lambda: sliced({"zebra": Z, "apple": A}, Y).batch(16),
+    "with weights": lambda: sliced({"zebra": Z, "apple": A}, Y, Y).batch(16),
+    "dataset of tuples and targets": lambda: sliced((Z, A), Y).batch(16),
+    "samples and targets": lambda: sliced((Z, A), Y),
+    "PyDataset": Pairs,
+    "generator": lambda: (([Z[i : i + 4], A[i : i + 4]], Y[i : i + 4]) for i in range(0, 32, 4)),
+    "inputs alone": lambda: sliced(Z, A).batch(8),
+}
+ONE = {
+    "dataset and targets": lambda: sliced(Z, Y).batch(8),
+    "DataLoader": lambda: loader(Z, Y),
+    "DataLoader with weights": lambda: loader(Z, Y, Y),
+    "DataLoader of inputs": lambda: loader(Z),
+    "generator": lambda: ((Z[i : i + 4], Y[i : i + 4]) for i in range(0, 32, 4)),
+    "list of samples": lambda: list(Z),
+    "tensor": lambda: tf.constant(Z),
+}
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_data_of_two_inputs_as_fit_takes_it(form):
+    shapes = {"zebra": (1, 4, 4, 2), "apple": (1, 3)}
+    found = as_samples(BOTH[form](), shapes, ["float32"] * 2)
+    np.testing.assert_array_equal(found["zebra"], Z)
+    np.testing.assert_array_equal(found["apple"], A)
+
+
+@pytest.mark.parametrize("form", ONE)
+def test_data_of_one_input_as_fit_takes_it(form):
+    found = as_samples(ONE[form](), {"zebra": (1, 4, 4, 2)}, ["float32"])
+    np.testing.assert_array_equal(found["zebra"], Z)
 
 
 # ------------------------------------------------------------------------------- plausibility
