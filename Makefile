@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast fuzz lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ulsam-keras convert examples/digits/digits_ulsam.pth \
@@ -22,6 +22,12 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
+# Guided by coverage, which needs atheris; what it finds is in out/fuzz. The suite has a bounded run.
+SECONDS ?= 600
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet "atheris>=3"
+	$(BIN)/python -m fuzz --seconds $(SECONDS)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,7 +35,7 @@ lint: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable ".[convert]"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -81,7 +81,7 @@ def main():
 
     from converters.runtime import run, vulkan_adapter
     from converters.tflite import Exporter
-    from converters.verify import decibels, relative_difference
+    from converters.verify.outputs import decibels, relative_difference
     from ulsam_keras import with_attention
 
     adapters = {

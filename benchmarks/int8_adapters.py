@@ -160,7 +160,7 @@ def measured(subject: Subject, form: str, columns: dict[str, dict]) -> Iterator[
     """What every accelerator makes of the file with this form."""
     from converters import attention_snr, to_tflite
     from converters.runtime import run
-    from converters.verify import relative_difference
+    from converters.verify.outputs import relative_difference
 
     model, checked = subject.model, subject.checked[: subject.on_adapters]
     options = int8_attention.FORMS[form]
@@ -191,7 +191,7 @@ def left_of_network(subject: Subject, form: str) -> Iterator[dict]:
     """What an integer file keeps of a network on XNNPACK."""
     from converters import attention_snr, to_tflite
     from converters.runtime import run
-    from converters.verify import decibels
+    from converters.verify.outputs import decibels
 
     if form == TFLITE:
         sys.path.insert(0, str(adapters.ROOT / "examples" / "quantization"))

@@ -84,7 +84,7 @@ def attention(size: int, channels: int, score_range: float) -> Iterator[dict]:
     """What every form leaves of the attention, one row per form."""
     from converters import attention_snr, to_tflite
     from converters.runtime import run
-    from converters.verify import decibels
+    from converters.verify.outputs import decibels
 
     data = features(size, channels)
     calibration, checked = data[:CALIBRATION], data[CALIBRATION:]
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="an .svg or .png to draw")
     arguments = parser.parse_args()
 
-    from converters.verify import Limits
+    from converters.verify.limits import Limits
 
     least = Limits().attention_snr  # what `convert` asks for
     results, channels = Results(arguments.results), arguments.channels

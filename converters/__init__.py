@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from converters.recording.exporting import export_program as export_program
     from converters.tflite import lint as lint
     from converters.tflite import to_tflite as to_tflite
-    from converters.verify import AttentionSNR as AttentionSNR
-    from converters.verify import attention_snr as attention_snr
+    from converters.verify.attention import AttentionSNR as AttentionSNR
+    from converters.verify.attention import attention_snr as attention_snr
 
 _HOME = {
-    "AttentionSNR": "converters.verify",
+    "AttentionSNR": "converters.verify.attention",
     "PortReport": "converters.pytorch",
     "Program": "converters.program",
     "ProgramReport": "converters.pytorch.graph",
     "TensorInfo": "converters.checkpoint",
-    "attention_snr": "converters.verify",
+    "attention_snr": "converters.verify.attention",
     "converts": "converters.pytorch.graph",
     "export_program": "converters.recording.exporting",
     "lint": "converters.tflite",

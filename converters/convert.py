@@ -32,13 +32,19 @@ from converters.start import start_tensorflow
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
-from converters.verify.compare import Judge, Verification, explain
-from converters.verify.inputs import DEFAULT_SIZE, Samples, fit_reference, random_samples
-from converters.verify.limits import Limits
+from converters.verify.compare import Judge, Verification, explain, refuse_off_gpu
+from converters.verify.inputs import (
+    DEFAULT_SIZE,
+    Samples,
+    fit_reference,
+    random_samples,
+    reference_samples,
+)
 from converters.verify.outputs import find_classifiers
+from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
-from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side, reference_side
-from converters.verify.targets import CPU, TIMEOUT, Runner, find_targets
+from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side
+from converters.verify.targets import CPU, Runner, find_targets
 
 if TYPE_CHECKING:
     import keras
@@ -65,22 +71,17 @@ class Request:
         import_files: Python files or modules run first, such as register custom layers.
         name: Stem of the `.tflite` files; `None` takes the source's.
         with_attention: Whether the files give the attention of every ULSAM as further outputs.
-        calibration: A folder of images or an `.npz` file that the ranges of integer activations
-            are taken from; needed by, and for, the precisions `int8` and `int16x8`.
-        image_mean: What is taken off images of a folder, scaled to 0 to 1, per channel or one.
-        image_std: What they are then divided by, likewise.
-        confirm_calibration: Whether calibration data that looks wrong is meant so.
+        calibration: What the ranges of integer activations are taken from; needed by, and for, the
+            precisions `int8` and `int16x8`.
         attention: How the softmax of ULSAM is computed in int8, as `attention` of
             `converters.to_tflite`.
         inference_type: The type of the inputs and outputs of files of integers, as
             `inference_type` of `converters.to_tflite`; those of the other files are float32.
-        classifier: Whether the outputs are classes; `None` where labels or shares tell.
-        gpu: Whether files are run on a GPU too, where there is a Vulkan driver.
-        require_gpu: Whether it is an error that there is none.
-        timeout: Seconds that one run of a file may take.
-        threads: CPU threads of every run.
+        judge: What the files are judged by.
+        runner: What runs them.
+        gpu: Whether they are run on a GPU too, where there is a Vulkan driver.
+        require_gpu: Whether it is an error that there is none, or that it takes no such file.
         check_with_torch: Whether PyTorch runs a program, and its answers are compared with.
-        limits: What passes.
     """
 
     source: str
@@ -92,19 +93,14 @@ class Request:
     import_files: Sequence[str] = ()
     name: str | None = None
     with_attention: bool = False
-    calibration: str | None = None
-    image_mean: Sequence[float] | None = None
-    image_std: Sequence[float] | None = None
-    confirm_calibration: bool = False
+    calibration: Source | None = None
     attention: str | None = None
     inference_type: str = "float32"
-    classifier: bool | None = None
+    judge: Judge = field(default_factory=Judge)
+    runner: Runner = field(default_factory=Runner)
     gpu: bool = True
     require_gpu: bool = False
-    timeout: float = TIMEOUT
-    threads: int = 1
     check_with_torch: bool = False
-    limits: Limits = field(default_factory=Limits)
 
 
 def convert(request: Request, progress: Callable[[str, int, int], None] | None = None) -> Report:
@@ -126,8 +122,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
     """
     _check(request)
     stages = _Stages(progress, 6 + bool(_integers(request)) + 2 * len(request.precision))
-    judge = Judge(request.limits, request.classifier)
-    runner = Runner(request.timeout, request.threads)
+    judge, runner = request.judge, request.runner
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the files"):
             recorded = load_reference(request.reference) if request.reference else None
@@ -136,7 +131,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             if request.check_with_torch:
                 recorded = source.asked(recorded)
         with stages("look for a GPU"):
-            targets = find_targets(request.gpu, request.require_gpu)
+            targets, adapter = find_targets(request.gpu, request.require_gpu)
         with stages("load TensorFlow"):
             start_tensorflow()
             import_sources(request.import_files)
@@ -151,9 +146,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
             if theirs is not None:
-                found += judge.compare(
-                    ours, theirs, samples, CPU, names=("keras", "pytorch"), attention=False
-                )
+                found += judge.compare(ours, theirs, samples, attention=False)
                 found += explain(ours, theirs, found, judge.limits, made.modules)
         calibration: Calibration | None = None
         if _integers(request):
@@ -174,30 +167,16 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 folder.path(name).write_bytes(file.content)
                 files.append(File.of(name, precision, file))
             with stages(f"verify {precision}"):
-                side = replace(file_side(file, name, runner), precision=precision)
-                side = replace(
-                    side,
-                    inputs={name: side.inputs[name] for name in ours.inputs},
-                    dtypes={name: side.dtypes[name] for name in ours.inputs},
-                )
-                names = (precision, "keras")
-                found += judge.compare(
-                    side, ours, samples, targets.all, names=names, attention=attends
-                )
+                side = replace(file_side(file, precision, runner), precision=precision)
+                if request.require_gpu:
+                    refuse_off_gpu(side)
+                side, _ = paired(ours, side)
+                found += judge.compare(side, ours, samples, targets, attention=attends)
                 if calibration is not None and samples is not spread and options:
                     # A reference may be of a sample or two; these are of what it is meant for.
-                    found += judge.compare(
-                        side, ours, spread, CPU[:1], names=names, attention=False
-                    )
+                    found += judge.compare(side, ours, spread, CPU[:1], attention=False)
                 if theirs is not None:
-                    found += judge.compare(
-                        side,
-                        theirs,
-                        samples,
-                        CPU[:1],
-                        names=(precision, "pytorch"),
-                        attention=False,
-                    )
+                    found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,
@@ -211,8 +190,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             samples=samples.kind,
             reference=None if theirs is None else theirs.reference,
             calibration=calibration,
-            gpu=targets.adapter,
-            threads=request.threads,
+            gpu=adapter,
+            threads=runner.threads,
             seconds=stages.seconds,
             warnings=[*caught, *made.warnings],
         )
@@ -252,17 +231,10 @@ def _check(request: Request) -> None:
                 f"{option} is for the precision {' or '.join(needed)}; leave it out, or ask for "
                 f"that. {received}"
             )
-    scaling = request.image_mean is not None or request.image_std is not None
-    if scaling and request.calibration is None:
+    if request.require_gpu and (not request.gpu or "int16x8" in integers):
         raise ValueError(
-            "`image_mean` and `image_std` scale the images of `calibration`; leave them out, or "
-            f"give such a folder. {received}"
-        )
-    refused = [p for p in integers if not _runs_on_gpu(p, request)]
-    if request.require_gpu and (refused or not request.gpu):
-        raise ValueError(
-            "The GPU takes no 16-bit integers and no log-softmax; with `require_gpu` give "
-            f"`attention` float, and leave int16x8 and no `gpu` out. {received}"
+            "The GPU takes no 16-bit integers; with `require_gpu` leave int16x8 and no `gpu` out. "
+            f"{received}"
         )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
@@ -270,16 +242,6 @@ def _check(request: Request) -> None:
             "`inference_type` out, or give `attention` log_softmax. "
             f"Received: `inference_type` {request.inference_type}"
         )
-
-
-def _runs_on_gpu(precision: str, request: Request) -> bool:
-    """Whether the GPU delegate will take the file of a precision, as `why_not_on_gpu` says after.
-
-    It takes no 16-bit integers and no log-softmax.
-    """
-    if precision == "int8":
-        return request.attention in ("softmax", "float")
-    return precision != "int16x8"
 
 
 def _exporter(
@@ -348,10 +310,9 @@ def _samples(
     """The reference in the layout of the model, if there is one, and what everything is given."""
     shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
     if made.reference is not None:
-        side = reference_side(made.reference)
+        side = ReferenceSide("pytorch", {}, {}, {}, reference=made.reference)
         theirs = fit_reference(side, replace(ours, inputs=shapes))
-        kept = theirs.reference
-        return theirs, Samples(tuple(kept.inputs.values()), "reference", kept.labels)
+        return theirs, reference_samples(theirs)
     if made.examples and set(made.examples) == set(shapes):
         arrays = [
             as_dtype(
@@ -362,8 +323,7 @@ def _samples(
             for n, shape in shapes.items()
         ]
         return None, Samples(tuple(arrays), "example")
-    dtypes = [ours.dtypes[name] for name in shapes]
-    return None, random_samples(list(shapes.values()), dtypes)
+    return None, random_samples(ours, ours, [shape[1:] for shape in shapes.values()])
 
 
 def _integers(request: Request) -> list[str]:
@@ -391,11 +351,10 @@ def _calibration(
         # What came with the program.
         arrays = dict(zip(ours.inputs, samples.inputs, strict=True))
         return own_calibration({n: arrays[n] for n in names}, names, exporter.input_dtypes)
-    mean, std = request.image_mean, request.image_std
+    source = request.calibration
     scales_itself, pixels = _scales(ours.model)
-    if os.path.isdir(request.calibration) and mean is None and std is None and pixels:
-        mean, std = (0.0,), (1 / 255,)
-    source = Source(request.calibration, mean, std, request.confirm_calibration)
+    if pixels and os.path.isdir(source.path) and source.mean is None and source.std is None:
+        source = replace(source, mean=(0.0,), std=(1 / 255,))
     recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
     with without_native_logs():
         return load_calibration(source, names, exporter.input_dtypes, recorded, scales_itself)

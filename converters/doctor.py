@@ -1,11 +1,13 @@
 """What this machine has of what the project uses. Imports nothing heavy; asks for versions only."""
 
+import os
 import sys
 from dataclasses import dataclass
 
+from converters.extras import EXTRAS, install_line
 from converters.versions import installed
 
-_BASE, _QAT = "pip install ulsam-keras", 'pip install "ulsam-keras[qat]"'
+_BASE = "pip install ulsam-keras"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Part:
         use: What it is for.
         install: The command that installs it.
         needed: Whether the base needs it: reading checkpoints, porting, `inspect`.
-        problem: Why it does not work, where it is not just missing.
+        problem: Why it does not work, or what more it needs, where it is not just missing.
     """
 
     name: str
@@ -29,33 +31,44 @@ class Part:
     problem: str = ""
 
 
-_PACKAGES = (
-    # package, what it is for, what installs it, needed by the base
-    ("keras", "models", _BASE, True),
-    ("numpy", "arrays", _BASE, True),
-    ("ml_dtypes", "bfloat16 in checkpoints", _BASE, True),
-    ("safetensors", "checkpoints", _BASE, True),
-    ("click", "the command", _BASE, True),
-    ("tensorflow", "conversion", _BASE, False),
-    ("ai-edge-litert", "running .tflite files", _BASE, False),
-    ("rich", "tables", _BASE, False),
-    ("tensorflow-model-optimization", "quantisation-aware training", _QAT, False),
-    ("tf_keras", "quantisation-aware training", _QAT, False),
-    ("torch", "the tests and training examples only", "pip install torch", False),
-)
+_NEEDED = {
+    "keras": "models",
+    "numpy": "arrays",
+    "ml_dtypes": "bfloat16 in checkpoints",
+    "click": "the command",
+    "rich": "tables",
+    "h5py": ".keras files",
+}
+_BACK_ENDS = ("tensorflow", "jax", "torch")
 _SOFTWARE = ("swiftshader", "llvmpipe")
 
 
 def examine() -> list[Part]:
     """Looks for every part. The GPU is really started, in a process of its own."""
     parts = [Part("Python", sys.version.split()[0], "everything", "", True)]
-    for package, use, install, needed in _PACKAGES:
-        found = installed(package) or ""
-        parts.append(Part(package, found, use, install, needed))
+    for package, use in _NEEDED.items():
+        parts.append(Part(package, installed(package) or "", use, _BASE, True))
+    parts.append(_back_end())
+    for name, extra in EXTRAS.items():
+        for module, package in extra.packages.items():
+            found = installed(package, module) or ""
+            parts.append(Part(package, found, extra.use, install_line(name)))
+    torch = "record, export_program, --check-with-torch"
+    parts.append(Part("torch", installed("torch") or "", torch, "pip install torch"))
     adapter, problem = _adapter()
     install = "scripts/vulkan_drivers.sh (of a clone; software drivers, without root)"
     parts.append(Part("Vulkan adapter", adapter, "the GPU delegate", install, problem=problem))
     return parts
+
+
+def _back_end() -> Part:
+    """What Keras can compute with, and what it is told to."""
+    there = {name: version for name in _BACK_ENDS if (version := installed(name))}
+    found = ", ".join(f"{name} {version}" for name, version in there.items())
+    install = f"{install_line('convert')}, pip install jax, or pip install torch"
+    taken = os.environ.get("KERAS_BACKEND", "tensorflow") in there
+    problem = "" if taken or not there else f"Keras takes it with KERAS_BACKEND={next(iter(there))}"
+    return Part("back end", found, "Keras models", install, problem=problem)
 
 
 def _adapter() -> tuple[str, str]:

@@ -1,8 +1,12 @@
-"""What kind of model file a file is, told by its content. Imports the standard library only."""
+"""What kind of model file a file is, told by its content. May import `zip_directory`."""
 
 import os
+import struct
 import zipfile
+from itertools import islice
 from typing import BinaryIO, Literal
+
+from converters import zip_directory
 
 # "program": torch.export; "other": checkpoints, and whatever else their readers name.
 Format = Literal["tflite", "keras", "program", "torchscript", "aotinductor", "executorch", "other"]
@@ -17,6 +21,13 @@ _COMPILED = {
     "executorch": f"an ExecuTorch program (.pte), compiled for its runtime; {_EXPORT}, or save its "
     "state_dict() with torch.save",
 }
+# Names of files that a folder may be asked for, in this order.
+_MODELS = (
+    *(".safetensors.index.json", ".bin.index.json", ".safetensors", ".pt2", ".keras"),
+    *(".pth", ".pt", ".ckpt", ".tar", ".bin", ".npz"),
+)
+# So many members of an archive tell what it is.
+_ENOUGH = 50_000
 
 
 def format_of(file: BinaryIO) -> Format:
@@ -33,9 +44,8 @@ def format_of(file: BinaryIO) -> Format:
     if not head.startswith(b"PK\x03\x04"):
         return "other"
     try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except Exception:  # a damaged archive, of which zipfile raises anything
+        names = [member.name for member in islice(zip_directory.members(file), _ENOUGH)]
+    except (zipfile.BadZipFile, struct.error, UnicodeDecodeError):
         return "other"
     finally:
         file.seek(0)
@@ -58,12 +68,34 @@ def compiled(file: BinaryIO) -> str | None:
     return _COMPILED.get(format_of(file))
 
 
-def refuse_compiled(path: str | os.PathLike[str]) -> None:
-    """Raises for a file that nothing can be read from; a file that cannot be opened is left.
+def special_folder(path: str | os.PathLike[str]) -> str | None:
+    """What a folder is that is known, and which file of it or made of it to name instead."""
+    names = sorted(os.listdir(path))
+    if any(name.endswith(".distcp") for name in names):
+        return (
+            "a distributed checkpoint, a folder of torch.distributed.checkpoint; make one file of "
+            "it with dcp_to_torch_save (python -m torch.distributed.checkpoint.format_utils "
+            "dcp_to_torch FOLDER model.pth)"
+        )
+    if "saved_model.pb" in names:
+        return "a SavedModel of TensorFlow; save the Keras model as .keras"
+    for ending in _MODELS:
+        found = [name for name in names if name.endswith(ending)]
+        if found:
+            more = " or another" if len(found) > 1 else ""
+            return f"a folder; name the file inside it: {found[0]!r}{more}"
+    return None
+
+
+def refuse_unreadable(path: str | os.PathLike[str]) -> None:
+    """Raises for what nothing can be read from; a file that cannot be opened is left.
 
     Raises:
-        ValueError: If it is TorchScript, an AOTInductor package or an ExecuTorch program.
+        ValueError: If it is a folder, TorchScript, an AOTInductor package or an ExecuTorch program.
     """
+    if os.path.isdir(path):
+        folder = special_folder(path) or "a folder; name the file inside it"
+        raise ValueError(f"Expected a file. Received: {os.fspath(path)!r}, {folder}")
     try:
         with open(path, "rb") as file:
             what = compiled(file)

@@ -188,4 +188,5 @@ def _holds_python(path: str) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    """What an error says in one line, within another that says what was received."""
+    return " ".join(str(error).split()).replace("Received: ", "received ")[:300]

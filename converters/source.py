@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.checkpoint import load_checkpoint
-from converters.data.npz import matched
 from converters.formats import format_of
 from converters.verify.references import Reference, as_reference
 
@@ -174,14 +173,9 @@ class _ProgramFile(Source):
         if reference is None:
             inputs = dict(self.program.examples)
             return Reference(inputs, ask_program(self.path, self.program, inputs), name=name)
-        inputs, _ = matched(reference.inputs, names, "inputs", reference.name)
-        return replace(
-            reference,
-            inputs=inputs,
-            outputs=ask_program(self.path, self.program, inputs),
-            taken_as=reference.taken_under(names, list(reference.outputs)),
-            name=name,
-        )
+        named = reference.under(names, list(reference.outputs))
+        answers = ask_program(self.path, self.program, named.inputs)
+        return replace(named, outputs=answers, name=name)
 
     def make(
         self, porting: Porting, size: tuple[int, int] | None, reference: Reference | None
@@ -225,7 +219,7 @@ def read_source(path: str, porting: Porting) -> Source:
         arrays = dict(program.reference)
         reference = as_reference(arrays, Path(path).name) if arrays else None
         return _ProgramFile(path, reference, program=program)
-    return _Checkpoint(path, state=load_checkpoint(path, entry=porting.entry))
+    return _Checkpoint(path, state=load_checkpoint(path, entry=porting.entry, checksums=True))
 
 
 def _in_layout(
@@ -235,18 +229,15 @@ def _in_layout(
 
     One that is not in the program's shapes is left as it is: it may be in Keras's layout.
     """
-    names, further = [end.name for end in inputs], [end.name for end in outputs]
-    given, _ = matched(reference.inputs, names, "inputs", reference.name)
-    wanted, _ = matched(reference.outputs, further, "outputs", reference.name)
-    pairs = [(given[end.name], end) for end in inputs]
-    pairs += [(wanted[end.name], end) for end in outputs]
-    if not all(_fits(array, end) for array, end in pairs):
+    named = reference.under([end.name for end in inputs], [end.name for end in outputs])
+    arrays = [named.inputs[end.name] for end in inputs]
+    arrays += [named.outputs[end.name] for end in outputs]
+    if not all(_fits(*pair) for pair in zip(arrays, [*inputs, *outputs], strict=True)):
         return reference
     return replace(
-        reference,
-        inputs={end.name: _arranged(given[end.name], end) for end in inputs},
-        outputs={end.name: _arranged(wanted[end.name], end) for end in outputs},
-        taken_as=reference.taken_under(names, further),
+        named,
+        inputs={end.name: _arranged(named.inputs[end.name], end) for end in inputs},
+        outputs={end.name: _arranged(named.outputs[end.name], end) for end in outputs},
         arranged=True,
     )
 

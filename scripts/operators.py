@@ -7,6 +7,8 @@ import ast
 import re
 from pathlib import Path
 
+from converters.pytorch.graph.refusals import REFUSALS
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "operators.md"
 HEAD = """# Operators
@@ -31,6 +33,9 @@ def page() -> str:
         rows = [" ".join(item.split()).partition(": ")[::2] for item in items]
         table = [f"| PyTorch | {heads[1]} |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
         parts.append(f"## {title.rstrip('.')}\n\n" + "\n".join(table))
+    table = ["| PyTorch | why not | instead |", "|---|---|---|"]
+    table += [f"| {r.what} | {r.why} | {r.instead} |" for r in REFUSALS]
+    parts.append("## Refused by name\n\n" + "\n".join(table))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -15,7 +15,6 @@ from converters.data.calibration import Calibration
 from converters.data.channels import Channel
 from converters.report.document import SCHEMA, TOOL, End, File, Report
 from converters.verify.attention import AttentionSNR
-from converters.verify.compare import SidesCompared
 from converters.verify.outputs import OutputComparison, OutputDifference
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
@@ -38,6 +37,12 @@ COMMON = {
     "comparisons": "The outputs, a row for every model, what it is compared with, and runtime.",
     "attention": "The attention of every site, a row for every file and runtime.",
     "versions": "Versions of what took part.",
+}
+COMPARISON = {
+    "names": "What the two are called.",
+    "precision": "The coarser of their precisions, whose limits hold.",
+    "samples": "Where the samples come from.",
+    "gpu": "Name of the GPU adapter; `None` if there is none, or none was wanted.",
 }
 REFERENCE = {
     "name": "File name.",
@@ -70,24 +75,18 @@ def attributes(kind: type, *derived: str, leave: tuple[str, ...] = ()) -> dict[s
 def tables() -> dict[str, dict[str, str]]:
     """The fields of each part of a report, by its heading."""
     conversion = attributes(Report, leave=("verification",))
-    compared = attributes(SidesCompared)
     calibration = attributes(Calibration, leave=("samples", "channels", "reference_channels"))
     return {
         "Every report": COMMON,
         "A conversion": conversion,
-        "A comparison": {
-            "names": compared["names"],
-            "precision": compared["precision"],
-            "samples": compared["kind"],
-            "gpu": compared["adapter"],
-        },
+        "A comparison": COMPARISON,
         "`files`": attributes(File),
         "`files`: `inputs` and `outputs`": attributes(End),
         "`reference`": REFERENCE,
         "`calibration`": calibration | CALIBRATION,
         "`calibration`: `channels`": attributes(Channel),
         "`comparisons`": attributes(
-            OutputComparison, "difference", "snr", "top1", "passed", "failures"
+            OutputComparison, "difference", "snr", "top1", "undecided", "passed", "failures"
         ),
         "`comparisons`: `outputs`": attributes(OutputDifference),
         "`attention`": attributes(AttentionSNR, "visible", "passed"),

@@ -30,7 +30,15 @@ def found():
     """{what: names, or numbers}."""
     import keras
 
-    from ulsam_keras import ULSAM, add_ulsam, attention_maps, networks, sites, with_attention
+    from ulsam_keras import (
+        ULSAM,
+        ablate,
+        add_ulsam,
+        attention_maps,
+        networks,
+        sites,
+        with_attention,
+    )
 
     x = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype("float32")
     network = fill(networks.MobileNetV1((32, 32, 3), 0.25, classes=5, ulsam_after=(3,)))
@@ -52,6 +60,13 @@ def found():
     result["model"] = flat(model.predict(x, verbose=0))
     for name, value in attention_maps(model, x).items():
         result[f"attention of {name}"] = flat(value)
+    rows = ablate(model, x, batch_size=1)
+    result["ablated"] = [row.site for row in rows]
+    result["costs"] = [row.multiply_adds for row in rows]
+    for row in rows:
+        # The energy of the change, over that of the signal.
+        result[f"noise of {row.site}"] = [10 ** (-row.snr / 10)]
+    result["after ablation"] = flat(model.predict(x, verbose=0))
     probe = with_attention(model)
     outputs = probe.predict(x, verbose=0)
     result["outputs"] = list(probe.output)

@@ -25,6 +25,18 @@ def _conv(**cases: tuple[Any, ...]) -> Cases:
     }
 
 
+class Parts(nn.Module):
+    """Two parts of one parameter as the weights of two layers of the same sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(12, 4, 1, 1))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        a, b, c = self.weight.chunk(3)
+        return [F.conv2d(x, a), F.conv2d(x, b), F.conv2d(x, c[:, :, 0, 0, None, None])]
+
+
 CONVOLUTIONS = _conv(
     plain=((6, 3),),
     one_filter=((1, 1),),
@@ -47,6 +59,7 @@ CONVOLUTIONS = _conv(
     "one_dimension": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 3, 2, 1)),
     "one_dimension_depthwise": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 4, 3, groups=4)),
     "three_dimensions": nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Conv3d(2, 3, (1, 3, 3))),
+    "of_a_part": Parts(),
 }
 TRANSPOSED: Cases = {
     "twice": nn.ConvTranspose2d(4, 6, 2, 2),
@@ -60,6 +73,9 @@ TRANSPOSED: Cases = {
     "depthwise": nn.ConvTranspose2d(4, 4, 3, 2, 1, groups=4, bias=False),
     "oblong": nn.ConvTranspose2d(4, 4, (2, 3), (2, 1), (0, 1)),
     "one_dimension": nn.Sequential(nn.Flatten(2), nn.ConvTranspose1d(4, 3, 3, 2, 1)),
+    "three_dimensions": nn.Sequential(
+        nn.Unflatten(1, (2, 2)), nn.ConvTranspose3d(2, 3, 3, 2, 1, (1, 0, 1))
+    ),
 }
 POOLS: Cases = {
     "max": nn.MaxPool2d(2),
@@ -89,6 +105,10 @@ POOLS: Cases = {
     "to_one_1d": lambda x: F.adaptive_avg_pool1d(x.flatten(2), 1),
     "max_to_one": nn.AdaptiveMaxPool2d(1),
     "max_to_any": nn.AdaptiveMaxPool2d((3, 4)),
+    "max_three": lambda x: F.max_pool3d(x.unsqueeze(1), (1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    "average_three": lambda x: F.avg_pool3d(x.unsqueeze(1), 2, padding=1),
+    "to_one_three": lambda x: F.adaptive_avg_pool3d(x.unsqueeze(1), 1),
+    "area": lambda x: F.interpolate(x, size=(5, 7), mode="area"),
 }
 
 
@@ -109,6 +129,8 @@ RESIZING: Cases = {
     "bilinear_corners_size": _resized(size=(5, 17), mode="bilinear", align_corners=True),
     "bicubic": _resized(scale_factor=2, mode="bicubic"),
     "linear": lambda x: F.interpolate(x.flatten(2), scale_factor=2, mode="linear"),
+    "trilinear": lambda x: F.interpolate(x.unsqueeze(1), scale_factor=2, mode="trilinear"),
+    "nearest_volume": lambda x: F.interpolate(x.unsqueeze(1), size=(8, 7, 5)),
     "pixel_shuffle": nn.PixelShuffle(2),
     "pixel_unshuffle": lambda x: F.pixel_unshuffle(x[:, :, :8, :8], 2),
     "channel_shuffle": nn.ChannelShuffle(2),
@@ -127,6 +149,7 @@ PADDING: Cases = {
     "reflect": nn.ReflectionPad2d(2),
     "replicate": nn.ReplicationPad2d((1, 2, 3, 0)),
     "circular": lambda x: F.pad(x, (1, 2, 1, 1), mode="circular"),
+    "reflect_volume": lambda x: F.pad(x.unsqueeze(1), (1, 1, 2, 0, 1, 1), mode="reflect"),
     "minus_infinity": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 2),
 }
 ACTIVATIONS: Cases = {
@@ -282,6 +305,18 @@ PRODUCTS: Cases = {
     "einsum_outer": _einsum("ni,nj->nij", lambda x: x[:, :, 0, 0], lambda x: x[:, :, 1, 0]),
     "einsum_heads": _einsum("bchw,bchv->bcwv", _same, _same),
     "einsum_dots": _einsum("...hw,...hv->...wv", _same, _same),
+    "outer_product": lambda x: torch.outer(torch.arange(9.0), torch.arange(11.0)) * x,
+    "multi_dot": lambda x: (
+        torch.linalg.multi_dot([x[0, 0], torch.ones(11, 3), torch.ones(3, 2)])[None, None]
+        + x[:, :, :, :2]
+    ),
+    "vecdot": lambda x: torch.linalg.vecdot(x, x.tanh(), dim=1),
+    "cross": lambda x: torch.linalg.cross(x[:, :3], x[:, 1:].sigmoid(), dim=1),
+    "bilinear": lambda x: F.bilinear(
+        x, x.tanh(), torch.arange(242.0).view(2, 11, 11) / 99, torch.ones(2)
+    ),
+    "distances": lambda x: torch.cdist(tokens(x), tokens(x)[:, :7].tanh()),
+    "distances_by_hand": lambda x: x.mean((1, 2))[:, :9, None] + x.mean((1, 3))[:, None],
     "multihead": Attention(True),
     "multihead_positions_first": Attention(False),
     "packed": Packed(),
@@ -338,6 +373,14 @@ def grid(x: Tensor) -> Tensor:
     return x + torch.stack((rows, columns), 0).repeat(2, 1, 1)
 
 
+def every_other(x: Tensor) -> Tensor:
+    """The inverse of a wavelet transform: every other row and column is written."""
+    y = torch.zeros(x.shape[0], 1, 18, 22)
+    for number, part in enumerate(x.split(1, 1)):
+        y[:, :, number % 2 :: 2, number // 2 :: 2] = part
+    return y
+
+
 SHAPING: Cases = {
     "permute": lambda x: x.permute(0, 2, 3, 1),
     "permute_used": lambda x: x.permute(0, 3, 1, 2) * 2,
@@ -384,15 +427,16 @@ SHAPING: Cases = {
     "hstack": lambda x: torch.hstack([x, x]),
     "dstack": lambda x: torch.dstack([x.flatten(2), x.flatten(2)]),
     "fliplr": torch.fliplr,
+    "fold": lambda x: F.fold(F.unfold(x, 3, padding=1, stride=2), (9, 11), 3, padding=1, stride=2),
+    "fold_dilated": lambda x: F.fold(F.unfold(x, (2, 3), dilation=2), (9, 11), (2, 3), dilation=2),
+    "diagonal": lambda x: torch.diagonal(x, 1, 2, 3),
+    "diag_embed": lambda x: torch.diag_embed(x[:, :, 0]),
+    "diff": lambda x: x.diff(dim=2),
+    "every_other": every_other,
     "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
     "unfold": lambda x: x.unfold(2, 3, 3),
     "unfold_over": lambda x: x.unfold(2, 3, 2),
     "im2col": lambda x: F.unfold(x, 3, padding=1, stride=2),
-    "topk": lambda x: x.topk(2, 1)[0],
-    "sort": lambda x: x.sort(1)[0],
-    "index_put": lambda x: (
-        torch.zeros(9, 11).index_put((torch.tensor([1]), torch.tensor([2])), torch.tensor(3.0)) + x
-    ),
     "rows_and_columns": lambda x: x[:, :, torch.arange(9).view(-1, 1), torch.arange(0, 11, 2)],
     "in_place": in_place,
 }
@@ -445,6 +489,16 @@ ARITHMETIC: Cases = {
     "expit": torch.special.expit,
     "one_hot": lambda x: F.one_hot(x.argmax(1), 4).float(),
     "lower_triangle": lambda x: x.tril(),
+    "erfc": torch.erfc,
+    "ndtr": torch.special.ndtr,
+    "xlogy": lambda x: torch.xlogy(x.relu(), x.relu()),
+    "heaviside": lambda x: torch.heaviside(x.relu(), torch.tensor(0.5)),
+    "asinh": torch.asinh,
+    "rad2deg": torch.rad2deg,
+    "add_columns_of_a_square": lambda x: x[..., :9] + torch.arange(9.0),
+    "add_rows_of_a_square": lambda x: x[..., :9] + torch.arange(9.0).view(9, 1),
+    "add_pooled_columns": lambda x: x[..., :9] + x[..., :9].mean((1, 2), keepdim=True),
+    "add_pooled_rows": lambda x: x[..., :9] + x[..., :9].mean((1, 3), keepdim=True),
     "new_ones": lambda x: x.new_ones(3, 1, 1, 1)[:1] * x,
 } | {name: getattr(torch, name) for name in ("exp", "neg", "sin", "cos", "erf", "floor", "sign")}
 
@@ -479,11 +533,142 @@ REDUCTIONS: Cases = {
     "logsumexp": lambda x: x.logsumexp(1),
     "cumsum": lambda x: x.cumsum(2),
     "prod": lambda x: x.prod(1),
+    "cumprod": lambda x: x.cumprod(1),
+    "cummax": lambda x: x.cummax(2)[0],
+    "aminmax": lambda x: torch.aminmax(x, dim=1),
+    "count_nonzero": lambda x: x.relu().count_nonzero(1) + x[:, 0],
     "any": lambda x: (x > 2).any(1).float() + x[:, 0],
     "cosine_similarity": lambda x: F.cosine_similarity(x, x.roll(1, 1), 1),
     "pairwise_distance": lambda x: F.pairwise_distance(x.flatten(2), x.flatten(2) * 2),
     "linalg_norm": lambda x: torch.linalg.norm(x.flatten(1), dim=1),
     "response": response,
+}
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over the rows of a map; PyTorch counts steps before samples by default."""
+
+    def __init__(self, kind: Callable[..., nn.Module], starts: bool = False, **how: Any) -> None:
+        super().__init__()
+        self.inner, self.starts = kind(11, 5, **how), starts
+
+    def forward(self, x: Tensor) -> Any:
+        first = bool(self.inner.batch_first)
+        y = x[:, 0] if first else x[:, 0].transpose(0, 1)
+        state = x[:, 1:2, 0, :5].transpose(0, 1) if self.starts else None
+        answer, end = self.inner(y) if state is None else self.inner(y, (state, state * 2))
+        ends = end if isinstance(end, tuple) else (end,)
+        answer = answer if first else answer.transpose(0, 1)
+        return [answer, *(e.transpose(0, 1) for e in ends)]
+
+
+class Cells(nn.Module):
+    """A step of each cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru = nn.LSTMCell(11, 5), nn.GRUCell(11, 5, bias=False)
+        self.rnn = nn.RNNCell(11, 5, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        h, c = self.lstm(x[:, 0, 0], (x[:, 1, 0, :5], x[:, 1, 1, :5]))
+        return [h, c, self.gru(x[:, 0, 1], h), self.rnn(x[:, 0, 2])]
+
+
+RECURRENT: Cases = {
+    "lstm": Recurrent(nn.LSTM, batch_first=True),
+    "lstm_two_ways": Recurrent(nn.LSTM, num_layers=2, bidirectional=True, dropout=0.1),
+    "lstm_from_states": Recurrent(nn.LSTM, True, batch_first=True, bias=False),
+    "gru": Recurrent(nn.GRU, num_layers=2),
+    "gru_without_bias": Recurrent(nn.GRU, bidirectional=True, bias=False, batch_first=True),
+    "rnn": Recurrent(nn.RNN, nonlinearity="relu", batch_first=True),
+    "rnn_tanh": Recurrent(nn.RNN),
+    "cells": Cells(),
+}
+
+
+def _sampled(**how: Any) -> Callable[[Tensor], Tensor]:
+    """At coordinates that the map itself gives, some of them outside."""
+    return lambda x: F.grid_sample(
+        x, x[:, :2, :6, :7].permute(0, 2, 3, 1).tanh() * 1.4, **{"align_corners": False} | how
+    )
+
+
+def fixed_grid(x: Tensor) -> Tensor:
+    """All samples at the same coordinates."""
+    at = torch.linspace(-0.9, 1.2, 5)
+    grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1)
+    return F.grid_sample(x, grid.expand(x.shape[0], -1, -1, -1), align_corners=False)
+
+
+def warped(x: Tensor) -> Tensor:
+    """By a matrix for each sample."""
+    grid = F.affine_grid(x[:, :2, 0, :3], [x.shape[0], 4, 5, 6], align_corners=True)
+    return F.grid_sample(x, grid, align_corners=True)
+
+
+SAMPLING: Cases = {
+    "bilinear": _sampled(),
+    "corners": _sampled(align_corners=True),
+    "border": _sampled(padding_mode="border"),
+    "reflection": _sampled(padding_mode="reflection"),
+    "reflection_corners": _sampled(padding_mode="reflection", align_corners=True),
+    "nearest": _sampled(mode="nearest"),
+    "nearest_border": _sampled(mode="nearest", padding_mode="border", align_corners=True),
+    "bicubic": _sampled(mode="bicubic"),
+    "bicubic_reflection": _sampled(mode="bicubic", padding_mode="reflection"),
+    "fixed_grid": fixed_grid,
+    "warped": warped,
+    "volume": lambda x: F.grid_sample(
+        x.unsqueeze(1), x[:, :3, :2, :6].permute(0, 2, 3, 1)[:, None].tanh(), align_corners=True
+    ),
+}
+
+
+def written(x: Tensor) -> list[Tensor]:
+    """Masks and constant positions written to."""
+    y, z, masked = x * 1, x * 1, x * 1
+    y[:, [3, 0]] = x[:, :2] * 2
+    z[:, :, 2] = 0.5
+    masked[x > 0.5] = -1.0
+    return [y, z, masked]
+
+
+def spread(x: Tensor) -> Tensor:
+    """The weights of the best two, where they were."""
+    best, at = x.mean((2, 3)).topk(2, 1)
+    return torch.zeros(x.shape[0], 4).scatter(1, at, best.softmax(1)) + 0.01 * x[:, :, 0, 0]
+
+
+POSITIONS_READ: Cases = {
+    "topk": lambda x: x.topk(2, 1)[0],
+    "sort": lambda x: x.sort(1)[0],
+    "sort_falling": lambda x: x.sort(3, descending=True)[0],
+    "argsort": lambda x: x.argsort(1).float() + x,
+    "kth": lambda x: x.kthvalue(3, 1)[0],
+    "median": lambda x: x.median(2, keepdim=True)[0],
+    "gather": lambda x: x.gather(1, x.argsort(1)[:, :2]),
+    "gather_constant": lambda x: x.gather(
+        2, torch.tensor([[1, 4], [0, 3], [8, 8], [2, 5]])[None, :, :, None].expand(len(x), 4, 2, 11)
+    ),
+    "gather_of_a_list": lambda x: torch.arange(9.0).gather(0, x.argmax(1)[:, 0, 0]) + x[:, 0, 0, 0],
+    "take_along": lambda x: torch.take_along_dim(x, x.argsort(3), 3),
+    "looked_up": lambda x: torch.arange(8.0).view(4, 2)[x[:, :, 0, 0].argmax(1)] + x[:, 0, :1, 0],
+    "bucketize": lambda x: torch.bucketize(x, torch.tensor([-0.5, 0.0, 1.0])) + 0.1 * x,
+    "searchsorted": lambda x: torch.searchsorted(torch.arange(4.0), x.round(), side="right") + x,
+    "index_put": lambda x: (
+        torch.zeros(9, 11).index_put((torch.tensor([1]), torch.tensor([2])), torch.tensor(3.0)) + x
+    ),
+    "written": written,
+    "index_fill": lambda x: x.index_fill(2, torch.tensor([0, 5]), 2.0),
+    "index_copy": lambda x: x.index_copy(1, torch.tensor([2, 0]), x[:, :2].tanh()),
+    "index_add": lambda x: x.index_add(3, torch.tensor([1, 1, 4]), x[..., :3], alpha=2),
+    "scatter_number": lambda x: x.scatter(1, x.argmax(1, keepdim=True), 9.0),
+    "scatter_add": lambda x: x.scatter_add(1, x.argmax(1, keepdim=True), x[:, :1]),
+    "scatter_constant": lambda x: x.scatter(
+        3, torch.tensor([2, 0]).expand(len(x), 4, 9, 2), x[..., 4:6]
+    ),
+    "spread": spread,
 }
 FAMILIES = {
     "convolutions": CONVOLUTIONS,
@@ -496,5 +681,8 @@ FAMILIES = {
     "products": PRODUCTS,
     "shaping": SHAPING,
     "arithmetic": ARITHMETIC,
+    "recurrent": RECURRENT,
+    "sampling": SAMPLING,
+    "positions": POSITIONS_READ,
     "reductions": REDUCTIONS,
 }

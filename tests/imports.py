@@ -13,6 +13,7 @@ WORDS = {
     "click": "click",
     "flatbuffers": "LiteRT",
     "keras": "Keras",
+    "matplotlib": "Matplotlib",
     "ml_dtypes": "ml_dtypes",
     "numpy": "NumPy",
     "rich": "rich",

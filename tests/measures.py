@@ -3,7 +3,7 @@
 import numpy as np
 
 from converters.tflite.flatbuffer import TfliteFile
-from converters.verify import relative_difference
+from converters.verify.outputs import relative_difference
 from converters.verify.targets import Runner, Target
 
 # A map whose values differ by no more than the rounding of float16 is flat.

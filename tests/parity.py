@@ -7,6 +7,7 @@ that every difference is the layer's own.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -118,11 +119,14 @@ def _relative(value, reference, scale=None):
 
 
 def keras_run(layer, x, upstream_y, upstream_a, training):
-    """Outputs, attention, gradients of the input and of every weight, by the active back end."""
+    """Outputs, attention, gradients of the input and of every weight, by the active back end.
+
+    The gradients are those of what is trainable: {name: gradient}, the input's under "input".
+    """
     import keras
 
     backend = keras.backend.backend()
-    weights = [keras_weights(layer)[n] for n in TRAINABLE]
+    weights = {n: w for n, w in keras_weights(layer).items() if w.trainable}
 
     upstream_y = keras.ops.convert_to_tensor(upstream_y)
     upstream_a = keras.ops.convert_to_tensor(upstream_a)
@@ -138,7 +142,7 @@ def keras_run(layer, x, upstream_y, upstream_a, training):
             tape.watch(x)
             y, a = layer(x, training=training, return_attention_scores=True)
             loss = loss_of(y, a)
-        grads = tape.gradient(loss, [x, *[w.value for w in weights]])
+        grads = tape.gradient(loss, [x, *[w.value for w in weights.values()]])
     elif backend == "jax":
         import jax
 
@@ -154,26 +158,33 @@ def keras_run(layer, x, upstream_y, upstream_a, training):
         gradient = jax.jit(jax.grad(forward, argnums=(0, 1), has_aux=True))
         (gx, gw), (y, a, updated) = gradient(x, trainable)
         by_id = {id(v): g for v, g in zip(layer.trainable_variables, gw, strict=True)}
-        grads = [gx, *[by_id[id(w)] for w in weights]]
+        grads = [gx, *[by_id[id(w)] for w in weights.values()]]
         for variable, value in zip(layer.non_trainable_variables, updated, strict=True):
             variable.assign(value)
     else:
         x = torch.tensor(x, requires_grad=True)
         y, a = layer(x, training=training, return_attention_scores=True)
-        grads = torch.autograd.grad(loss_of(y, a), [x, *[w.value for w in weights]])
+        grads = torch.autograd.grad(loss_of(y, a), [x, *[w.value for w in weights.values()]])
     to_numpy = keras.ops.convert_to_numpy
-    return to_numpy(y), to_numpy(a), [to_numpy(g) for g in grads]
+    names = ["input", *weights]
+    return to_numpy(y), to_numpy(a), dict(zip(names, map(to_numpy, grads), strict=True))
 
 
-def differences(groups, channels, height, width, batch, data_format="channels_last", seed=0):
-    """{quantity: largest relative difference} of one case."""
+def differences(
+    groups, channels, height, width, batch, data_format="channels_last", seed=0, mean=0, deviation=1
+):
+    """{quantity: largest relative difference} of one case, on inputs of that mean and deviation.
+
+    "frozen" is training mode with both norms frozen: the layer's form for training computes what
+    its form for inference does, and the module in eval mode.
+    """
     import keras
 
     import ulsam_keras
 
     rng = np.random.default_rng(seed)
     shape = (batch, channels, height, width)
-    x = rng.normal(size=shape).astype("float32")
+    x = rng.normal(mean, deviation, shape).astype("float32")
     upstream_y = rng.normal(size=shape).astype("float32")
     upstream_a = rng.normal(size=(batch, groups, height, width)).astype("float32")
     first = data_format == "channels_first"
@@ -186,12 +197,13 @@ def differences(groups, channels, height, width, batch, data_format="channels_la
         return array if first else array.transpose(0, 3, 1, 2)
 
     result = {}
-    for training in (False, True):
-        mode = "train" if training else "eval"
+    for mode in ("eval", "train", "frozen"):
+        training = mode == "train"
         module = oracle(groups, channels, seed).train(training)
         layer = ulsam_keras.ULSAM(groups, data_format=data_format)
         layer.build(to_keras(x).shape)
         fill(layer, module)
+        layer.depthwise_norm.trainable = layer.pointwise_norm.trainable = mode != "frozen"
         before = {n: gather(module.state_dict(), n, groups) for n in STATISTICS}
 
         tx = torch.tensor(x, dtype=torch.float64, requires_grad=True)
@@ -201,27 +213,29 @@ def differences(groups, channels, height, width, batch, data_format="channels_la
         if not training:  # the module's own forward must be what the oracle above spells out
             assert torch.equal(module(tx), ty)
 
-        y, a, (gx, *gw) = keras_run(
-            layer, to_keras(x), to_keras(upstream_y), to_keras(upstream_a), training
+        y, a, gradients = keras_run(
+            layer, to_keras(x), to_keras(upstream_y), to_keras(upstream_a), mode != "eval"
         )
         result[f"{mode} output"] = _relative(from_keras(y), ty.detach().numpy())
         result[f"{mode} attention"] = _relative(from_keras(a), ta.detach().numpy())
-        result[f"{mode} gradient input"] = _relative(from_keras(gx), tx.grad.numpy())
+        result[f"{mode} gradient input"] = _relative(
+            from_keras(gradients.pop("input")), tx.grad.numpy()
+        )
         named = {n: p.grad.numpy() for n, p in module.named_parameters()}
         reference = {n: gather(named, n, groups) for n in TRAINABLE}
         # Some gradients vanish by cancellation (a bias before a training batch normalization, a
         # shift before a softmax, everything before the softmax of one position), so the scale is
         # the largest gradient of the same stage, or of the input where a map has one position.
-        for name, grad in zip(TRAINABLE, gw, strict=True):
+        for name, grad in gradients.items():
             stage = [g for n, g in reference.items() if n.split("_")[0] == name.split("_")[0]]
             scale = max(np.abs(g).max() for g in ([tx.grad.numpy()] if one_position else stage))
             result[f"{mode} gradient {name}"] = _relative(grad, reference[name], scale)
-        if training:
+        if mode != "eval":
             n = batch * height * width
             after = {s: gather(module.state_dict(), s, groups) for s in STATISTICS}
             for name in STATISTICS:
                 expected = after[name]
-                if name.endswith("variance"):
+                if training and name.endswith("variance"):
                     # PyTorch's batch term is the unbiased variance, Keras's the biased one.
                     kept = 0.1 * before[name]
                     expected = kept + (expected - kept) * (n - 1) / n
@@ -229,7 +243,7 @@ def differences(groups, channels, height, width, batch, data_format="channels_la
                 spread = after[name.replace("mean", "variance")] ** 0.5
                 scale = max(np.abs(expected).max(), spread.max())
                 got = keras.ops.convert_to_numpy(keras_weights(layer)[name])
-                result[f"train statistics {name}"] = _relative(got, expected, scale)
+                result[f"{mode} statistics {name}"] = _relative(got, expected, scale)
     return result
 
 
@@ -245,12 +259,33 @@ def table(cases=CASES):
     return worst
 
 
+def far():
+    """`differences` of inputs around 100 that differ by 0.01."""
+    return differences(4, 32, 14, 14, 8, mean=100, deviation=0.01)
+
+
+def compiled():
+    """The difference between the layer and torch.compile of it, which must be one graph."""
+    import ulsam_keras
+
+    layer = ulsam_keras.ULSAM(2)
+    layer.build((None, 6, 6, 8))
+    x = torch.randn(2, 6, 6, 8)
+    function = torch.compile(lambda x: layer(x, training=True), fullgraph=True, backend="eager")
+    return float(abs(function(x) - layer(x, training=True)).detach().max())
+
+
 if __name__ == "__main__":
     chosen = slice(0, FEW) if "--few" in sys.argv else slice(FEW * ("--rest" in sys.argv), None)
     numbers = table(CASES[chosen])
     if "--json" in sys.argv:
         models = backend_models.found() if "--models" in sys.argv else {}
-        print(json.dumps({"table": numbers, "models": models}))
+        found = {"table": numbers, "models": models}
+        if "--few" in sys.argv:
+            found["far"] = far()
+            if os.environ["KERAS_BACKEND"] == "torch":
+                found["compiled"] = compiled()
+        print(json.dumps(found))
     else:
         for quantity, value in numbers.items():
             print(f"{quantity:45} {value:.1e}")

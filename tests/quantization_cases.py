@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from ulsam_keras import ULSAM, SubSpace
-from ulsam_keras.quantization.bridge.tables import ACTIVATIONS, EXPANDED_ACTIVATIONS
+from ulsam_keras.quantization.bridge.activations import ACTIVATIONS
 
 MAP = (8, 6, 4)
 FAMILIES = {
@@ -156,8 +156,5 @@ def models():
         **LAYERS,
         **COMBINED,
         **{f"operation {name}": of(call) for name, call in OPERATION_CALLS.items()},
-        **{
-            f"activation {name}": of(layers.Conv2D(4, 1, activation=name))
-            for name in (*ACTIVATIONS, *EXPANDED_ACTIVATIONS)
-        },
+        **{f"activation {name}": of(layers.Conv2D(4, 1, activation=name)) for name in ACTIVATIONS},
     }

@@ -152,7 +152,7 @@ def covered(models, samples=64):
     bridged = quantization.to_tf_keras(whole)
     parts = {}
     for layer in bridged.layers:
-        parts.setdefault(layer.name.split("_")[0], []).append(type(layer).__name__)
+        parts.setdefault(layer.name.split("/")[0], []).append(type(layer).__name__)
     q = quantization.quantize_model(whole)
     quantization.calibrate(q, [data])
     tflite = convert(q, batch_size=samples)

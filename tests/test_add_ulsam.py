@@ -518,8 +518,8 @@ REFUSED = [
     ({"after": ["begin"], "num_splits": {"end": 2}}, "lacks ['begin'] and names ['end'] in vain"),
     ({"after": ["begin"], "data_format": "NHWC"}, "Received: data_format='NHWC'"),
     ({"replace": [("shared", "begin")]}, "Layer 'shared' is called 2 times"),
-    ({"replace": [("middle", "begin")]}, "'begin' does not depend on 'middle'"),
-    ({"replace": [("begin", "end")]}, "'end' also depends on something before 'begin' by another"),
+    ({"replace": [("middle", "begin")]}, "'begin' must depend on 'middle' and its input, and"),
+    ({"replace": [("begin", "end")]}, "'end' must depend on 'begin' and its input, and"),
     (
         {"replace": [("begin", "middle")]},
         "The output of 'begin', inside the chain, is also used by",

@@ -1,8 +1,11 @@
 """ARCHITECTURE.md is true: every file is in a room, and imports what its room may."""
 
 import ast
+import os
 import subprocess
 import sys
+
+import pytest
 
 import imports
 
@@ -69,6 +72,25 @@ def test_limits_and_options_need_the_standard_library_only():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_tensorflow_is_left_alone_on_another_back_end(backend):
+    script = """if True:
+        import sys, numpy, keras, converters, ulsam_keras
+        from converters import load_checkpoint, port_weights, to_keras
+        from ulsam_keras import quantization
+        layer = ulsam_keras.ULSAM(2)
+        layer(numpy.zeros((1, 4, 4, 4), "float32"))
+        print({"tensorflow", "tf_keras", "ai_edge_litert"} & {*sys.modules})
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_nothing_of_keras_or_tensorflow_is_private():

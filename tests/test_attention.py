@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ulsam_keras import ULSAM, SubSpace, attention_maps, with_attention
 from ulsam_keras.spatial_softmax import attention_form
@@ -90,6 +91,24 @@ def test_nested_shared_and_channels_first():
     for value in maps.values():
         close(value.sum((1, 2)), np.ones((2, value.shape[3])))
     assert not np.array_equal(maps["shared"], maps["shared_1"])
+
+
+def test_outputs_keep_their_names_in_their_order():
+    inputs = keras.Input((4, 4, 4))
+    x = ULSAM(2, name="a")(inputs)
+    y, z = keras.layers.ReLU(name="y")(x), keras.layers.ReLU(max_value=1, name="z")(x)
+    value = images(2, 4, 4, 4)
+    for outputs, names in (
+        ({"logits": z, "features": y}, ["features", "logits"]),
+        ([z, y], ["z", "y"]),
+        ({"one": {"two": y}, "three": z}, ["one", "three"]),
+    ):
+        model = randomise(keras.Model(inputs, outputs))
+        found = with_attention(model).predict(value, verbose=0)
+        assert list(with_attention(model).output) == [*names, "a_attention"]
+        flat = keras.tree.flatten(model.predict(value, verbose=0))
+        for name, expected in zip(names, flat, strict=True):
+            np.testing.assert_array_equal(found[name], expected)
 
 
 def test_several_outputs():
@@ -223,3 +242,87 @@ def test_the_probe_can_be_saved(tmp_path):
     again = keras.saving.load_model(tmp_path / "probe.keras").predict(x, verbose=0)
     for name, value in probe.predict(x, verbose=0).items():
         np.testing.assert_array_equal(again[name], value)
+
+
+class Hidden(keras.layers.Layer):
+    """A layer that calls a ULSAM within a function of the back end's own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = ULSAM(2, name="inner")
+        self.function = tf.function(self.inner)
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.function(x)
+
+
+class Mapped(keras.layers.Layer):
+    """One that calls it on every sample by itself."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = ULSAM(2, name="inner")
+
+    def call(self, x):
+        return keras.ops.map(lambda one: self.inner(one[None])[0], x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@pytest.mark.parametrize("layer", [Hidden, Mapped])
+def test_what_cannot_be_seen_is_said(layer):
+    inputs = keras.Input((4, 4, 4))
+    x = images(3, 4, 4, 4)
+    hidden = layer(name="own")(inputs)
+    model = randomise(keras.Model(inputs, ULSAM(2, name="a")(hidden)))
+    before = model.predict(x, verbose=0)
+    for function in (attention_maps, lambda model, _: with_attention(model).predict(x, verbose=0)):
+        with pytest.warns(UserWarning, match="not seen.*: 'own/inner'"):
+            found = function(model, x)
+        value = found.get("a_attention", found["a"])
+        own = model.get_layer("own").inner(x)
+        close(value, np.asarray(model.get_layer("a")(own, return_attention_scores=True)[1]))
+        assert not [name for name in found if "inner" in name]
+    np.testing.assert_array_equal(model.predict(x, verbose=0), before)
+    alone = randomise(keras.Model(inputs, layer(name="own")(inputs)))
+    alone.predict(x, verbose=0)
+    with pytest.raises(ValueError, match="no ULSAM can be seen.*Received: 'own/inner'"):
+        attention_maps(alone, x)
+
+
+def test_layers_that_come_go_and_are_quantised_are_seen():
+    inputs = keras.Input((4, 4, 8))
+    dense = keras.layers.Dense(8, name="dense")
+    inner = keras.Sequential([keras.Input((4, 4, 8)), dense], name="body")
+    model = randomise(keras.Model(inputs, ULSAM(2, name="a")(inner(inputs))))
+    x = images(2, 4, 4, 8)
+
+    def expected():
+        return np.asarray(model.get_layer("a")(inner(x), return_attention_scores=True)[1])
+
+    first = attention_maps(model, x)["a"]
+    close(first, expected())
+    dense.quantize("int8")
+    second = attention_maps(model, x)["a"]
+    close(second, expected())
+    assert not np.array_equal(first, second)
+    inner.add(keras.layers.ReLU())
+    close(attention_maps(model, x)["a"], expected())
+
+
+def test_images_in_batches():
+    model = randomise(plain())
+    x = images(5, 6, 5, 8)
+    expected = attention_maps(model, x)
+    for batches in (
+        (x[k : k + 2] for k in (0, 2, 4)),
+        tf.data.Dataset.from_tensor_slices((x, np.zeros(5))).batch(2),
+    ):
+        for name, value in attention_maps(model, batches).items():
+            close(value, expected[name])
+    with pytest.raises(ValueError, match="must be images.*Received: "):
+        attention_maps(model, x[:0])

@@ -2,6 +2,9 @@
 
 import argparse
 import collections
+import dataclasses
+import enum
+import functools
 import io
 import os
 import pathlib
@@ -63,6 +66,15 @@ def load_quietly(path, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return load_checkpoint(path, **kwargs)
+
+
+def load_and_notes(path, **kwargs):
+    """What is loaded, and the lines that say what was left."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        state = load_checkpoint(path, **kwargs)
+    assert all(w.filename == __file__ and str(w.message).isprintable() for w in caught)
+    return state, [str(w.message).removeprefix(repr(str(path))) for w in caught]
 
 
 def refusal(path, **kwargs):
@@ -271,15 +283,25 @@ class TestEntries:
             ("a", "tuple"): frozenset({1}),
         }
         save(content, tmp_path / "c")
-        assert_same(load_quietly(tmp_path / "c"), dict(model.state_dict()))
-        assert_same(load_quietly(tmp_path / "c", entry=name), dict(model.state_dict()))
+        for kwargs in ({}, {"entry": name}):
+            state, (note,) = load_and_notes(tmp_path / "c", **kwargs)
+            assert_same(state, dict(model.state_dict()))
+            for place in (
+                "'optimizer' (state of an optimizer, 12 tensors)",
+                "'best_acc1' (no weight of the model)",
+                "'rng_state' (bookkeeping of the training)",
+                "'rng_states' (bookkeeping of the training, 2 tensors)",
+            ):
+                assert place in note
 
     def test_optimizer_state_by_parameter_name(self, tmp_path, save):
         state = dict(small_model().state_dict())
         moments = {"0.weight": {"exp_avg": torch.ones(3)}}
         solver = {"state": moments, "param_groups": [{"lr": 0.1, "params": ["0.weight"]}]}
         save({"model": state, "solver": solver}, tmp_path / "c")
-        assert_same(load_quietly(tmp_path / "c"), state)
+        loaded, (note,) = load_and_notes(tmp_path / "c")
+        assert_same(loaded, state)
+        assert "'solver' (state of an optimizer)" in note
 
     def test_nested_once_more(self, tmp_path, save):
         state = dict(small_model().state_dict())
@@ -303,10 +325,9 @@ class TestEntries:
             {"state": {"model": model, "ema": ema(average)}},
         ):
             save(content, tmp_path / "c")
-            with pytest.warns(UserWarning, match=r"'(state\.)?model'.*'(state\.)?ema") as caught:
-                assert_same(load_checkpoint(tmp_path / "c"), model)
-            assert caught[0].filename == __file__
-            assert len(caught) == 1 and str(caught[0].message).isprintable()
+            loaded, (note,) = load_and_notes(tmp_path / "c")
+            assert_same(loaded, model)
+            assert re.search(r"'(state\.)?model'.*'(state\.)?ema", note)
             entry = "ema" if "ema" in content else "state.ema"
             assert_same(load_quietly(tmp_path / "c", entry=entry), average)
             assert [t.name for t in list_tensors(tmp_path / "c", entry=entry)] == list(model)
@@ -337,7 +358,169 @@ class TestEntries:
     def test_extra_state_and_other_values(self, tmp_path, save):
         content = {"a": torch.ones(2), "b._extra_state": {"x": torch.ones(3)}, "n": 3, "o": None}
         save(content, tmp_path / "c")
-        assert_same(load_quietly(tmp_path / "c"), {"a": torch.ones(2)})
+        state, (note,) = load_and_notes(tmp_path / "c")
+        assert_same(state, {"a": torch.ones(2)})
+        assert "'b._extra_state' (extra state)" in note
+
+    @pytest.mark.parametrize(
+        ("beside", "other"),
+        [
+            ({"normalization": {"mean": torch.ones(3), "std": torch.ones(3)}}, "'normalization'"),
+            ({"ema": dict(small_model().state_dict())}, "'ema'"),
+            ({"params": {"lr": torch.ones(2)}, "n": torch.ones(4)}, "'params'"),
+        ],
+    )
+    def test_flat_weights_with_dicts_beside_them(self, tmp_path, save, beside, other):
+        state = dict(small_model().state_dict())
+        save({**state, **beside}, tmp_path / "c")
+        flat = {k: v for k, v in {**state, **beside}.items() if isinstance(v, torch.Tensor)}
+        loaded, (note,) = load_and_notes(tmp_path / "c")
+        assert_same(loaded, flat)
+        assert f"took the model's, '.'; `entry` takes another: {other}" in note
+        inner = next(iter(beside.values()))
+        assert_same(load_quietly(tmp_path / "c", entry=other.strip("'")), inner)
+        assert_same(load_quietly(tmp_path / "c", entry="."), flat)
+
+    def test_weights_without_dots_with_an_average_beside_them(self, tmp_path, save):
+        """One Linear: its keys look like those of any two tensors."""
+        state = dict(torch.nn.Linear(3, 4).state_dict())
+        save({**state, "ema": {k: v + 1 for k, v in state.items()}}, tmp_path / "c")
+        loaded, (note,) = load_and_notes(tmp_path / "c")
+        assert_same(loaded, state)
+        assert "'ema'" in note
+
+    def test_a_tensor_beside_the_model(self, tmp_path, save):
+        state = dict(small_model().state_dict())
+        save({"model": state, "anchors": torch.ones(9, 2)}, tmp_path / "c")
+        loaded, (note,) = load_and_notes(tmp_path / "c")
+        assert_same(loaded, state)
+        assert "took the model's, 'model'; `entry` takes another: '.'" in note
+
+
+class Config(dict):
+    """Hyper-parameters as OmegaConf has them: a mapping with attributes."""
+
+    def __init__(self, **values):
+        super().__init__(values)
+        self.__dict__["frozen"] = True
+
+
+@dataclasses.dataclass
+class Arguments:
+    lr: float
+    anchors: torch.Tensor
+
+
+class Labelled(torch.Tensor):
+    pass
+
+
+class Kind(enum.Enum):
+    A = 1
+
+
+class History:
+    """As mmengine's buffers in its message hub."""
+
+    def __init__(self):
+        self.values = np.arange(3.0)
+
+
+class TestBeside:
+    """What is not known and lies beside the weights: named, passed over, never executed."""
+
+    BESIDE = {
+        "callbacks by class": ({"callbacks": {History: {"best": torch.ones(2)}}}, ["History"]),
+        "mapping": ({"hyper_parameters": Config(lr=0.1, sizes=Config(a=1))}, ["Config"]),
+        "dataclass": ({"arguments": Arguments(0.1, torch.ones(3))}, ["Arguments"]),
+        "message hub": ({"message_hub": {"loss": History()}}, ["History"]),
+        "class as a value": ({"optimizer_type": torch.optim.Adam}, ["torch.optim.adam.Adam"]),
+        "enum": ({"kind": Kind.A}, ["Kind"]),
+        "function": ({"act": torch.nn.functional.gelu}, ["gelu"]),
+        "partial": ({"make": functools.partial(torch.nn.Linear, 3)}, ["partial", "Linear"]),
+        "array of objects": ({"names": np.array([Kind.A, None])}, ["Kind"]),
+        "records": ({"table": np.zeros(2, [("a", "f4")])}, []),
+        "subclass of a tensor": ({"extra": {"a": torch.ones(2).as_subclass(Labelled)}}, []),
+    }
+
+    @pytest.mark.parametrize("beside", BESIDE)
+    def test_named_and_passed_over(self, tmp_path, save, beside):
+        content, names = self.BESIDE[beside]
+        state = dict(small_model().state_dict())
+        flat = {**content, **state} if beside != "records" else {"state_dict": state}
+        for file in ({"state_dict": state, **content}, flat):
+            save(file, tmp_path / "c")
+            loaded, notes = load_and_notes(tmp_path / "c")
+            assert_same(loaded, state)
+            assert all(name in " ".join(notes) for name in names)
+            assert not names or "passed over and not executed" in notes[-1]
+
+    @pytest.mark.parametrize(
+        ("beside", "place"),
+        [
+            ("callbacks by class", "keys that are no text"),
+            ("dataclass", "'arguments' (inside 'test_checkpoint.Arguments')"),
+            ("message hub", "'message_hub.loss' (inside 'test_checkpoint.History')"),
+            ("records", "'table' (no weight of the model)"),
+        ],
+    )
+    def test_tensors_in_them_are_named(self, tmp_path, save, beside, place):
+        content, _ = self.BESIDE[beside]
+        save({"state_dict": dict(small_model().state_dict()), **content}, tmp_path / "c")
+        _, notes = load_and_notes(tmp_path / "c")
+        assert place in notes[0]
+
+    @pytest.mark.parametrize(
+        ("weight", "word"),
+        [
+            (lambda: History(), "History"),
+            (lambda: torch.ones(2).as_subclass(Labelled), "Labelled"),
+            (lambda: torch.nn.Parameter(torch.ones(2).as_subclass(Labelled)), "Labelled"),
+        ],
+    )
+    def test_refused_where_a_weight_belongs(self, tmp_path, save, weight, word):
+        save({"a.weight": torch.ones(2), "b.weight": weight()}, tmp_path / "c")
+        message = refusal(tmp_path / "c")
+        assert word in message and "'b.weight'" in message and "executed" in message
+
+    def test_quantised_layers(self, tmp_path, save):
+        """quantize_dynamic keeps weight and bias of a Linear in a tuple."""
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Linear(4, 2))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+            save(quantised.state_dict(), tmp_path / "c")
+        state, (note,) = load_and_notes(tmp_path / "c")
+        assert "0.weight" in state and "1.weight" not in state
+        assert "'1._packed_params._packed_params' (in a tuple, as in quantised layers, 2" in note
+
+    def test_every_tensor_is_handed_over_or_named(self, tmp_path, save):
+        """Whatever the nesting: as many are told as there are."""
+        model, optimizer = trained()
+        content = {
+            "model": model.state_dict(),
+            "lists": [torch.ones(1), {"deep": [[{"a": {"b": {"c": torch.ones(2)}}}]]}],
+            3: torch.ones(3),
+            (1, 2): torch.ones(4),
+            "storage": torch.ones(5).untyped_storage(),
+            "optimizer": optimizer.state_dict(),
+            "sparse": torch.eye(3).to_sparse(),
+        }
+        save(content, tmp_path / "c")
+        _, (note,) = load_and_notes(tmp_path / "c")
+        for place in ("'lists.0'", "'lists.1.deep.0.0.a.b.c'", "'3'", "no text, and attributes"):
+            assert place in note
+        for place in ("'storage' (a storage)", "state of an optimizer, 12 tensors", "'sparse'"):
+            assert place in note
+
+    def test_many_of_them_make_one_short_line(self, tmp_path, save):
+        state = dict(small_model().state_dict())
+        layers = {f"layers.{i}.mask": [torch.ones(1)] for i in range(300)}
+        others = {f"x{i}": [torch.ones(1)] for i in range(300)}
+        save({"model": state, **layers, **others}, tmp_path / "c")
+        _, (note,) = load_and_notes(tmp_path / "c")
+        assert "'layers.*.mask.*' (no weight of the model, 300 tensors)" in note
+        assert "and 241 more" in note and len(note) < 5000
 
 
 class TestPrefixes:
@@ -359,13 +542,16 @@ class TestPrefixes:
             (["d0_ulsam.subspaces.0.conv_dws.weight"], None),
             (["modules.a", "modules.b"], None),
             (["module"], None),
-            # torch.optim.swa_utils.AveragedModel
-            (["n_averaged", "module.a", "module.b"], ["a", "b"]),
+            # fully sharded, and activation checkpoints, anywhere
+            (["_fsdp_wrapped_module.a", "_fsdp_wrapped_module.b._fsdp_wrapped_module.c"], None),
+            (["a._checkpoint_wrapped_module.w", "b._checkpoint_wrapped_module.0.w"], None),
         ],
     )
     def test_stripped(self, tmp_path, save, keys, expected):
         save({key: torch.full((2,), float(i)) for i, key in enumerate(keys)}, tmp_path / "c")
-        assert list(load_quietly(tmp_path / "c")) == (expected or keys)
+        if expected is None:
+            expected = [re.sub(r"_(fsdp|checkpoint)_wrapped_module\.", "", key) for key in keys]
+        assert list(load_quietly(tmp_path / "c")) == expected
 
     def test_real_wrappers(self, tmp_path, save):
         model = small_model()
@@ -374,10 +560,25 @@ class TestPrefixes:
             torch.compile(model),
             torch.compile(torch.nn.DataParallel(model)),
             torch.nn.DataParallel(torch.compile(model)),
-            torch.optim.swa_utils.AveragedModel(model),
         ):
             save(wrapped.state_dict(), tmp_path / "c")
             assert_same(load_quietly(tmp_path / "c"), dict(model.state_dict()))
+        save(torch.optim.swa_utils.AveragedModel(model).state_dict(), tmp_path / "c")
+        state, (note,) = load_and_notes(tmp_path / "c")
+        assert_same(state, dict(model.state_dict()))
+        assert "'n_averaged'" in note
+
+    def test_activation_checkpoints(self, tmp_path, save):
+        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+        model = small_model()
+        expected = dict(model.state_dict())
+        model[0] = checkpoint_wrapper(model[0])
+        keys = {f"_fsdp_wrapped_module.{k}" for k, _ in model.named_parameters()}
+        assert any("_checkpoint_wrapped_module" in key for key in keys)
+        state = dict(model.named_parameters()) | dict(model.named_buffers())
+        save({f"_fsdp_wrapped_module.{k}": v for k, v in state.items()}, tmp_path / "c")
+        assert_same(load_quietly(tmp_path / "c"), expected)
 
     def test_collision(self, tmp_path, save):
         save({"a._orig_mod.w": torch.ones(1), "a.w": torch.ones(1)}, tmp_path / "c")
@@ -412,7 +613,9 @@ class TestUnsupportedTensors:
 
     def test_harmless_outside_the_model(self, tmp_path, save):
         save({"model": {"a": torch.ones(2)}, "optimizer": {"x": sparse()}}, tmp_path / "c")
-        assert_same(load_quietly(tmp_path / "c"), {"a": torch.ones(2)})
+        state, (note,) = load_and_notes(tmp_path / "c")
+        assert_same(state, {"a": torch.ones(2)})
+        assert "'optimizer' (bookkeeping of the training)" in note
 
     def test_bfloat16_npz(self, tmp_path):
         np.savez(tmp_path / "c", w=np.ones(2, ml_dtypes.bfloat16))

@@ -99,9 +99,14 @@ ERRORS = {
     "memory": (failing(MemoryError()), 3, "MemoryError"),
     "a bug": (failing(AssertionError("x\ny")), 3, "AssertionError: x y"),
     "no package": (
-        failing(__import__("importlib.metadata").metadata.PackageNotFoundError("tensorflow")),
+        failing(__import__("importlib.metadata").metadata.PackageNotFoundError("keras")),
         3,
-        "tensorflow. `ulsam-keras doctor`",
+        "keras. `ulsam-keras doctor`",
+    ),
+    "no TensorFlow": (
+        failing(ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow.lite")),
+        2,
+        'This needs tensorflow, which is not installed; install it with pip install "ulsam-keras[c',
     ),
     "content": (failing(ValueError("bad `name_map`. Received: entry=None")), 2, "no --entry"),
     "a file": (failing(FileNotFoundError(2, "No such file", "x.pth")), 2, "'x.pth'"),

@@ -382,7 +382,7 @@ def make_bad_files(folder):
     other = {f"layer{i}.weight": torch.zeros(3, 3) for i in range(5)}
     bad["another network"] = (save(folder, "other.pth", other), "layer0.weight")
     missing = broken_digits(stem__conv__weight=lambda t: None)
-    bad["missing key"] = (save(folder, "missing.pth", missing), "stem.conv.weight")
+    bad["missing key"] = (save(folder, "missing.pth", missing), "stem_conv.weight")
     shape = broken_digits(classifier__weight=lambda t: t[:7])
     bad["wrong shape"] = (save(folder, "shape.pth", shape), "classifier.weight")
     bad["no such file"] = (folder / "nothing.pth", "nothing.pth")
@@ -396,6 +396,7 @@ def assert_one_line(status, err):
     assert err.startswith("ulsam-keras: error: ")
     assert err.count("\n") == 1 and err.endswith("\n"), err
     assert "Traceback" not in err
+    assert err.count("Received: ") <= 1, err
 
 
 def test_bad_checkpoints(command, tmp_path):

@@ -62,3 +62,17 @@ def test_the_page_of_operators_is_what_the_code_says(monkeypatch):
 
     assert operators.PAGE.read_text(encoding="utf-8") == operators.page()
     assert operators.page().count("\n## ") >= 10
+
+
+def test_the_page_of_ports_has_every_case_and_every_warning(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import porting_sweep
+
+    from converters.pytorch.doubts import TESTS
+
+    text = porting_sweep.PAGE.read_text(encoding="utf-8")
+    assert text == porting_sweep.page()
+    assert text.count("| equal |") > 50
+    starts = re.findall(r"^\| `([^`…]+)` \| .* \| .* \|$", text, re.M)
+    for _, warning in TESTS:
+        assert any(warning.startswith(start) for start in starts), warning

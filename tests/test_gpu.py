@@ -14,7 +14,7 @@ import parity
 from converters import attention_snr, lint, runtime, to_tflite
 from converters.tflite.flatbuffer import read_graphs
 from converters.tflite.sites import find_sites
-from converters.verify import relative_difference
+from converters.verify.outputs import relative_difference
 from measures import correlation, differences, run_float, sum_error
 from test_int8 import LEAST_SNR, int8, ported
 from ulsam_keras import ULSAM, attention_maps

@@ -1,5 +1,6 @@
 """`ulsam-keras inspect`: checkpoints folded, `.tflite` and `.keras` files, and what is refused."""
 
+import copy
 import json
 import sys
 import zipfile
@@ -54,6 +55,43 @@ def test_a_tflite_file(command, folder):
     assert "input image: float32 1x16x16x3\noutput y: float32 1x14x14x8\n" in text
     assert f"{sum(names.values())} operators: " in text and "8 channels, 2 splits" in text
     assert "LOG_SOFTMAX 2" in command("inspect", folder / "int8.tflite")[1]
+
+
+def without_graphs(model):
+    model.subgraphs = []
+
+
+def without_outputs(model):
+    for operator in model.subgraphs[0].operators:
+        operator.outputs = []
+
+
+def without_inputs(model):
+    for operator in model.subgraphs[0].operators:
+        operator.inputs = []
+
+
+def without_shapes(model):
+    for tensor in model.subgraphs[0].tensors:
+        tensor.shape = []
+
+
+@pytest.mark.parametrize(
+    "damage", [without_graphs, without_outputs, without_inputs, without_shapes]
+)
+def test_a_damaged_tflite_file(folder, tmp_path, damage):
+    """Found by fuzzing: each of these ended in a traceback."""
+    from converters.inspection import inspect
+    from converters.tflite.flatbuffer import TfliteFile, packed
+
+    model = TfliteFile(folder / "net.tflite").changeable()
+    model.subgraphs[0].operators = [copy.copy(o) for o in model.subgraphs[0].operators]
+    damage(model)
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(packed(model).content)
+    with pytest.raises(ValueError, match="again. Received: ") as caught:
+        inspect(path)
+    assert str(caught.value).isprintable()
 
 
 def test_a_keras_file(command, folder):

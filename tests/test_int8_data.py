@@ -221,6 +221,16 @@ def test_images_are_scaled_as_asked(tmp_path):
     assert load_images(tmp_path, (4, 4), channels=1).shape == (3, 4, 4, 1)
 
 
+def test_images_of_files_and_folders(tmp_path):
+    pixels = write_images(tmp_path / "some")
+    first, *_, last = sorted(
+        path for path in (tmp_path / "some").rglob("*.*") if path.suffix != ".txt"
+    )
+    np.testing.assert_allclose(load_images(first, (8, 8)), pixels[:1] / 255, atol=1e-6)
+    both = load_images([last, tmp_path / "some"], (8, 8))
+    np.testing.assert_allclose(both, pixels[[-1, *range(len(pixels))]] / 255, atol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".gif"])
 def test_lossy_and_animated_pictures(tmp_path, suffix):
     """As Pillow writes and reads them; of a GIF the first picture."""
@@ -285,8 +295,8 @@ def test_integer_inputs_take_whole_numbers_only(bad):
 def test_refused_images(tmp_path):
     write_images(tmp_path / "some")
     for folder, options, error, match in (
-        (tmp_path / "nowhere", {}, OSError, "No such folder.*nowhere"),
-        (tmp_path / "some" / "a.png", {}, OSError, "No such folder"),
+        (tmp_path / "nowhere", {}, OSError, "No such file or folder.*nowhere"),
+        (tmp_path / "some" / "notes.txt", {}, ValueError, "no image that can be read.*notes.txt"),
         (tmp_path / "some", {"channels": 2}, ValueError, "1 or 3 channels.*2"),
         (tmp_path / "some", {"std": 0}, ValueError, "above 0.*std=0"),
         (tmp_path / "some", {"mean": (1, 2)}, ValueError, r"3 channels.*\(1, 2\)"),

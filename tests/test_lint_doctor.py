@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 import litert_models
 from converters import versions
+from converters.extras import EXTRAS
 from converters.tflite import to_tflite
 from ulsam_keras import ULSAM
 
@@ -65,9 +69,19 @@ def test_doctor_without_the_runtime(command, monkeypatch):
     found = {line.split()[0]: line for line in text.splitlines()}
     assert "missing" in found["ai-edge-litert"] and "missing" in found["tensorflow"]
     assert "needs the ai-edge-litert" in found["Vulkan"]
+    assert 'pip install "ulsam-keras[convert]"' in found["tensorflow"]
+    assert found["back"].split()[2] == "jax"
 
 
-@pytest.mark.parametrize("package", ["keras", "safetensors"])
+def test_doctor_says_how_keras_takes_a_back_end(command, monkeypatch):
+    monkeypatch.setattr("converters.runtime.vulkan_adapter", lambda: None)
+    without(monkeypatch, "tensorflow", "torch")
+    assert "with KERAS_BACKEND=jax" in command("doctor")[1]
+    without(monkeypatch, "jax")
+    assert "missing; Keras models: pip install" in command("doctor")[1]
+
+
+@pytest.mark.parametrize("package", ["keras", "click"])
 def test_doctor_without_what_every_use_needs(command, monkeypatch, package):
     monkeypatch.setattr("converters.runtime.vulkan_adapter", lambda: None)
     without(monkeypatch, package)
@@ -91,6 +105,15 @@ def without(monkeypatch, *packages):
 
     monkeypatch.setattr(versions, "version", no_version)
     monkeypatch.setattr(versions, "find_spec", no_spec)
+
+
+def test_the_extras_are_those_of_the_project():
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    groups = tomllib.loads(text)["project"]["optional-dependencies"]
+    for name, extra in EXTRAS.items():
+        wanted = {re.match(r"[\w-]+(\[.*\])?", line)[0] for line in groups[name]}
+        assert wanted - {"ulsam-keras[convert]"} == {*extra.packages.values()}
+    assert f"ulsam-keras[{','.join(EXTRAS)}]" in groups["dev"]
 
 
 def test_a_module_that_another_package_brings(monkeypatch):

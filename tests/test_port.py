@@ -596,6 +596,74 @@ def test_default_epsilon_of_keras_warns():
     assert (a.epsilon, a.momentum, b.epsilon, b.momentum) == (1e-3, 0.99, 1e-5, 0.7)
 
 
+def alone(**options):
+    layer = layers.Conv2D(8, strides=2, padding="same", **options)
+    layer.build((None, None, None, 3))
+    return layer
+
+
+def subclassed():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.pool = layers.Conv2D(8, 3), layers.MaxPooling2D(3, 2, "same")
+
+        def call(self, x):
+            return self.pool(self.conv(x))
+
+    model = Net()
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    return model
+
+
+class Block(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.conv = layers.Conv2D(8, 3, strides=2, padding="same")
+
+    def build(self, shape):
+        self.conv.build(shape)
+
+    def call(self, x):
+        return self.conv(x)
+
+
+def of_block():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, Block(name="block")(inputs))
+
+
+@pytest.mark.parametrize(
+    "make, size, name",
+    [
+        (lambda: alone(kernel_size=3, name="conv"), 3, "'conv'"),
+        (lambda: alone(kernel_size=2, name="conv"), 2, "'conv'"),
+        (lambda: alone(kernel_size=1), 1, ""),
+        (subclassed, 3, "'max_pooling2d"),
+        (of_block, 3, "'block/conv'"),
+    ],
+    ids=["3 at 2", "2 at 2", "1 at 2", "a pool of a subclass", "inside of a layer"],
+)
+def test_where_no_size_is_known_padding_that_may_be_uneven_warns(make, size, name):
+    layer, module = make(), nn.Conv2d(3, 8, size)
+    state = state_of(module, "conv." if isinstance(layer, keras.Model) else "")
+    if name:
+        with pytest.warns(UserWarning, match=f"pad one side by more than the other: {name}"):
+            port_weights(state, layer)
+    else:
+        assert port_weights(state, layer).warnings == ()
+
+
+def test_a_layer_that_is_left_alone_is_not_warned_of():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", name="own")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(4, 1, name="a")(x))
+    report = port_weights(state_of(nn.Conv2d(8, 4, 1), "a."), model, name_map={"own": None})
+    assert [(r.layer, dict(r.settings)) for r in report.settings] == [
+        ("a", {"stride": 1, "padding": "valid", "dilation": 1})
+    ]
+
+
 # Imports
 
 

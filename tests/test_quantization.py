@@ -206,6 +206,56 @@ def test_a_layer_that_cannot_be_made_again_is_named():
     assert "\n" not in str(caught.value)
 
 
+def test_a_layer_of_ones_own_has_a_recipe_of_its_own():
+    import tf_keras
+
+    class Gain(layers.Layer):
+        def build(self, shape):
+            self.gain = self.add_weight(name="gain", shape=(shape[-1],), initializer="ones")
+
+        def call(self, x):
+            return x * self.gain
+
+    class TheirGain(tf_keras.layers.Layer):
+        def build(self, shape):
+            self.gain = self.add_weight("gain", (shape[-1],))
+
+        def call(self, x):
+            return x * self.gain
+
+        def get_config(self):
+            return super().get_config()
+
+    def bridge(layer, inputs, emit):
+        return emit(TheirGain(name=emit.name()), inputs, weights={"gain": layer.gain})
+
+    image = keras.Input((8, 8, 4), name="image")
+    x = layers.Conv2D(4, 3, use_bias=False)(image)
+    model = keras.Model(image, layers.ReLU()(Gain(name="mine")(x)))
+    gain = np.float32([0.111, 0.777, 0.345, 1.0])
+    model.get_layer("mine").gain.assign(gain)
+    fused = quantization.Recipe(role="norm")
+    rounded = quantization.Recipe(weights=(("gain", None),), output=None)
+    names = {}
+    for recipe in None, rounded, fused:
+        quantization.bridges(Gain, recipe=recipe)(bridge)
+        q = quantization.quantize_model(model)
+        layer = q.get_layer("quant_mine")
+        config = layer.quantize_config
+        names[recipe] = (config.weights, config.output, len(layer.weights))
+        conv = q.get_layer("quant_" + model.layers[1].name)
+        assert (conv.quantize_config.output is None) == (recipe is fused)
+        if recipe is rounded:
+            (quantizer,) = (each for _, each in config.get_weights_and_quantizers(layer.layer))
+            assert type(quantizer).__name__ == "WeightQuantizer"
+            x = np.ones((1, 2, 2, 4), "float32")
+            steps = array(layer(x))[0, 0, 0] * 127
+            np.testing.assert_allclose(steps, np.round(gain * 127), rtol=1e-5)
+    assert names[None][:2] == ([], "moving") and names[rounded][0] == [("gain", None)]
+    with pytest.raises(ValueError, match="`recipe` must be .*Received: recipe='relu'"):
+        quantization.bridges(Gain, recipe="relu")
+
+
 @pytest.mark.parametrize("change", ["quantize", "LoRA"])
 def test_restore_touches_nothing_of_a_model_that_holds_more_than_float_weights(change):
     q = quantized(network())

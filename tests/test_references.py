@@ -233,10 +233,10 @@ def test_answers_of_now_keep_what_else_was_recorded(tmp_path):
         maps, dict.fromkeys(maps, "float32"), {"output": (None, 4, 4, 2)}
     )
     assert fitted.taken_as == in_order
-    assert fitted.taken_under(["a", "b"], ["output"]) == (("0", "a"), ("1", "b"))
+    assert fitted.under(["a", "b"], ["output"]).taken_as == (("0", "a"), ("1", "b"))
     # Inputs and outputs may have the same names.
     arrays = {f"{side}.{n}": np.zeros((2, 1)) for side in ("inputs", "outputs") for n in "01"}
-    pairs = as_reference(arrays, "r").taken_under(["a", "b"], ["c", "d"])
+    pairs = as_reference(arrays, "r").under(["a", "b"], ["c", "d"]).taken_as
     assert pairs == (("0", "a"), ("1", "b"), ("0", "c"), ("1", "d"))
 
 
@@ -353,7 +353,7 @@ def test_without_a_reference_it_is_said_first(command, recorded, tmp_path):
 
 
 def test_the_names_of_a_file_are_in_no_order_that_a_user_knows(command, tmp_path, ends):
-    """A signature is alphabetical; the model's order is not."""
+    """Those of other tools are alphabetical; the model's order is not."""
     from converters import to_tflite
 
     model = two_ended()
@@ -361,7 +361,7 @@ def test_the_names_of_a_file_are_in_no_order_that_a_user_knows(command, tmp_path
     np.savez(tmp_path / "r.npz", **LAYOUTS["in order"](*ends))
     status, _, err = command("verify", tmp_path / "m.tflite", tmp_path / "r.npz")
     assert_one_line(status, err)
-    assert "inputs.apple, inputs.zebra" in err
+    assert "inputs.zebra, inputs.apple" in err
 
 
 def test_names_of_which_some_are_right(command, tmp_path, ends):

@@ -342,7 +342,7 @@ def test_a_worker_without_what_only_posix_has(two_by_two, tmp_path):
 
 def test_a_runtime_that_is_not_installed(two_by_two, tmp_path):
     stub(tmp_path, "ai_edge_litert")
-    with pytest.raises(ImportError, match="pip install ai-edge-litert"):
+    with pytest.raises(ImportError, match=r'pip install "ulsam-keras\[convert\]"'):
         runtime.run(two_by_two, ONES, env={"PYTHONPATH": str(tmp_path)})
 
 

@@ -13,7 +13,7 @@ from converters.verify.layers import first_drift
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, OutputDifference
 from converters.verify.references import as_reference
-from converters.verify.sides import keras_side, reference_side
+from converters.verify.sides import ReferenceSide, keras_side
 from test_command import assert_one_line
 
 L = keras.layers
@@ -300,7 +300,8 @@ def compared(model, inputs, outputs, limit=1e-4, **layers):
     """The arguments of what explains a failure."""
     arrays = {"inputs": inputs, "outputs": outputs, **layers}
     side = keras_side(model, "m")
-    reference = fit_reference(reference_side(as_reference(arrays, "r")), side)
+    reference = ReferenceSide("r", {}, {}, {}, reference=as_reference(arrays, "r"))
+    reference = fit_reference(reference, side)
     return side, reference, Limits(reference=limit)
 
 
@@ -423,26 +424,27 @@ def test_a_finite_mask_hides_nothing_beside_it():
 
 
 def test_what_the_gpu_did_is_told_of_the_file_on_either_side(monkeypatch):
+    from converters.runtime import RunResult
     from converters.verify.compare import Judge
     from converters.verify.inputs import Samples
-    from converters.verify.sides import Answer, FileSide, Side
+    from converters.verify.sides import FileSide, Side
     from converters.verify.targets import GPU, Runner
 
     y = {"y": np.ones((2, 3), "float32")}
 
     class Fixed(Side):
         def answer(self, inputs, target):
-            return Answer(y, "TensorFlow")
+            return RunResult("ok", y)
 
     class Partly(FileSide):
         def answer(self, inputs, target):
-            return Answer(y, "GPU", fully_accelerated=False, adapter="a card")
+            return RunResult("ok", y, fully_accelerated=False, adapter="a card")
 
     ends = ({"x": (2, 1)}, {"x": "float32"}, {"y": (2, 3)})
     file = Partly("f", *ends, file=None, runner=Runner(), around=False)
     samples = Samples((np.zeros((2, 1), "float32"),), "given")
     for pair in ((file, Fixed("k", *ends)), (Fixed("k", *ends), file)):
-        row = Judge()._outputs(*pair, samples, GPU[0], 2, ("a", "b"))
+        row = Judge()._outputs(*pair, samples, GPU[0], 2)
         assert row.fully_accelerated is False and row.adapter == "a card" and not row.passed
 
 
@@ -515,7 +517,7 @@ def test_labels_are_of_the_output_that_they_fit():
     expected = {"box": rng.normal(size=(30, 4)), "few": rng.normal(size=(30, 9)), "many": logits}
     assert labelled_output(expected, labels) == "many"
     assert find_classifiers(expected, labels, None) == {"many"}
-    assert count_correct(expected, "many", labels) == 30
+    assert count_correct(expected, expected, labels) == 30
 
 
 @pytest.mark.parametrize(

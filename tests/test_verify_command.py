@@ -30,7 +30,7 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
     from converters import to_tflite
     from converters.tflite.flatbuffer import read_graphs
     from converters.tflite.precision import precision_of
-    from converters.verify import Limits
+    from converters.verify.limits import Limits
     from ulsam_keras import ULSAM
 
     keras.utils.set_random_seed(0)
@@ -59,7 +59,7 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
 
 
 def test_verify_help_says_the_limits(command):
-    from converters.verify import Limits
+    from converters.verify.limits import Limits
 
     text = "".join(command("verify", "--help")[1].split())
     for name, value in vars(Limits()).items():
@@ -246,8 +246,10 @@ def test_integers_that_a_model_does_not_take(command, tmp_path):
 )
 def test_random_integers_fill_their_range(dtype, least, most):
     from converters.verify.inputs import random_samples
+    from converters.verify.sides import Side
 
-    [values] = random_samples([(1, 100, 100)], [dtype]).inputs
+    side = Side("m", {"x": (None, 100, 100)}, {"x": dtype}, {})
+    [values] = random_samples(side, side, [(100, 100)]).inputs
     assert values.dtype == dtype
     assert (values.min(), values.max()) == (least, most)
 

@@ -7,13 +7,15 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from converters.verify import Limits, compare_outputs, decibels, relative_difference
-from converters.verify.limits import NAMES, PRECISIONS, coarser, rejected
+from converters.verify.limits import PRECISIONS, Limits, coarser, rejected
 from converters.verify.outputs import (
     OutputComparison,
     OutputDifference,
+    compare_outputs,
     count_correct,
+    decibels,
     find_classifiers,
+    relative_difference,
 )
 
 INF, NAN = np.inf, np.nan
@@ -218,9 +220,10 @@ def test_what_counts_as_a_classifier(labels, asked, expected):
 def test_labels():
     logits = np.eye(4)[[0, 1, 2, 3]]
     labels = np.array([0, 1, 0, 3, 2, 2])  # of the samples that were not run too
-    assert count_correct({"a": np.ones((4, 2, 2)), "y": logits}, "y", labels) == 3
-    assert count_correct({"y": logits}, "y", None) is None
-    assert count_correct({"y": logits}, None, labels) is None
+    outputs = {"a": np.ones((4, 2, 2)), "y": logits}
+    assert count_correct(outputs, outputs, labels) == 3
+    assert count_correct(outputs, outputs, None) is None
+    assert count_correct({"a": np.ones((4, 2, 2))}, {"a": np.ones((4, 2, 2))}, labels) is None
 
 
 def below_one_in_a_hundred(samples, share):
@@ -274,6 +277,7 @@ def test_one_other_class_of_four_is_chance():
         (OutputDifference("y", 0.1, 9.9), {}, "SNR 9.9 dB"),
         (OutputDifference("y", 0.1, NAN), {}, "SNR nan dB"),
         (OutputDifference("y", 0.1, 30.0, 9.9), {}, "SNR 9.9 dB"),
+        (OutputDifference("y", 0.1, 30.0, channel_snr=-0.1), {}, "half of its channels"),
         (OutputDifference("y", 0.1, 30.0), {"fully_accelerated": False}, "not every operator"),
         (OutputDifference("y", 0.1, 30.0), {"problem": "crashed: SIGABRT"}, "crashed: SIGABRT"),
     ],
@@ -291,7 +295,7 @@ def test_nothing_compared_does_not_pass():
 
 
 def test_the_worst_output_counts():
-    rows = (OutputDifference("a", 0.1, 30.0, 20.0, 4), OutputDifference("b", 0.2, 25.0, None, None))
+    rows = (OutputDifference("a", 0.1, 30.0, 20.0, equal=4), OutputDifference("b", 0.2, 25.0))
     found = OutputComparison("int8", "keras", "XNNPACK", samples=4, limit=0.3, outputs=rows)
     assert (found.difference, found.snr, found.top1) == (0.2, 20.0, 1.0)
 
@@ -316,7 +320,7 @@ def test_limits_by_precision():
     assert coarser("int8", "int16x8") == "int8"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", vars(Limits()))
 @pytest.mark.parametrize("value", [-0.1, NAN, INF])
 def test_limits_are_finite(name, value):
     with pytest.raises(ValueError, match=f"at least 0.*Received: {name}="):

@@ -1,6 +1,6 @@
 """`sites`: where in a model a ULSAM can go, and what it costs there.
 
-Imports Keras (public names only), `ulsam_keras.graph`, `ulsam_keras.splits` and
+Imports Keras (public names only), `ulsam_keras.cost`, `ulsam_keras.graph`, `ulsam_keras.splits` and
 `ulsam_keras.surgery`.
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import keras
 
+from ulsam_keras import cost
 from ulsam_keras.graph import is_graph, trace
 from ulsam_keras.splits import divisors
 from ulsam_keras.surgery import check_graph, data_formats
@@ -88,7 +89,7 @@ def _sites(model: keras.Model, path: str) -> Iterator[Site]:
         [channels_of_all] = channels
         positions = [[n for k, n in enumerate(shape) if k not in (0, axis)] for shape in shapes]
         known = all(None not in size for size in positions)
-        cost = sum(3 * channels_of_all * height * width for height, width in positions if known)
+        total = sum(cost.multiply_adds(channels_of_all, *size) for size in positions if known)
         height, width = positions[0]
         yield Site(
             path + call.operation.name,
@@ -96,5 +97,5 @@ def _sites(model: keras.Model, path: str) -> Iterator[Site]:
             height,
             width,
             divisors(channels_of_all),
-            cost if known else None,
+            total if known else None,
         )

@@ -1,13 +1,13 @@
 """The ULSAM layer and its one-group block.
 
-Imports Keras 3 (public names only), NumPy and `spatial_softmax`: it runs on every Keras back end.
+Imports Keras 3 (public names only), NumPy, `spatial_softmax`, `training_forms`: it runs on every Keras back end.
 
 Paper: Saini, Jha, Das, Mittal, Mohan, "ULSAM: Ultra-Lightweight Subspace Attention Module for
 Compact Convolutional Neural Networks", WACV 2020, https://arxiv.org/abs/2006.15102.
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,10 +16,14 @@ import keras
 import numpy as np
 from keras import constraints, initializers, ops, regularizers
 
-from ulsam_keras.spatial_softmax import spatial_softmax
+from ulsam_keras import training_forms
+from ulsam_keras.spatial_softmax import softmax_of_maps, spatial_softmax
 
 _HALF = ("float16", "bfloat16")
 _RECORDED: ContextVar[list[tuple["ULSAM", Any]] | None] = ContextVar("ulsam_recorded", default=None)
+_SWITCHES: ContextVar[Mapping["ULSAM", Any] | None] = ContextVar("ulsam_switches", default=None)
+# One item for each that is open, in whatever thread: torch.compile can read it, but no ContextVar.
+_OPEN: list[None] = []
 
 
 @contextmanager
@@ -30,10 +34,28 @@ def recorded_scores() -> Iterator[list[tuple["ULSAM", Any]]]:
     """
     scores: list[tuple[ULSAM, Any]] = []
     token = _RECORDED.set(scores)
+    _OPEN.append(None)
     try:
         yield scores
     finally:
+        _OPEN.pop()
         _RECORDED.reset(token)
+
+
+@contextmanager
+def switched_attention(switches: Mapping["ULSAM", Any]) -> Iterator[None]:
+    """While open, the attention of each of these ULSAM is 0, and y = x, where its switch is false.
+
+    A switch is a scalar, a variable for one: what is traced within then serves both, and no trace
+    is ever one without the attention. Only the calling thread is concerned.
+    """
+    token = _SWITCHES.set(switches)
+    _OPEN.append(None)
+    try:
+        yield
+    finally:
+        _OPEN.pop()
+        _SWITCHES.reset(token)
 
 
 @keras.saving.register_keras_serializable("ulsam_keras")
@@ -53,15 +75,16 @@ class ULSAM(keras.layers.Layer):
 
     The groups are computed together, without a loop: `t` and the pool are per channel anyway, the
     scores are one 1x1 convolution with a block-diagonal kernel, and a 1x1 convolution with a 0/1
-    kernel and bias 1 spreads `1 + a` over the channels. There are `5 * C + 3 * g` trainable
-    parameters.
+    kernel and bias 1 spreads `1 + a` over the channels. With `training=True` the same is computed
+    in a form that goes through memory less often (`docs/training.md`). There are `5 * C + 3 * g`
+    trainable parameters.
 
     In half precision (`dtype="mixed_float16"`, `"mixed_bfloat16"`) softmax, `1 + a` and the product
-    are float32, and the output is rounded once. What that leaves of the attention is the output's:
-    float16 holds no change of a value by less than 1 / 4096 to 1 / 2048 of it, bfloat16 none by
-    less than 1 / 512 to 1 / 256, and `a` averages `1 / (H * W)`. From 28 x 28 positions on, flat
-    attention leaves a bfloat16 output as it was; `docs/half_precision.md` has the table, and what
-    to do.
+    are float32, and the output is rounded once; in training on PyTorch the change `x * a` and its
+    sum with x are rounded. What that leaves of the attention is the output's: float16 holds no
+    change of a value by less than 1 / 4096 to 1 / 2048 of it, bfloat16 none by less than 1 / 512 to
+    1 / 256, and `a` averages `1 / (H * W)`. From 28 x 28 positions on, flat attention leaves a
+    bfloat16 output as it was; `docs/half_precision.md` has the table, and what to do.
 
     The defaults of the batch normalizations are those of the authors' PyTorch module, whose
     `momentum=0.9` is Keras's 0.1. The stock `keras.layers.BatchNormalization` is used: its running
@@ -217,7 +240,7 @@ class ULSAM(keras.layers.Layer):
         self.input_spec = keras.InputSpec(ndim=4, axes={self._channel_axis: channels})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
+        for value in (*args, kwargs.get("inputs")):
             if type(value).__module__.startswith("tf_keras."):
                 raise ValueError(
                     f"Layer {self.name!r} is one of Keras 3, and a model of tf_keras would not see "
@@ -233,45 +256,87 @@ class ULSAM(keras.layers.Layer):
         # One implementation serves both layouts: the CPU kernels know channels_last only.
         channels_first = self.data_format == "channels_first"
         x = ops.transpose(inputs, (0, 2, 3, 1)) if channels_first else inputs
-        scores = self._attention(x, training)
-        outputs = self._rounded(ops.cast(x, scores.dtype) * self._spread(scores))
+        outputs, scores = self._trained(x) if training else self._exported(x)
+        if _OPEN and self in (switches := _SWITCHES.get() or {}):
+            switch = ops.convert_to_tensor(switches[self])
+            outputs = ops.where(switch, outputs, ops.cast(x, outputs.dtype))
+            scores = ops.where(switch, scores, ops.zeros_like(scores))
         if channels_first:
             outputs = ops.transpose(outputs, (0, 3, 1, 2))
-        scores = self._rounded(scores)
-        if (recorded := _RECORDED.get()) is not None:
+        scores = ops.cast(scores, self.compute_dtype)
+        if _OPEN and (recorded := _RECORDED.get()) is not None:
             recorded.append((self, scores))
         if not return_attention_scores:
             return outputs
         return outputs, ops.transpose(scores, (0, 3, 1, 2)) if channels_first else scores
 
-    def _attention(self, x: Any, training: bool | None) -> Any:
-        """The attention of every group: (N, H, W, C) to (N, H, W, g)."""
-        t = ops.relu(self.depthwise_norm(self.depthwise_conv(x), training=training))
-        t = self.pool(t)
-        # Block-diagonal and dense: a grouped convolution computes wrong numbers on the GPU
-        # delegate, a branch per group is slower everywhere.
+    # Two forms of one function: LiteRT knows few operators, and computes some of them wrongly; in
+    # training what counts is how often a tensor of the input's size goes through memory.
+
+    def _exported(self, x: Any) -> tuple[Any, Any]:
+        """Outputs and attention in inference: 10 LiteRT operators, 8 for one group."""
+        t = self.pool(ops.relu(self.depthwise_norm(self.depthwise_conv(x), training=False)))
+        # Dense: a grouped convolution computes wrong numbers on the GPU delegate, a branch per
+        # group is slower everywhere.
         kernel = ops.reshape(ops.transpose(self.pointwise_kernel, (0, 1, 3, 2)), (1, 1, -1, 1))
         kernel = kernel * ops.cast(self._membership, kernel.dtype)
         s = ops.conv(t, kernel, padding="valid", data_format="channels_last")
-        s = ops.relu(self.pointwise_norm(s + self.pointwise_bias, training=training))
-        return self._spatial_softmax(s)
-
-    def _spatial_softmax(self, s: Any) -> Any:
-        """Softmax over the H * W positions of each map, in float32 where the layer is in half."""
+        s = ops.relu(self.pointwise_norm(s + self.pointwise_bias, training=False))
         # In half precision the sum of the exponentials loses its digits, and overflows at 65504.
-        s = ops.cast(s, "float32") if self.compute_dtype in _HALF else s
-        return spatial_softmax(s)
-
-    def _spread(self, scores: Any) -> Any:
-        """The multiplier of every channel, 1 + a of its group: (N, H, W, g) to (N, H, W, C)."""
+        a = spatial_softmax(ops.cast(s, self._wide_dtype))
         # A convolution, as a rank-5 reshape is refused by the GPU delegate and, after a residual
         # block, computed wrongly by the CPU kernels, which then overwrite x in place.
-        kernel = ops.cast(self._membership.T[None, None], scores.dtype)
-        return ops.conv(scores, kernel, padding="valid", data_format="channels_last") + 1.0
+        kernel = ops.cast(self._membership.T[None, None], a.dtype)
+        multiplier = ops.conv(a, kernel, padding="valid", data_format="channels_last") + 1.0
+        return ops.cast(ops.cast(x, a.dtype) * multiplier, self.compute_dtype), a
 
-    def _rounded(self, x: Any) -> Any:
-        """What is computed in float32 also where the layer is in half, in the layer's precision."""
-        return ops.cast(x, self.compute_dtype)
+    def _trained(self, x: Any) -> tuple[Any, Any]:
+        """Outputs and attention in training."""
+        wide = self._wide_dtype
+        dtype = training_forms.working_dtype(self.compute_dtype, wide)
+        groups, (_, height, width, channels) = self.num_splits, ops.shape(x)
+        x = ops.cast(x, dtype)
+        conv = self.depthwise_conv
+        kernel = ops.reshape(conv.kernel, (-1,))
+        scale, shift = self._scale_and_shift(self.depthwise_norm, x, kernel, conv.bias)
+        t = ops.relu(x * ops.cast(scale, dtype) + ops.cast(shift, dtype))
+        kernel = ops.expand_dims(ops.transpose(self.pointwise_kernel[0, 0]), -1)
+        kernel = kernel * ops.expand_dims(ops.eye(groups, dtype=kernel.dtype), 1)
+        kernel = ops.cast(ops.reshape(kernel, (channels, groups)), dtype)
+        s = ops.cast(ops.matmul(training_forms.max_pool(t), kernel), wide)
+        scale, shift = self._scale_and_shift(self.pointwise_norm, s, 1.0, self.pointwise_bias)
+        a = softmax_of_maps(ops.relu(s * scale + shift))
+        x = ops.reshape(x, (-1, height, width, groups, channels // groups))
+        by_group = ops.cast(ops.expand_dims(a, -1), dtype)
+        # Never 1 + a in half precision, where small attention would be lost beside the 1.
+        y = x + x * by_group if dtype in _HALF else x * (1.0 + by_group)
+        y = ops.reshape(y, (-1, height, width, channels))
+        return ops.cast(y, self.compute_dtype), a
+
+    def _scale_and_shift(
+        self, norm: keras.layers.BatchNormalization, x: Any, kernel: Any, bias: Any
+    ) -> tuple[Any, Any]:
+        """`norm(x * kernel + bias)` in training as `x * scale + shift` of every channel.
+
+        The norm's input is affine in every channel of x, so that its statistics, the running ones
+        too, follow from those of x.
+        """
+        wide = self._wide_dtype
+        kernel, bias = ops.cast(kernel, wide), ops.cast(bias, wide)
+        mean, variance = norm.moving_mean, norm.moving_variance
+        if norm.trainable:
+            x_mean, x_variance = training_forms.moments(ops.cast(x, wide), self.synchronized)
+            batch = kernel * x_mean + bias, ops.square(kernel) * x_variance
+            for running, value in zip((mean, variance), batch, strict=True):
+                running.assign(running * norm.momentum + value * (1.0 - norm.momentum))
+            mean, variance = batch
+        factor = norm.gamma * ops.rsqrt(variance + norm.epsilon)
+        return kernel * factor, norm.beta + (bias - mean) * factor
+
+    @property
+    def _wide_dtype(self) -> str:
+        """The type of sums, of the softmax and of the product."""
+        return "float32" if self.compute_dtype in _HALF else self.compute_dtype
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         self._channels(input_shape)

@@ -24,6 +24,7 @@ def attention_form(form: str) -> Iterator[None]:
     """Has every ULSAM that is called or traced within the block compute its softmax in a form.
 
     Weights and values are the same in all forms; what differs is the operators of a traced graph.
+    In training the softmax operator is used, the fastest.
     Only the calling thread is concerned, and no layer is changed. What was traced before keeps its
     form: a model that has run `predict` or `fit` does so until it is compiled again.
 
@@ -76,9 +77,14 @@ def spatial_softmax(s: Any) -> Any:
         with keras.name_scope(FLOAT_ISLAND):
             exponential = ops.exp(s - ops.max(s, axis=(1, 2), keepdims=True))
             return exponential / ops.sum(exponential, axis=(1, 2), keepdims=True)
+    return softmax_of_maps(s, in_logarithms=form == "log_softmax")
+
+
+def softmax_of_maps(s: Any, in_logarithms: bool = False) -> Any:
+    """The same by the softmax operator, or as the exponential of the log-softmax."""
     _, height, width, groups = ops.shape(s)
     a = ops.transpose(ops.reshape(s, (-1, height * width, groups)), (0, 2, 1))
-    a = _softmax(a) if form == "softmax" else ops.exp(ops.log_softmax(a, axis=-1))
+    a = ops.exp(ops.log_softmax(a, axis=-1)) if in_logarithms else _softmax(a)
     return ops.reshape(ops.transpose(a, (0, 2, 1)), (-1, height, width, groups))
 
 

@@ -344,23 +344,15 @@ def _chain(graph: Graph, numbers: Mapping[str, Sequence[int]], site: _Site) -> s
         )
     (source,), (result,) = graph.calls[first].inputs, graph.calls[last].outputs
 
-    producers = {id(t): number for number, call in enumerate(graph.calls) for t in call.outputs}
-    chain, waiting, enters = set(), [last], False
-    while waiting:
-        number = waiting.pop()
-        if number in chain:
-            continue
-        chain.add(number)
-        for tensor in graph.calls[number].inputs:
-            if tensor is not source:
-                enters = enters or id(tensor) not in producers
-                waiting += [producers[id(tensor)]] if id(tensor) in producers else []
+    try:
+        between = {id(operation) for operation in keras.Model(source, result).operations}
+    except ValueError:  # The output depends on something else before `first`, or not on that.
+        between = set()
+    chain = {number for number, call in enumerate(graph.calls) if id(call.stand_in) in between}
     if first not in chain:
-        raise ValueError(f"{site.last!r} does not depend on {site.first!r}. {received}")
-    if enters:
         raise ValueError(
-            f"{site.last!r} also depends on something before {site.first!r} by another way than "
-            f"through it and its input, so the two do not enclose a block. {received}"
+            f"{site.last!r} must depend on {site.first!r} and its input, and on nothing before "
+            f"that by another way; these two do not enclose a block. {received}"
         )
     inner = {id(t): n for n in chain - {last} for t in graph.calls[n].outputs}
     users = [call for number, call in enumerate(graph.calls) if number not in chain]

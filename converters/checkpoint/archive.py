@@ -1,6 +1,7 @@
 """Zip archives: what is in them, and their members as arrays of bytes without a second copy.
 
-May import NumPy and, to hand over to, the readers of the two formats that are zip archives.
+May import NumPy, the directory's reader and, to hand over to, those of the two formats that are zip
+archives.
 """
 
 import io
@@ -8,106 +9,161 @@ import os
 import struct
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, read_into, shown, size_of
+from converters import zip_directory
+from converters.checkpoint.content import ContentError, Room, Tree, read_into, shown, size_of
 
-# An archive may unpack to 20 times its size, and to 1 GiB in any case: weights hardly compress.
-_MAX_RATIO, _ALWAYS_ALLOWED = 20, 1 << 30
 _CHUNK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and the extra field
-_ENCRYPTED = 0x1
-# What zipfile raises for damaged archives besides BadZipFile; fuzzing found them.
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
-    *(ValueError, OverflowError, IndexError, KeyError, RuntimeError),
-)
+_MEMBER, _ARRAY = 600, 900  # bytes that knowing a member takes, and describing an array in it
+# A deflated pickle may unpack to this and the size of the file: torch.save deflates none.
+_LARGEST_PICKLE = 1 << 20
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, UnicodeDecodeError)
 
 
 class Archive:
-    """The members of a zip archive, stored or deflated, checked against their CRC.
+    """The members of a zip archive, stored or deflated.
 
     Args:
         file: The open file.
+        room: What reading it may take; by the file's size when None.
+        checksums: Whether what is read is checked against its CRC where it is not compressed.
 
     Attributes:
         sizes: Unpacked size in bytes by member name, in the archive's order.
+        room: What is left of it.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, room: Room | None = None, *, checksums: bool = True):
         self._file = file
+        self._checksums = checksums
+        size = size_of(file)
+        self.room = room or Room(size)
+        self._members: dict[str, zip_directory.Member] = {}
+        packed = 0
         with _damage_named():
-            self._zip = zipfile.ZipFile(file)
-        members = self._zip.infolist()
-        self._members = {member.filename: member for member in members}
-        self.sizes = {member.filename: member.file_size for member in members}
-        if len(self._members) != len(members):
-            twice = next(
-                n for n, count in Counter(m.filename for m in members).items() if count > 1
-            )
+            for member in zip_directory.members(file):
+                self.room.take(_MEMBER + 4 * len(member.name))
+                packed += member.packed
+                if member.name in self._members:
+                    raise ContentError(
+                        "a zip archive with two members of one name; write the file again. "
+                        f"Received: {shown(member.name)}"
+                    )
+                self._members[member.name] = member
+        self.sizes = {name: member.size for name, member in self._members.items()}
+        if packed > size:
             raise ContentError(
-                "a zip archive with two members of one name; write the file again. "
-                f"Received: {shown(twice)}"
+                "a zip archive whose members overlap; the file is damaged or malicious. "
+                f"Received: {packed} bytes in {size}"
             )
-        size, unpacked = size_of(file), sum(self.sizes.values())
-        if unpacked > max(_MAX_RATIO * size, _ALWAYS_ALLOWED):
+        if sum(self.sizes.values()) - size > self.room.left:
             raise ContentError(
-                f"a zip archive that unpacks to more than {_MAX_RATIO} times its size is refused; "
-                f"write it uncompressed. Received: {unpacked} bytes in {size}"
+                "a zip archive that unpacks to much more than its size is refused; write it "
+                f"uncompressed. Received: {sum(self.sizes.values())} bytes in {size}"
             )
+        self.room.take(max(0, sum(self.sizes.values()) - size))
 
     def read(self, name: str) -> np.ndarray:
         """Read one member into an array of bytes of its own."""
         member = self._members[name]
         with _damage_named(name):
-            if member.compress_type == zipfile.ZIP_STORED:
+            if member.method == zip_directory.STORED:
                 return self._read_stored(member)
-            with self._zip.open(member) as stream:
-                data = bytearray()  # grows with what there is, whatever the directory promises
-                while chunk := stream.read(_CHUNK):
-                    data += chunk
-            if len(data) != member.file_size:
-                raise EOFError(f"{len(data)} of {member.file_size} bytes")
-            return np.frombuffer(data, np.uint8)
+            data, filled = np.empty(member.size, np.uint8), 0
+            for chunk in self._inflate(member):
+                if filled + len(chunk) > member.size:
+                    raise EOFError(f"more than {member.size} bytes")
+                data[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                filled += len(chunk)
+            if filled != member.size:
+                raise EOFError(f"{filled} of {member.size} bytes")
+            self._check(member, data)
+            return data
 
     def part(self, name: str) -> BinaryIO:
         """Open one member, not compressed, as a file of its own; its CRC is not looked at."""
         member = self._members[name]
         with _damage_named(name):
-            return io.BufferedReader(_Part(self, self._file, self._find(member), member.file_size))
+            return io.BufferedReader(_Part(self, self._file, self._find(member), member.size))
+
+    def stream(self, name: str) -> BinaryIO:
+        """Open a pickle as a file of its own, in memory only if it is compressed."""
+        member = self._members[name]
+        if member.method == zip_directory.STORED:
+            part = self.part(name)
+            crc = 0
+            while chunk := part.read(_CHUNK):
+                crc = zlib.crc32(chunk, crc)
+            with _damage_named(name):
+                if member.crc and crc != member.crc:
+                    raise zipfile.BadZipFile("the CRC differs")
+            part.seek(0)
+            return part
+        if member.size > _LARGEST_PICKLE + size_of(self._file):
+            raise ContentError(
+                f"a compressed pickle of more than the file's size is refused; write {shown(name)} "
+                f"uncompressed, as torch.save does. Received: {member.size} bytes"
+            )
+        self.room.take(member.size)
+        return io.BytesIO(self.read(name).data)
 
     def head(self, name: str, count: int) -> bytes:
         """Read the first bytes of one member, fewer than `count` if it is shorter."""
-        with _damage_named(name), self._zip.open(self._members[name]) as stream:
-            return stream.read(count)
+        member = self._members[name]
+        with _damage_named(name):
+            if member.method == zip_directory.STORED:
+                self._file.seek(self._find(member))
+                return self._file.read(min(count, member.size))
+            return next(self._inflate(member, count), b"")
 
-    def _read_stored(self, member: zipfile.ZipInfo) -> np.ndarray:
-        """Read straight into the array; zipfile would copy, and cannot skip a CRC not written."""
-        self._file.seek(self._find(member))
-        data = read_into(self._file, member.file_size)
+    def _inflate(self, member: zip_directory.Member, most: int = _CHUNK) -> Iterator[bytes]:
+        """Unpack a member piece by piece."""
+        place = self._find(member)
+        stream, left = zlib.decompressobj(-zlib.MAX_WBITS), member.packed
+        while not stream.eof:
+            packed = stream.unconsumed_tail
+            if not packed:
+                self._file.seek(place)
+                packed = self._file.read(min(left, _CHUNK))
+                place, left = place + len(packed), left - len(packed)
+                if not packed:
+                    yield stream.flush()
+                    return
+            if data := stream.decompress(packed, most):
+                yield data
+
+    def _check(self, member: zip_directory.Member, data: np.ndarray) -> None:
         # torch.serialization.set_crc32_options(False) writes zeros in place of the CRCs.
-        if member.CRC and zlib.crc32(data.data) != member.CRC:
+        if member.crc and zlib.crc32(data.data) != member.crc:
             raise zipfile.BadZipFile("the CRC differs")
+
+    def _read_stored(self, member: zip_directory.Member) -> np.ndarray:
+        """Read straight into the array."""
+        self._file.seek(self._find(member))
+        data = read_into(self._file, member.size)
+        if self._checksums:
+            self._check(member, data)
         return data
 
-    def _find(self, member: zipfile.ZipInfo) -> int:
-        """Find where the data of a member begin that is not compressed."""
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise zipfile.BadZipFile("expected a member that is not compressed")
-        if member.flag_bits & _ENCRYPTED or member.compress_size != member.file_size:
+    def _find(self, member: zip_directory.Member) -> int:
+        """Find where the data of a member begin."""
+        if member.method not in (zip_directory.STORED, zip_directory.DEFLATED):
+            raise zipfile.BadZipFile("compressed in another way than by deflating")
+        stored = member.method == zip_directory.STORED
+        if member.flags & zip_directory.ENCRYPTED or (stored and member.packed != member.size):
             raise zipfile.BadZipFile("encrypted, or stored with two sizes")
-        self._file.seek(member.header_offset)
-        signature, name_length, extra_length = _LOCAL_HEADER.unpack(
-            self._file.read(_LOCAL_HEADER.size)
-        )
+        self._file.seek(min(member.offset, size_of(self._file)))
+        head = self._file.read(_LOCAL_HEADER.size)
+        signature, name_length, extra_length = _LOCAL_HEADER.unpack(head)
         if signature != b"PK\x03\x04":
             raise zipfile.BadZipFile("no local header")
-        return member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        return member.offset + _LOCAL_HEADER.size + name_length + extra_length
 
 
 class _Part(io.RawIOBase):
@@ -138,19 +194,20 @@ class _Part(io.RawIOBase):
         return read
 
 
-@contextmanager
-def open_archive(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Open a zip archive with the reader that its members ask for."""
+def read_tree(file: BinaryIO, room: Room, *, checksums: bool) -> Tree:
+    """Read a zip archive with the reader that its members ask for."""
     from converters.checkpoint import npz_file, torch_zip
 
-    archive = Archive(file)
+    archive = Archive(file, room, checksums=checksums)
     names = list(archive.sizes)
     tops = {name.split("/")[-1] if name.count("/") == 1 else name for name in names}
     if names and all(name.endswith(".npy") for name in names):
-        yield npz_file.read_tree(archive)
-    elif "data.pkl" in tops:
-        yield torch_zip.read_tree(archive)
-    elif {"models/model.json", "serialized_exported_program.json"} & {
+        room.take(_ARRAY * len(names))
+        arrays = npz_file.read_tree(archive)
+        return Tree(arrays, room, list(arrays.values()))
+    if "data.pkl" in tops:
+        return torch_zip.read_tree(archive)
+    if {"models/model.json", "serialized_exported_program.json"} & {
         *names,
         *(name.partition("/")[2] for name in names),
     }:
@@ -158,16 +215,15 @@ def open_archive(file: BinaryIO) -> Iterator[dict[str, Any]]:
             "expected a checkpoint; converters.read_program reads a program, and "
             "`ulsam-keras convert` converts one. Received: a .pt2 of torch.export"
         )
-    elif {"config.json", "model.weights.h5"} <= tops:
+    if {"config.json", "model.weights.h5"} <= tops:
         raise ContentError(
             "expected a checkpoint of torch.save, .safetensors or .npz. "
             "Received: a Keras model (.keras)"
         )
-    else:
-        raise ContentError(
-            "expected a zip archive with data.pkl (torch.save) or .npy members (.npz). "
-            f"Received: members {shown(names[:4])}"
-        )
+    raise ContentError(
+        "expected a zip archive with data.pkl (torch.save) or .npy members (.npz). "
+        f"Received: members {shown(names[:4])}"
+    )
 
 
 @contextmanager

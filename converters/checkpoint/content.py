@@ -6,17 +6,66 @@ May import NumPy only.
 import math
 import os
 import sys
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
 import numpy as np
 
 _SHOWN = 80
+# What reading may take beside the data of tensors, in bytes; an eighth of the file more.
+_ROOM = 48 << 20
 
 
 class ContentError(ValueError):
     """The content of a checkpoint cannot be used; the message is a single line without the path."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give every content error the file's name: a ValueError of one cause."""
+    try:
+        yield
+    except ContentError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from None
+
+
+class Room:
+    """Memory for what a file describes, so that no file can ask for more than its size covers.
+
+    Readers take from it what their objects cost before they make them, and give nothing back; the
+    data of tensors, which lie in the file, cost nothing.
+
+    Args:
+        size: Bytes of the file.
+        spare: Bytes that are there in any case.
+    """
+
+    __slots__ = ("left", "_size")
+
+    def __init__(self, size: int, spare: int = _ROOM):
+        self._size = size
+        self.left = spare + size // 8
+
+    def grow(self, size: int) -> None:
+        """Add what another file of the same checkpoint gives."""
+        self._size += size
+        self.left += size // 8
+
+    def take(self, count: int) -> None:
+        """Take some bytes.
+
+        Raises:
+            ContentError: There are not so many.
+        """
+        self.left -= count
+        if self.left < 0:
+            raise ContentError(
+                "describes more than a file of its size may: it is refused before it fills the "
+                "memory. Save only model.state_dict(), uncompressed, or distrust the file. "
+                f"Received: {self._size} bytes"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +100,31 @@ class UnsupportedTensor:
     Attributes:
         kind: What it is, as a noun phrase with the responsible name in it.
         advice: What to do instead.
+        parts: What it is made of, among it the tensors that it accounts for.
     """
 
     kind: str
     advice: str = "save the state dict of the dense float model"
+    parts: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True)
+class Tree:
+    """The content of a checkpoint.
+
+    Attributes:
+        root: Nested dicts, with tensors among the values.
+        room: What is left of the memory that the file may take.
+        made: Every tensor in the file, wherever it is.
+        unknown: Names of classes and functions that were passed over.
+        notes: What else is to be known of it, one line each.
+    """
+
+    root: Any
+    room: Room
+    made: list[LazyTensor | UnsupportedTensor] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def shown(value: object) -> str:
@@ -70,6 +140,21 @@ def shown(value: object) -> str:
         items = [shown(v) if isinstance(v, str | int) else type(v).__name__ for v in value[:8]]
         return f"({', '.join(items)}{', ...' if len(value) > 8 else ''})"
     return f"a {type(value).__name__}"
+
+
+def listing(names: Sequence[str], most: int) -> str:
+    """Join names to a line, of which there may be many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
+def refused(names: Sequence[str], problem: str) -> ContentError:
+    """The refusal of a file that names classes and functions which are not known."""
+    return ContentError(
+        "the pickle asks for what no state dict needs; nothing of it was executed. Save only "
+        "model.state_dict() with torch.save, or distrust the file. "
+        f"Received: {listing(names, 3)}; {problem}"
+    )
 
 
 def size_of(file: BinaryIO) -> int:

@@ -4,13 +4,22 @@ Imports nothing outside this package.
 """
 
 import os
-import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, shown
+from converters.checkpoint import folding, leftovers
+from converters.checkpoint.content import (
+    ContentError,
+    LazyTensor,
+    Tree,
+    UnsupportedTensor,
+    listing,
+    refused,
+    shown,
+)
 from converters.checkpoint.modules import state_dict
-from converters.checkpoint.unpickler import Global, Refused
+from converters.checkpoint.unpickler import Object
 
 # Names under which training scripts keep the model, in the order of preference.
 _MODEL_NAMES = (
@@ -24,112 +33,155 @@ _MODEL_NAMES = (
     "params",
     "weights",
 )
-# Words that begin the names of bookkeeping; what is below is taken only if `entry` asks for it.
-_BOOKKEEPING = (
-    *("optim", "sched", "scaler", "rng", "random", "metric", "loss", "meter", "callback"),
-    *("config", "cfg", "args", "hparams", "hyper", "history"),
-)
-_DATA_PARALLEL, _COMPILED = "module", "_orig_mod"
+_TOP = "."  # what `entry` calls the state dict at the top of the file
+_DATA_PARALLEL = "module"
+# Modules that wrap another one anywhere in a network, a name that no user gives: torch.compile,
+# fully sharded data parallelism, activation checkpoints.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # torch.optim.swa_utils.AveragedModel keeps its counter beside the model under `module.`.
 _AVERAGING_COUNTER = "n_averaged"
 # Wrappers nest (checkpoint -> ema -> shadow); deeper than this no state dict was ever met.
 _DEPTH = 5
+_MOST_NAMES = 30  # of classes that were passed over, in a warning
 
 _Path = tuple[str, ...]
+_Tensors = dict[str, LazyTensor | UnsupportedTensor]
 
 
-def select(tree: Any, entry: str | None, *, source: str) -> dict[str, LazyTensor]:
-    """Choose one state dict and strip the wrappers' prefixes from its keys.
+@dataclass(frozen=True)
+class _Candidate:
+    """A dict or a module that has tensors: its tensors by key, and itself."""
+
+    tensors: _Tensors
+    node: Any
+
+
+def select(tree: Tree, entry: str | None) -> tuple[dict[str, LazyTensor], list[str]]:
+    """Choose one state dict, strip wrappers' prefixes from its keys and fold what belongs together.
 
     Args:
-        tree: Content of the checkpoint: nested dicts with text keys, or whole modules.
+        tree: Content of the checkpoint.
         entry: Name or dotted path of a state dict; the model's when None.
-        source: The file's name, for the warning.
 
     Returns:
-        The tensors by key, in the order of the file.
+        The tensors by key, in the order of the file; and what is to be known of the rest, as
+        predicates of the file.
 
     Raises:
-        ContentError: No tensors, no such entry, no entry that is known to be the model's, a kind of
-            tensor without an array, or keys that become equal without their prefixes.
+        ContentError: No tensors, no such entry, no entry that is known to be the model's, something
+            else where a tensor belongs, or keys that become equal without their prefixes.
     """
-    if isinstance(tree, LazyTensor | UnsupportedTensor):
+    notes = list(tree.notes)
+    if isinstance(tree.root, LazyTensor | UnsupportedTensor):
         raise ContentError(
             "expected a state dict; save a dict of named tensors. Received: a single tensor"
         )
-    found, modules = _find(tree)
+    found = _find(tree)
     if not found:
+        problem = f"no tensors under text keys in {_describe(tree.root)}"
+        if tree.unknown:
+            raise refused(tree.unknown, problem)
         raise ContentError(
             "holds no tensors under text keys; save model.state_dict(). "
-            f"Received: {_describe(tree)}"
+            f"Received: {_describe(tree.root)}"
         )
-    path = _choose(found, entry, source)
-    tensors = found[path]
-    if path in modules:
-        warnings.warn(
-            f"{source!r} holds a whole module, {shown(str(modules[path]))}: its weights were read; "
+    path, others = _choose(found, entry)
+    chosen = found[path]
+    if others and entry is None:
+        notes.append(
+            f"holds several state dicts: took the model's, {_listing([path], found)}; "
+            f"`entry` takes another: {_listing(others, found)}"
+        )
+    if isinstance(chosen.node, Object):
+        notes.append(
+            f"holds a whole module, {shown(str(chosen.node.origin))}: its weights were read; "
             "what it computes is in its code and not in this file. Where the code is, "
-            "converters.export_program(model, inputs, 'net.pt2') writes both",
-            stacklevel=5,  # the caller of load_checkpoint, past two context managers
+            "converters.export_program(model, inputs, 'net.pt2') writes both"
         )
-    for key, tensor in tensors.items():
+    _refuse_others(chosen)
+    counter = chosen.tensors.get(_AVERAGING_COUNTER)
+    stripped, dropped = _strip(chosen.tensors)
+    tensors, folded = folding.fold(stripped)
+    notes += folded
+    handed = [t for t in chosen.tensors.values() if not (dropped and t is counter)]
+    told = [found[other].node for other in others]
+    if rest := leftovers.describe(tree, chosen.node, handed, told):
+        notes.append(f"has tensors that were left: {rest}")
+    if tree.unknown:
+        notes.append(
+            "names what no state dict needs, which was passed over and not executed: "
+            f"{listing(tree.unknown, _MOST_NAMES)}"
+        )
+    return tensors, notes
+
+
+def _refuse_others(chosen: _Candidate) -> None:
+    """Raise for what is no tensor, or no array's, where a tensor belongs."""
+    for key, tensor in chosen.tensors.items():
         if isinstance(tensor, UnsupportedTensor):
             raise ContentError(
                 f"no NumPy array can hold {tensor.kind}; {tensor.advice}. Received: {shown(key)}"
             )
-    return _strip(tensors)
+    if not isinstance(chosen.node, dict):
+        return
+    for key, value in chosen.node.items():
+        # A key with a dot is that of a parameter. get_extra_state() may return anything.
+        is_parameter = type(key) is str and "." in key and not key.endswith(leftovers.EXTRA_STATE)
+        if is_parameter and isinstance(value, Object):
+            raise refused([shown(str(value.origin))], f"at {shown(key)}, a weight's key")
 
 
-def _find(tree: Any) -> tuple[dict[_Path, dict[str, Any]], dict[_Path, Global]]:
-    """Collect the state dicts: dicts with tensors and without further state dicts below.
-
-    Whole modules give one, too; which these are is the second thing that is returned.
-    """
-    found: dict[_Path, dict[str, Any]] = {}
-    modules: dict[_Path, Global] = {}
-    # A pickle may refer to one dict many times, and to itself: wrappers are entered once.
-    entered: set[int] = set()
-    known: dict[int, dict[str, Any]] = {}
+def _find(tree: Tree) -> dict[_Path, _Candidate]:
+    """Collect the dicts and whole modules that have tensors."""
+    found: dict[_Path, _Candidate] = {}
+    # A pickle may refer to one dict many times, and to itself: each is entered once.
+    known: dict[int, _Candidate] = {}
 
     def visit(node: Any, path: _Path) -> bool:
-        is_module = isinstance(node, Refused) and node.state is not None
+        """Say whether there is a model's state dict here or below."""
+        is_module = isinstance(node, Object) and node.state is not None
         if not (is_module or isinstance(node, dict)) or len(path) > _DEPTH:
             return False
-        if is_module:
-            modules[path] = node.origin
         if id(node) in known:
-            found[path] = known[id(node)]
-            return not _is_bookkeeping(path)
-        if id(node) in entered:
-            return False
-        entered.add(id(node))
-        if is_module:
-            found[path] = known[id(node)] = state_dict(node)
-            return not _is_bookkeeping(path)
-        if path and "param_groups" in node:  # an optimizer's state
-            return False
-        # A list, for `any` must not stop at the first. get_extra_state() may return anything.
-        below = [visit(v, (*path, k)) for k, v in node.items() if not k.endswith("_extra_state")]
-        if any(below):
-            return True
-        tensors = {k: v for k, v in node.items() if isinstance(v, LazyTensor | UnsupportedTensor)}
-        if tensors:
-            found[path] = known[id(node)] = tensors
-        return bool(tensors) and not _is_bookkeeping(path)
+            candidate, below = known[id(node)], False
+        else:
+            candidate = known[id(node)] = _Candidate({}, node)
+            if is_module:
+                candidate.tensors.update(state_dict(node, tree.room))
+                below = False
+            elif path and "param_groups" in node:  # an optimizer's state
+                return False
+            else:
+                inner = [(k, v) for k, v in node.items() if type(k) is str]
+                # A list, for `any` must not stop at the first. An extra state may be anything.
+                extra = leftovers.EXTRA_STATE
+                below = any([visit(v, (*path, k)) for k, v in inner if not k.endswith(extra)])
+                own = {k: v for k, v in inner if isinstance(v, LazyTensor | UnsupportedTensor)}
+                if not (below and all(_is_stray(k, v) for k, v in own.items())):
+                    candidate.tensors.update(own)
+        if candidate.tensors:
+            found[path] = candidate
+        return below or (bool(candidate.tensors) and not leftovers.is_bookkeeping(path))
 
-    visit(tree, ())
-    return {path: tensors for path, tensors in found.items() if tensors}, modules
-
-
-def _is_bookkeeping(path: _Path) -> bool:
-    return any(word.startswith(_BOOKKEEPING) for name in path for word in name.lower().split("_"))
+    visit(tree.root, ())
+    return found
 
 
-def _choose(found: dict[_Path, dict[str, Any]], entry: str | None, source: str) -> _Path:
+def _is_stray(key: str, tensor: LazyTensor | UnsupportedTensor) -> bool:
+    """Say whether a tensor beside a state dict is one of the training script, not a weight."""
+    if "." in key:
+        return False
+    return getattr(tensor, "shape", ()) in ((), (1,)) or leftovers.is_bookkeeping((key,))
+
+
+def _choose(found: dict[_Path, _Candidate], entry: str | None) -> tuple[_Path, list[_Path]]:
+    """Choose a path; the second are those that could be meant as well."""
     if entry is not None:
         matches = [path for path in found if _matches(path, entry)]
-        if len(matches) == 1:
-            return matches[0]
+        exact = [path for path in matches if entry == (".".join(path) or _TOP)]
+        if len(matches) == 1 or exact:
+            path = (exact or matches)[0]
+            return path, [p for p in found if p != path and not leftovers.is_bookkeeping(p)]
         if found.keys() == {()}:
             raise ContentError(
                 "holds one state dict and no named entries; leave `entry` out. "
@@ -139,22 +191,31 @@ def _choose(found: dict[_Path, dict[str, Any]], entry: str | None, source: str) 
         raise ContentError(
             f"{problem}; the entries are {_listing(found, found)}. Received: entry={shown(entry)}"
         )
-    candidates = [path for path in found if not _is_bookkeeping(path)] or list(found)
+    candidates = [path for path in found if not leftovers.is_bookkeeping(path)] or list(found)
+    top = min(candidates, key=len)
+    below = [path for path in candidates if path[: len(top)] == top and path != top]
+    chosen: _Path | None
     if len(candidates) == 1:
-        return candidates[0]
-    chosen = _model_path(candidates)
+        chosen = top
+    elif len(below) < len(candidates) - 1:
+        chosen = _model_path(candidates)
+    else:  # one level has tensors and the others are in it
+        named = _model_path(below)
+        if _is_dotted(found[top]) or not any(_is_dotted(found[path]) for path in below):
+            chosen = named if named and not _is_dotted(found[top]) else top
+        else:
+            chosen = below[0] if len(below) == 1 else named
     if chosen is None:
         raise ContentError(
             "holds several state dicts and none has a name known to be the model's; choose one "
             f"with `entry`. Received: {_listing(candidates, found)}"
         )
-    others = _listing([path for path in candidates if path != chosen], found)
-    warnings.warn(
-        f"{source!r} holds several state dicts: took the model's, {_listing([chosen], found)}; "
-        f"`entry` takes another: {others}",
-        stacklevel=6,  # the caller of load_checkpoint, past two context managers
-    )
-    return chosen
+    return chosen, [path for path in candidates if path != chosen]
+
+
+def _is_dotted(candidate: _Candidate) -> bool:
+    """Say whether these are the parameters of modules in a module."""
+    return any("." in key for key in candidate.tensors)
 
 
 def _model_path(paths: list[_Path]) -> _Path | None:
@@ -172,23 +233,22 @@ def _model_path(paths: list[_Path]) -> _Path | None:
 def _listing(paths: Iterable[_Path], found: Iterable[_Path]) -> str:
     """Name state dicts as `entry` takes them: by the top key, or by the path if that is shared."""
     tops = [path[:1] for path in found]
-    return ", ".join(
-        shown(".".join(path[:1] if tops.count(path[:1]) == 1 else path)) for path in paths
-    )
+    names = [".".join(path[:1] if tops.count(path[:1]) == 1 else path) or _TOP for path in paths]
+    return listing([shown(name) for name in names], _MOST_NAMES)
 
 
 def _matches(path: _Path, entry: str) -> bool:
-    dotted = ".".join(path)
+    dotted = ".".join(path) or _TOP
     return dotted == entry or dotted.startswith(f"{entry}.")
 
 
-def _strip(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Drop ``_orig_mod.`` anywhere, and leading ``module.`` as often as every key carries it.
+def _strip(tensors: _Tensors) -> tuple[dict[str, LazyTensor], bool]:
+    """Drop wrappers anywhere, and leading ``module.`` as often as every key carries it.
 
-    torch.compile is applied to parts of models too, and no user names a module ``_orig_mod``. A
-    ``module`` that only some keys carry, or that stands further inside, is the model's own.
+    A ``module`` that only some keys carry, or that stands further inside, is the model's own. The
+    second is whether the counter of an averaged model was left.
     """
-    parts = {key: [part for part in key.split(".") if part != _COMPILED] for key in tensors}
+    parts = {key: [part for part in key.split(".") if part not in _WRAPPERS] for key in tensors}
     while True:
         wrapped = [p for key, p in parts.items() if key != _AVERAGING_COUNTER]
         if not wrapped or not all(len(p) > 1 and p[0] == _DATA_PARALLEL for p in wrapped):
@@ -199,11 +259,14 @@ def _strip(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
         name = ".".join(p)
         if name in stripped:
             raise ContentError(
-                f"two keys are the same without the prefix `_orig_mod.`; rename one. "
+                "two keys are the same without the names of wrappers "
+                f"({', '.join(sorted(_WRAPPERS))}); rename one. "
                 f"Received: {shown(key)} and another {shown(name)}"
             )
-        stripped[name] = tensors[key]
-    return stripped
+        tensor = tensors[key]
+        assert isinstance(tensor, LazyTensor)  # the others were refused
+        stripped[name] = tensor
+    return stripped, len(parts) < len(tensors)
 
 
 def _describe(tree: Any) -> str:

@@ -6,11 +6,13 @@ May import the readers of this package.
 import errno
 import os
 import stat
-from contextlib import AbstractContextManager
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO
 
-from converters.checkpoint.content import ContentError, shown
-from converters.formats import compiled
+from converters.checkpoint import sharded
+from converters.checkpoint.content import ContentError, Room, Tree, shown, size_of
+from converters.formats import compiled, special_folder
 
 _HEAD = 512
 _WANTED = (
@@ -31,55 +33,75 @@ def open_binary(path: str | os.PathLike[str], wanted: str = _WANTED) -> BinaryIO
     """Open a regular file for reading; OSError, which says what is wanted, for anything else."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(
-            errno.EISDIR, f"Is a directory; {wanted}: name the file inside it", os.fspath(path)
-        )
+        what = special_folder(path) or "a folder; name the file inside it"
+        raise IsADirectoryError(errno.EISDIR, f"{wanted}. Received: {what}", os.fspath(path))
     if not stat.S_ISREG(mode):  # a pipe would block, a device may never end
         raise OSError(errno.EINVAL, f"Not a regular file; {wanted}", os.fspath(path))
     return open(path, "rb")
 
 
-def open_tree(file: BinaryIO) -> AbstractContextManager[Any]:
-    """Choose the reader by content.
+@contextmanager
+def open_tree(path: str | os.PathLike[str], *, checksums: bool) -> Iterator[Tree]:
+    """Read what a checkpoint holds; the tensors may be read as long as the context is open.
 
     Args:
-        file: The open checkpoint, at its start.
-
-    Returns:
-        A context manager that gives the checkpoint's content as nested dicts with text keys, with
-        ``LazyTensor`` (and ``UnsupportedTensor``) among the values.
+        path: The file.
+        checksums: Whether data in a zip archive are checked.
 
     Raises:
-        ContentError: No format of ours. Readers raise it for damaged content.
+        OSError: There is no such file, it is a directory or it may not be read.
+        ContentError: No format of ours, or damaged content.
     """
+    with ExitStack() as opened:
+
+        def read(path: str, read_shard: Callable[[str], Tree] | None = None) -> Tree:
+            file = opened.enter_context(open_binary(path))
+            room.grow(os.fstat(file.fileno()).st_size)
+            return _read(file, room, read_shard, checksums)
+
+        room = Room(0)
+        tree = read(os.fspath(path), read)
+        if note := sharded.single(os.fspath(path)):
+            tree.notes.append(note)
+        yield tree
+
+
+def _read(
+    file: BinaryIO, room: Room, read_shard: Callable[[str], Tree] | None, checksums: bool
+) -> Tree:
+    """Choose the reader by content; shards have no shards."""
     head = file.read(_HEAD)
-    size = os.fstat(file.fileno()).st_size
     file.seek(0)
-    if not head:
-        raise ContentError(f"the file is empty; {_WANTED}. Received: 0 bytes")
     if what := compiled(file):
         raise ContentError(f"{_WANTED}. Received: {what}")
+    folder, name = os.path.split(os.fsdecode(file.name))
+    if name.endswith((".distcp", ".metadata")) and (what := special_folder(folder or ".")):
+        raise ContentError(f"{_WANTED}. Received: a part of {what}")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         from converters.checkpoint import archive
 
-        return archive.open_archive(file)
+        return archive.read_tree(file, room, checksums=checksums)
     if head[8:9] == b"{" and not _is_text(head[:8]):
         from converters.checkpoint import safetensors_file
 
-        return safetensors_file.open_safetensors(file)
+        return safetensors_file.read_tree(file, room)
     if head.startswith(b"\x80"):
         from converters.checkpoint import torch_legacy
 
-        return torch_legacy.open_legacy(file)
-    raise ContentError(f"{_WANTED}. Received: {_describe(head, size)}")
+        return torch_legacy.read_tree(file, room)
+    if name.endswith(".index.json") and read_shard:
+        return sharded.read_tree(file, room, read_shard)
+    raise ContentError(f"{_WANTED}. Received: {describe(file)}")
 
 
 def _is_text(data: bytes) -> bool:
     return _TEXT_BYTES.issuperset(data)
 
 
-def _describe(head: bytes, size: int) -> str:
-    """Say what a file is that is none of ours."""
+def describe(file: BinaryIO) -> str:
+    """Say what a file is that is none of those expected."""
+    file.seek(0)
+    head, size = file.read(_HEAD), size_of(file)
     for magic, description in _OTHER_FORMATS:
         if head.startswith(magic):
             return description
@@ -95,6 +117,8 @@ def _describe(head: bytes, size: int) -> str:
         return "a TFLite model"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+    if not head:
+        return "an empty file"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page, as a failed download leaves; download the file again"

@@ -5,20 +5,31 @@ Imports nothing outside this package.
 
 from typing import Any
 
-from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, shown
-from converters.checkpoint.unpickler import Refused
+from converters.checkpoint.content import (
+    ContentError,
+    LazyTensor,
+    Room,
+    UnsupportedTensor,
+    shown,
+)
+from converters.checkpoint.unpickler import Object
 
 _DEEPEST = 200
 _MOST_MODULES = 100_000
 _LONGEST_KEY = 4096
+_COST = 200  # bytes that a key takes, beside its length
 
 
-def state_dict(module: Refused) -> dict[str, Any]:
+def state_dict(module: Object, room: Room) -> dict[str, Any]:
     """Collect the tensors of a module under the keys of `module.state_dict()`.
 
     Parameters and buffers of a module come before those of the modules in it, in the order in which
     they were made; buffers that are not persistent are left out. A module that is reached twice
     gives its tensors under both names, as PyTorch does.
+
+    Args:
+        module: The module.
+        room: What the keys may take.
 
     Raises:
         ContentError: A module inside itself, nesting that no network has, or a key for two tensors.
@@ -34,7 +45,7 @@ def state_dict(module: Refused) -> dict[str, Any]:
         if prefix is None:
             entered.pop()
             continue
-        if not isinstance(inner, Refused) or inner.state is None:
+        if not isinstance(inner, Object) or inner.state is None:
             continue
         count += 1
         if (
@@ -60,6 +71,7 @@ def state_dict(module: Refused) -> dict[str, Any]:
                         "two tensors of a module under one key; the file is damaged or malicious. "
                         f"Received: {shown(prefix + name)}"
                     )
+                room.take(_COST + len(prefix))
                 tensors[prefix + name] = tensor
         children = [(f"{prefix}{name}.", child) for name, child in _items(inner, "_modules")]
         entered.append((inner, iter(children)))
@@ -70,6 +82,6 @@ def _is_text(value: Any) -> bool:
     return type(value) is str
 
 
-def _items(module: Refused, kind: str) -> list[tuple[str, Any]]:
+def _items(module: Object, kind: str) -> list[tuple[str, Any]]:
     items = (module.state or {}).get(kind)
-    return list(items.items()) if isinstance(items, dict) else []
+    return [(k, v) for k, v in items.items() if _is_text(k)] if isinstance(items, dict) else []

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping
 from functools import partial
+from tokenize import TokenError
 from typing import Protocol
 
 import numpy as np
@@ -49,7 +50,7 @@ def _describe(archive: Members, name: str) -> LazyTensor | UnsupportedTensor:
             raise ValueError(f".npy version {version}")
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran_order, dtype = read_header(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError):
         raise ContentError(
             f"expected an .npy array (format 1.0 or 2.0) at {shown(name)}; save it anew with "
             f"numpy.savez. Received: {shown(stream.getvalue()[:40].decode('latin-1'))}"

@@ -1,6 +1,6 @@
 """NumPy arrays and scalars inside pickles, of NumPy 1 and 2 and every protocol.
 
-May import NumPy. Arrays of objects are refused: they have no data, only more pickle.
+May import NumPy. Arrays of objects are no arrays here: they have no data, only more pickle.
 """
 
 import math
@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, LazyTensor, shown
-from converters.checkpoint.unpickler import INERT, Inert, Unbuilt, Unpickler
+from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, shown
+from converters.checkpoint.spans import Span
+from converters.checkpoint.unpickler import INERT, Global, Inert, Object, Unbuilt, Unpickler
 
 _NUMBERS = re.compile(r"[biufc](1|2|4|8|16)")
-_HARMLESS = re.compile(r"[USMm]\d*")  # text, dates: admitted, of no use as weights
+_NO_WEIGHTS = re.compile(r"[USTMmO]\d*")  # text, dates, objects
 _MOST_DIMENSIONS = 32
+_COST = 700  # bytes that describing an array takes
 
 
 class _Dtype(Inert):
@@ -32,32 +34,15 @@ class _Dtype(Inert):
         return np.dtype(self.order + self.code) if _NUMBERS.fullmatch(self.code) else None
 
 
-class Bytes:
-    """Bytes that the pickle spells as text in Latin-1, encoded when they are wanted."""
-
-    __slots__ = ("_text", "_data")
-
-    def __init__(self, text: str):
-        self._text = text
-        self._data: bytes | None = None
-
-    def __len__(self) -> int:
-        return len(self._text)
-
-    def __bytes__(self) -> bytes:
-        if self._data is None:
-            self._data = self._text.encode("latin-1")
-        return self._data
-
-
 def set_state(unpickler: Unpickler, target: Any, state: Any) -> Any:
     """Give a dtype its byte order, and an array its shape and data."""
     if isinstance(target, _Dtype):
         # (version, byte order, subdtype, names, fields, size, alignment, flags)
         order, names = state[1], state[3]
         if names is not None or order not in ("<", ">", "|", "="):
-            raise _refusal(target.code)
-        target.order = order
+            target.code = "V"  # a record
+        else:
+            target.order = order
         return None
     if not isinstance(target, _Unbuilt):
         return None
@@ -75,15 +60,18 @@ class _Unbuilt(Unbuilt):
 def _array(unpickler: Unpickler, data: Any, dtype: Any, shape: Any, order: Any) -> Any:
     if not isinstance(dtype, _Dtype):
         raise TypeError("an array without a dtype")
-    if isinstance(data, list):
-        raise _refusal("O")
+    unpickler.room.take(_COST)
     kind = dtype.numpy()
     if kind is None:
-        return INERT
+        if isinstance(data, list) or _NO_WEIGHTS.fullmatch(dtype.code):
+            return Object(Global("numpy", "ndarray"), data)
+        what = UnsupportedTensor(f"a NumPy array of dtype {shown(dtype.code)}")
+        unpickler.made.append(what)
+        return what
     if isinstance(data, str):  # Python 2 bytes that happened to be UTF-8
         data = data.encode("utf-8", "surrogatepass")
     if not (
-        isinstance(data, bytes | Bytes)
+        isinstance(data, bytes | Span)
         and isinstance(shape, tuple)
         and len(shape) <= _MOST_DIMENSIONS
         and all(type(n) is int and n >= 0 for n in shape)
@@ -94,27 +82,24 @@ def _array(unpickler: Unpickler, data: Any, dtype: Any, shape: Any, order: Any) 
             "a NumPy array whose data does not fill its shape; the file is damaged or malicious. "
             f"Received: shape {shown(shape)}"
         )
-    # Many arrays may be made of one run of bytes: what they would take together is limited.
-    unpickler.spend(len(data) // 64)
+    # Arrays that are made of one run of bytes share it, unless they have to be copies.
+    if isinstance(data, bytes) or not kind.isnative:
+        unpickler.room.take(len(data))
 
     def read() -> np.ndarray:
-        array = np.ndarray(shape, kind, bytes(data), order=order)
-        return array.astype(kind.newbyteorder("="), order="K")
+        buffer = data.read() if isinstance(data, Span) else bytearray(data)
+        return np.ndarray(shape, kind, buffer, order=order).astype(
+            kind.newbyteorder("="), order="K", copy=False
+        )
 
-    return LazyTensor(shape, kind.newbyteorder("="), read)
+    place = (("array", id(data)), shape, kind.str, order)
+    tensor = LazyTensor(shape, kind.newbyteorder("="), read, place)
+    unpickler.made.append(tensor)
+    return tensor
 
 
 def _dtype(unpickler: Unpickler, code: Any, *_: Any) -> _Dtype:
-    if not isinstance(code, str) or not (_NUMBERS.fullmatch(code) or _HARMLESS.fullmatch(code)):
-        raise _refusal(code)
-    return _Dtype(code)
-
-
-def _refusal(code: Any) -> ContentError:
-    return ContentError(
-        "a NumPy array or scalar that holds no numbers is refused; save only the tensors. "
-        f"Received: numpy.dtype {shown(code)}"
-    )
+    return _Dtype(code if isinstance(code, str) else "V")
 
 
 def _scalar(unpickler: Unpickler, dtype: Any, *_: Any) -> Inert:
@@ -123,19 +108,20 @@ def _scalar(unpickler: Unpickler, dtype: Any, *_: Any) -> Inert:
     return INERT
 
 
-def _encode(unpickler: Unpickler, text: Any, encoding: Any = None) -> Bytes:
+def _encode(unpickler: Unpickler, text: Any, encoding: Any = None) -> Any:
     """_codecs.encode, which is how protocol 2 writes bytes."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ContentError(
-            f"expected _codecs.encode(text, 'latin1'). Received: encoding {shown(encoding)}"
-        )
-    return Bytes(text)
+    if encoding not in ("latin1", "latin-1") or not isinstance(text, str | Span):
+        return INERT
+    if isinstance(text, Span):
+        return text.encoded()
+    unpickler.room.take(len(text))
+    return text.encode("latin-1")
 
 
-def _bytes(unpickler: Unpickler, data: Any = b"", encoding: Any = None) -> bytes | Bytes:
-    if isinstance(data, str):
+def _bytes(unpickler: Unpickler, data: Any = b"", encoding: Any = None) -> Any:
+    if isinstance(data, str) or encoding is not None:
         return _encode(unpickler, data, encoding)
-    if not isinstance(data, bytes | Bytes):
+    if not isinstance(data, bytes | Span):
         raise TypeError("bytes of what is neither bytes nor text")
     return data
 

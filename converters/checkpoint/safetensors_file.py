@@ -1,56 +1,76 @@
-"""safetensors: the library reads and checks the header, this file the bytes.
+"""safetensors: a length, a header of JSON, and the tensors one behind another.
 
-The library's own arrays know no float8, and reading through its memory map counts every byte twice.
-The format leaves no holes between tensors, so their order and sizes give their places.
+The format allows no holes and no overlaps, so every byte is one tensor's. The library of that name
+would keep the file mapped, count every byte twice and let a header ask for any amount of memory.
+May import NumPy.
 """
 
 import math
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, LazyTensor, read_into, shown
+from converters.checkpoint import json_header
+from converters.checkpoint.content import ContentError, LazyTensor, Room, Tree, read_into, shown
 from converters.checkpoint.dtypes import SAFETENSORS_DTYPES
 
+_COST = 700  # bytes that describing a tensor takes
+_MOST_DIMENSIONS = 32
 
-@contextmanager
-def open_safetensors(file: BinaryIO) -> Iterator[dict[str, LazyTensor]]:
-    """Describe every tensor of a safetensors file by its name.
+
+def read_tree(file: BinaryIO, room: Room) -> Tree:
+    """Describe every tensor of a safetensors file by its name, in the order of the data.
 
     Raises:
         ContentError: The header is not valid, does not fit the file or has an unknown dtype.
     """
-    from safetensors import SafetensorError, safe_open
-
-    position = 8 + struct.unpack("<Q", file.read(8))[0]
-    tree = {}
-    try:
-        with safe_open(os.fsdecode(file.name), framework="numpy") as header:
-            for name in header.offset_keys():
-                tensor = header.get_slice(name)
-                kind, shape = tensor.get_dtype(), tuple(tensor.get_shape())
-                if kind not in SAFETENSORS_DTYPES:
-                    raise ContentError(
-                        f"no NumPy array can hold safetensors dtype {kind}. Received: {shown(name)}"
-                    )
-                dtype = SAFETENSORS_DTYPES[kind]
-                tree[name] = LazyTensor(shape, dtype, partial(_read, file, position, dtype, shape))
-                position += math.prod(shape) * dtype.itemsize
-    except SafetensorError as error:
+    size = os.fstat(file.fileno()).st_size
+    start = 8 + struct.unpack("<Q", file.read(8))[0]
+    if start > size:
         raise ContentError(
-            f"a damaged or incomplete safetensors file; get it again. Received: {shown(str(error))}"
-        ) from None
-    if position != os.fstat(file.fileno()).st_size:
-        raise ContentError(
-            f"a safetensors file of {position} bytes by its header; get it again. "
-            f"Received: {os.fstat(file.fileno()).st_size} bytes"
+            f"a damaged or incomplete safetensors file, whose header ends at {start}; get it "
+            f"again. Received: {size} bytes"
         )
-    yield tree
+    room.take(start)
+    header = json_header.parse(file.read(start - 8), room, "the header of a safetensors file")
+    header.pop("__metadata__", None)
+    entries = sorted((_entry(name, entry) for name, entry in header.items()), key=lambda e: e[:2])
+    tree, position = {}, 0
+    for begin, end, name, dtype, shape in entries:
+        room.take(_COST)
+        if begin != position or end != position + math.prod(shape) * dtype.itemsize:
+            raise ContentError(
+                f"the header of a safetensors file puts {shown(name)} where it is not; the file is "
+                f"damaged or malicious. Received: {begin} to {end}, {dtype.name} {shown(shape)}"
+            )
+        position = end
+        tree[name] = LazyTensor(shape, dtype, partial(_read, file, start + begin, dtype, shape))
+    if start + position != size:
+        raise ContentError(
+            f"a safetensors file of {start + position} bytes by its header; get it again. "
+            f"Received: {size} bytes"
+        )
+    return Tree(tree, room, list(tree.values()))
+
+
+def _entry(name: str, entry: Any) -> tuple[int, int, str, np.dtype, tuple[int, ...]]:
+    """Take an entry of the header apart."""
+    match entry:
+        case {"dtype": str() as kind, "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+            if len(shape) <= _MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape):
+                if kind in SAFETENSORS_DTYPES:
+                    return begin, end, name, SAFETENSORS_DTYPES[kind], tuple(shape)
+                raise ContentError(
+                    f"no NumPy array can hold safetensors dtype {shown(kind)}. "
+                    f"Received: {shown(name)}"
+                )
+    raise ContentError(
+        "the header of a safetensors file has no dtype, shape and place of a tensor; the file is "
+        f"damaged or malicious. Received: {shown(name)}"
+    )
 
 
 def _read(file: BinaryIO, position: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

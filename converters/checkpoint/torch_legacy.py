@@ -4,13 +4,11 @@ May import NumPy.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, read_into, shown
+from converters.checkpoint.content import ContentError, Room, Tree, read_into, refused, shown
 from converters.checkpoint.numpy_globals import set_state
 from converters.checkpoint.torch_tensors import CONSTRUCTORS, Storage, storage_from_id
 from converters.checkpoint.unpickler import Unpickler
@@ -20,8 +18,7 @@ _PROTOCOL = 1001
 _LENGTH = 8  # bytes, little-endian on every machine, as are the storages
 
 
-@contextmanager
-def open_legacy(file: BinaryIO) -> Iterator[Any]:
+def read_tree(file: BinaryIO, room: Room) -> Tree:
     """Interpret the pickles and find the storages, seeking past their data.
 
     Raises:
@@ -30,9 +27,11 @@ def open_legacy(file: BinaryIO) -> Iterator[Any]:
     size = os.fstat(file.fileno()).st_size
     storages = _Storages(file)
     unpickler = Unpickler(
-        file, size, CONSTRUCTORS, persistent_load=storages.declare, set_state=set_state
+        file, size, CONSTRUCTORS, room, persistent_load=storages.declare, set_state=set_state
     )
     if unpickler.load() != _MAGIC:
+        if unpickler.unknown:
+            raise refused(unpickler.unknown, "a plain pickle")
         raise ContentError(
             "expected the mark of torch.save at the start; save with torch.save, .safetensors or "
             "numpy.savez. Received: a plain pickle"
@@ -42,7 +41,7 @@ def open_legacy(file: BinaryIO) -> Iterator[Any]:
     unpickler.load()  # byte order and sizes of C types where it was saved: PyTorch ignores them too
     tree = unpickler.load()
     storages.locate(unpickler.load())
-    yield tree
+    return Tree(tree, room, unpickler.made, unpickler.unknown)
 
 
 class _Storages:

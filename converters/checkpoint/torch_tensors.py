@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,15 @@ from converters.checkpoint.dtypes import (
     TORCH_DTYPES_WITHOUT_ARRAY,
 )
 from converters.checkpoint.numpy_globals import NUMPY_CONSTRUCTORS
-from converters.checkpoint.unpickler import Global, Unpickler
+from converters.checkpoint.unpickler import Global, Object, Unpickler
 
 _MOST_DIMENSIONS = 32  # NumPy 1's limit; NumPy 2 has 64
 # An expanded tensor has more elements than its storage: none of a model is larger than this.
 _MOST_EXPANDED_BYTES = 1 << 26
+# Bytes that describing a tensor takes: its shape and strides and where it is; so many more an axis.
+_COST, _AXIS = 700, 90
+
+_Tensor = TypeVar("_Tensor", LazyTensor, UnsupportedTensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,21 @@ def _tensor(
     dtype: np.dtype | None = None,
 ) -> LazyTensor | UnsupportedTensor:
     """torch._utils._rebuild_tensor, _rebuild_tensor_v2; offset and strides in elements."""
+    unpickler.room.take(_COST + _AXIS * (len(shape) if isinstance(shape, tuple) else 0))
     if isinstance(metadata, dict) and any(metadata.get(flag) for flag in ("conj", "neg")):
-        return UnsupportedTensor(
-            "a lazily conjugated or negated tensor",
-            "call resolve_conj().resolve_neg() before saving",
+        return _made(
+            unpickler,
+            UnsupportedTensor(
+                "a lazily conjugated or negated tensor",
+                "call resolve_conj().resolve_neg() before saving",
+            ),
         )
-    return strided(storage, offset, shape, strides, dtype)
+    return _made(unpickler, strided(storage, offset, shape, strides, dtype))
+
+
+def _made(unpickler: Unpickler, tensor: _Tensor) -> _Tensor:
+    unpickler.made.append(tensor)
+    return tensor
 
 
 def strided(
@@ -187,7 +200,7 @@ def _tensor_with_dtype(
     """torch._utils._rebuild_tensor_v3, for dtypes that never had a storage class."""
     if isinstance(dtype, Global) and dtype.module == "torch":
         if dtype.name in TORCH_DTYPES_WITHOUT_ARRAY:
-            return UnsupportedTensor(f"a tensor of dtype {dtype}")
+            return _made(unpickler, UnsupportedTensor(f"a tensor of dtype {dtype}"))
         if dtype.name in TORCH_DTYPES:
             return _tensor(
                 unpickler,
@@ -203,6 +216,8 @@ def _tensor_with_dtype(
 
 def _inner_tensor(unpickler: Unpickler, data: Any = None, *_: Any) -> Any:
     """A Parameter, a Variable, a tensor of another device: the tensor inside."""
+    if isinstance(data, Object):
+        return _made_by(unpickler, data.origin, data)
     if not isinstance(data, LazyTensor | UnsupportedTensor):
         raise ContentError("a parameter without a tensor; the file is damaged or malicious")
     return data
@@ -213,15 +228,31 @@ def _with_attributes(
 ) -> Any:
     """torch._tensor._rebuild_from_type_v2: a tensor with Python attributes, or a subclass."""
     while isinstance(function, Global) and function.name == _FROM_TYPE:  # itself inside itself
-        unpickler.spend(1)
+        unpickler.room.take(_COST)
         function, kind, arguments, *_ = arguments
-    return unpickler.call(function, arguments)
+    tensor = unpickler.call(function, arguments)
+    if isinstance(tensor, Object):
+        return _made_by(unpickler, tensor.origin, tensor)
+    if isinstance(kind, Global) and (kind.module, kind.name) not in CONSTRUCTORS:
+        return _made_by(unpickler, kind, tensor)
+    return tensor
+
+
+def _made_by(unpickler: Unpickler, origin: Global, *parts: Any) -> UnsupportedTensor:
+    return _made(
+        unpickler,
+        UnsupportedTensor(
+            f"a tensor that only {shown(str(origin))} knows how to make",
+            "nothing of it was executed; save plain tensors",
+            parts,
+        ),
+    )
 
 
 def _set(unpickler: Unpickler, items: Any = ()) -> list[Any]:
     if not isinstance(items, list | tuple):
         raise TypeError("a set of what is no list")
-    unpickler.spend(len(items))
+    unpickler.room.take(8 * len(items))
     return list(items)
 
 
@@ -231,19 +262,18 @@ def _size(unpickler: Unpickler, shape: Any = ()) -> tuple[Any, ...]:
     return shape
 
 
-def _dict(unpickler: Unpickler, items: Any = (), *_: Any) -> dict[str, Any]:
+def _dict(unpickler: Unpickler, items: Any = (), *_: Any) -> dict[Any, Any]:
     """OrderedDict and its like; Python 2 passes the items as a list of pairs."""
-    if isinstance(items, dict):
-        unpickler.spend(len(items))
-        return dict(items)
-    if not isinstance(items, list):
+    if not isinstance(items, dict | list):
         return {}  # defaultdict(factory), AttributeDict()
-    unpickler.spend(len(items))
+    unpickler.room.take(130 * len(items))
+    if isinstance(items, dict):
+        return dict(items)
     return {key: value for key, value in items if type(key) is str}
 
 
 def _unsupported(kind: str) -> Callable[..., UnsupportedTensor]:
-    return lambda unpickler, *_: UnsupportedTensor(kind)
+    return lambda unpickler, *parts: _made(unpickler, UnsupportedTensor(kind, parts=parts))
 
 
 _UTILS, _FROM_TYPE = "torch._utils", "_rebuild_from_type_v2"

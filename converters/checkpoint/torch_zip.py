@@ -3,21 +3,20 @@
 May import NumPy.
 """
 
-import io
 from typing import Any
 
 import numpy as np
 
 from converters.checkpoint.archive import Archive
-from converters.checkpoint.content import ContentError, shown
+from converters.checkpoint.content import ContentError, Tree, shown
 from converters.checkpoint.numpy_globals import set_state
 from converters.checkpoint.torch_tensors import CONSTRUCTORS, Storage, storage_from_id
 from converters.checkpoint.unpickler import Unpickler
 
-_LARGEST_PICKLE = 1 << 28
+_ENCODINGS = {b"little", b"big"}
 
 
-def read_tree(archive: Archive) -> Any:
+def read_tree(archive: Archive) -> Tree:
     """Interpret the pickle of a zip checkpoint; its storages are read when asked for.
 
     Raises:
@@ -27,27 +26,23 @@ def read_tree(archive: Archive) -> Any:
     if len(pickles) != 1:
         raise ContentError(f"expected one data.pkl in the archive. Received: {shown(pickles)}")
     folder, size = pickles[0].removesuffix("data.pkl"), archive.sizes[pickles[0]]
-    if size > _LARGEST_PICKLE:
-        raise ContentError(
-            f"expected at most {_LARGEST_PICKLE} bytes of data.pkl; save only the state dict. "
-            f"Received: {size} bytes"
-        )
     order = f"{folder}byteorder"
-    byteorder = archive.read(order).tobytes() if order in archive.sizes else b"little"
-    if byteorder not in {b"little", b"big"}:
+    byteorder = archive.head(order, 8) if order in archive.sizes else b"little"
+    if byteorder not in _ENCODINGS:
         raise ContentError(
             f"expected byteorder little or big; the file is damaged. Received: "
             f"{shown(byteorder.decode('latin-1'))}"
         )
     storages = _Storages(archive, folder, swap=byteorder == b"big")
     unpickler = Unpickler(
-        io.BytesIO(archive.read(pickles[0]).data),
+        archive.stream(pickles[0]),
         size,
         CONSTRUCTORS,
+        archive.room,
         persistent_load=storages.declare,
         set_state=set_state,
     )
-    return unpickler.load()
+    return Tree(unpickler.load(), archive.room, unpickler.made, unpickler.unknown)
 
 
 class _Storages:

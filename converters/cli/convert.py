@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.guard import CONTEXT
 from converters.cli.paths import AnyPath, Folder, ModelFile
 from converters.cli.printing import progress_bar
 from converters.cli.types import (
@@ -129,7 +129,10 @@ from converters.cli.verification import verification_options
 def convert(
     name_map: str | None,
     name: str | None,
-    limits: tuple[tuple[str, float], ...],
+    calibration: str | None,
+    image_mean: tuple[float, ...] | None,
+    image_std: tuple[float, ...] | None,
+    confirm_calibration: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -142,25 +145,24 @@ def convert(
     without XNNPACK, and on the GPU where there is a Vulkan driver. Exit status 0: all comparisons
     passed; 1: one failed, the files are written all the same; 2: bad input, nothing is written.
     """
-    quiet_tensorflow()
     from converters.convert import Request
     from converters.convert import convert as run_conversion
+    from converters.data.calibration import Source
     from converters.source import Porting
-    from converters.verify.limits import Limits
 
-    porting = Porting(
-        name_map=None if name_map is None else _name_map(name_map),
-        **{
-            field.name: options.pop(field.name)
-            for field in fields(Porting)
-            if field.name in options
-        },
-    )
-    # The other options have the names of the request's fields.
+    if calibration is None and (image_mean is not None or image_std is not None):
+        raise ValueError(
+            "--image-mean and --image-std scale the images of --calibration; leave them out, or "
+            f"give such a folder. Received: no --calibration, {image_mean or image_std}"
+        )
+    # The other options have the names of the fields.
+    of_porting = {f.name: options.pop(f.name) for f in fields(Porting) if f.name in options}
     request = Request(
-        porting=porting,
+        porting=Porting(name_map=None if name_map is None else _name_map(name_map), **of_porting),
         name=_stem(name),
-        limits=Limits(**dict(limits)),
+        calibration=None
+        if calibration is None
+        else Source(calibration, image_mean, image_std, confirm_calibration),
         **options,
     )
     with progress_bar() as progress:

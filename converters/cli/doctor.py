@@ -12,8 +12,8 @@ from converters.cli.guard import CHECK_FAILED, CONTEXT
 def doctor(as_json: bool) -> int:
     """Say what this machine has, and the command that installs what is missing.
 
-    Exit status 1: something is missing that every use needs (keras, numpy, ml_dtypes, safetensors,
-    click); what single uses need, TensorFlow for conversion or a GPU, makes no difference.
+    Exit status 1: a package is missing that every use needs, which installing without an extra
+    brings; what single uses need, a back end of Keras, an extra or a GPU, makes no difference.
     """
     from dataclasses import asdict
 
@@ -26,6 +26,6 @@ def doctor(as_json: bool) -> int:
         width = max(len(part.name) for part in parts)
         for part in parts:
             why = f" ({part.problem})" if part.problem else ""
-            state = part.found or f"missing{why}; {part.use}: {part.install}"
-            click.echo(f"{part.name:{width}}  {state}")
+            missing = "" if part.found else f"; {part.use}: {part.install}"
+            click.echo(f"{part.name:{width}}  {part.found or 'missing'}{why}{missing}")
     return CHECK_FAILED if any(part.needed and not part.found for part in parts) else 0

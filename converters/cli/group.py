@@ -2,6 +2,7 @@
 
 import click
 
+from converters.cli.attention import attention
 from converters.cli.convert import convert
 from converters.cli.doctor import doctor
 from converters.cli.guard import BAD_INPUT, CONTEXT, debug_option, run_command
@@ -31,7 +32,7 @@ def cli(ctx: click.Context) -> int:
     return 0
 
 
-for command in (convert, inspect, verify, lint, doctor):
+for command in (convert, inspect, verify, lint, attention, doctor):
     # The first paragraph whole: click would cut it at the width of the terminal.
     command.short_help = " ".join((command.help or "").split("\n\n")[0].split())
     cli.add_command(debug_option(command))

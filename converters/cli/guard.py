@@ -1,6 +1,6 @@
 """What guards a run: exit statuses, signals, and errors as one line.
 
-Imports click only.
+Imports click, and `extras`, which needs the standard library only.
 """
 
 import os
@@ -18,6 +18,7 @@ import click
 
 from converters.cli.printing import careful_streams, stderr_line
 from converters.cli.words import in_options
+from converters.extras import EXTRAS, require, told
 
 AnyCommand = TypeVar("AnyCommand", bound=click.Command)
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -66,6 +67,8 @@ def _status(cli: click.Command) -> int:
     except ValueError as error:
         return _complain(in_options(str(error)), BAD_INPUT, settings)
     except ImportError as error:
+        if (message := told(error)) is not None:
+            return _complain(message, BAD_INPUT, settings)
         return _complain(
             f"{error}. `ulsam-keras doctor` says what is missing", UNEXPECTED, settings
         )
@@ -115,7 +118,13 @@ def _signals_end_the_run() -> Iterator[None]:
 
 
 def quiet_tensorflow() -> None:
-    """This process's own settings: the back end that converts, and no start-up chatter."""
+    """This process's own settings: the back end that converts, and no start-up chatter.
+
+    Raises:
+        ImportError: If the extra is not installed that converts.
+    """
+    command = click.get_current_context().command_path
+    require(f"`{command}`", *EXTRAS["convert"].packages)
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -137,7 +146,10 @@ def _warnings_as_lines() -> Iterator[None]:
 def _os_error(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
-    return f"{error.strerror}. Received: {error.filename!r}" if error.filename else error.strerror
+    if not error.filename:
+        return error.strerror
+    told = ", " if "Received: " in error.strerror else ". Received: "
+    return f"{error.strerror}{told}{error.filename!r}"
 
 
 def _complain(message: str, status: int, settings: Settings | None = None) -> int:

@@ -31,16 +31,16 @@ class Folder(AnyPath):
 
 
 class ModelFile(AnyPath):
-    """A checkpoint or a model; one that is compiled, and cannot be read, is refused."""
+    """A checkpoint or a model; a folder, or one that is compiled, is refused."""
 
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The path as it was given."""
-        from converters.formats import refuse_compiled
+        from converters.formats import refuse_unreadable
 
         try:
-            refuse_compiled(value)
+            refuse_unreadable(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return value

@@ -1,10 +1,12 @@
 """The options of a verification, which `convert` ends with and `verify` is. Imports click."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from converters.cli.guard import quiet_tensorflow
 from converters.cli.paths import AnyPath
 from converters.cli.types import LIMITS, Limit
 from converters.verify.limits import SIGNIFICANCE
@@ -64,8 +66,26 @@ _OPTIONS = (
 )
 
 
-def verification_options(command: F) -> F:
-    """Gives a command the options of a verification."""
+def verification_options(command: F) -> Callable[..., Any]:
+    """Gives a command the options of a verification, some of them as a `judge` and a `runner`."""
+
+    @wraps(command)
+    def run(
+        *,
+        limits: tuple[tuple[str, float], ...],
+        classifier: bool | None,
+        timeout: float,
+        threads: int,
+        **others: Any,
+    ) -> Any:
+        quiet_tensorflow()
+        from converters.verify.compare import Judge
+        from converters.verify.limits import Limits
+        from converters.verify.targets import Runner
+
+        judge = Judge(Limits(**dict(limits)), classifier)
+        return command(judge=judge, runner=Runner(timeout, threads), **others)
+
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        run = option(run)
+    return run

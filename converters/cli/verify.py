@@ -1,14 +1,18 @@
 """`ulsam-keras verify`."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from converters.cli.guard import CONTEXT, quiet_tensorflow
+from converters.cli.guard import CONTEXT
 from converters.cli.paths import AnyPath, ModelFile
 from converters.cli.types import Size
 from converters.cli.verification import verification_options
+
+if TYPE_CHECKING:
+    from converters.verify.compare import Judge
+    from converters.verify.targets import Runner
 
 
 @click.command(
@@ -33,12 +37,10 @@ def verify(
     b: str,
     input_size: tuple[int, int] | None,
     inputs: str | None,
-    limits: tuple[tuple[str, float], ...],
-    classifier: bool | None,
+    judge: "Judge",
+    runner: "Runner",
     gpu: bool,
     require_gpu: bool,
-    timeout: float,
-    threads: int,
     import_files: tuple[str, ...],
     as_json: bool,
 ) -> int:
@@ -50,31 +52,28 @@ def verify(
     residual hides it. Limits that are not given are those of the coarser of A and B. Exit status
     0: all comparisons passed; 1: one failed; 2: bad input.
     """
-    quiet_tensorflow()
     from rich.console import Console
 
     from converters.model_source import import_sources
     from converters.report.document import comparison_document
     from converters.report.terminal import print_comparison
-    from converters.verify.compare import Judge
     from converters.verify.compare import verify as compare
-    from converters.verify.limits import Limits
-    from converters.verify.targets import Runner, find_targets
+    from converters.verify.targets import find_targets
 
-    given: dict[str, Any] = dict(limits)
     import_sources(import_files)
+    targets, adapter = find_targets(gpu or require_gpu, require_gpu, float16=False)
     found = compare(
         a,
         b,
-        judge=Judge(Limits(**given), classifier),
+        judge=judge,
         input_size=input_size,
         inputs=inputs,
-        targets=find_targets(gpu or require_gpu, require_gpu, float16=False),
-        runner=Runner(timeout, threads),
+        targets=targets,
+        runner=runner,
         require_gpu=require_gpu,
     )
     if as_json:
-        click.echo(json.dumps(comparison_document(found), indent=1))
+        click.echo(json.dumps(comparison_document(found, adapter), indent=1))
     else:
-        print_comparison(found, Console(emoji=False))
+        print_comparison(found, adapter, Console(emoji=False))
     return 0 if found.passed else 1

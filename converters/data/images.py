@@ -1,4 +1,4 @@
-"""Images of a folder as a model takes them.
+"""Images of files and folders as a model takes them.
 
 Imports NumPy; Keras and TensorFlow inside the function that reads a file.
 """
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from converters.data.layout import as_dtype
+from converters.extras import require
 
 Shape = tuple[int, ...]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
 def load_images(
-    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     size: tuple[int, int],
     *,
     channels: int = 3,
@@ -26,7 +27,7 @@ def load_images(
     dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Reads the images of a folder, and of the folders in it, as a model takes them.
+    """Reads images as a model takes them: of files, or of a folder and the folders in it.
 
     Each is cropped at its centre to the aspect ratio of `size`, resized bilinearly, and scaled to
     `(pixel / 255 - mean) / std`, pixels being 0 to 255. The defaults give 0 to 1; mean and std 0.5
@@ -34,8 +35,8 @@ def load_images(
     torchvision's normalization.
 
     Args:
-        folder: The folder; PNG, JPEG, BMP and GIF (its first picture) files in it are read, by
-            their suffix, in the order of their paths.
+        source: A folder, whose PNG, JPEG, BMP and GIF (its first picture) files are read, told by
+            their suffix, in the order of their paths; or a file; or several of both.
         size: Height and width.
         channels: Integer, 3, or 1 for grey. Defaults to 3.
         mean: Number, or one per channel. Defaults to 0.
@@ -48,10 +49,12 @@ def load_images(
         An array `(N, height, width, channels)`.
 
     Raises:
+        ImportError: If the extra `convert` is not installed, with which images are decoded.
         OSError: If the folder or a file cannot be read.
         ValueError: If the folder has no images, a file is no image, or an argument is not as
             above.
     """
+    require("Reading images", "tensorflow")
     if channels not in (1, 3):
         raise ValueError(f"Images have 1 or 3 channels. Received: channels={channels!r}")
     offset, scale = (_per_channel(value, channels) for value in (mean, std))
@@ -63,25 +66,39 @@ def load_images(
             f"Images of {dtype} are pixels, 0 to 255; leave mean and std out. "
             f"Received: mean={mean!r}, std={std!r}"
         )
-    if not os.path.isdir(folder):
-        raise NotADirectoryError(f"No such folder. Received: {os.fspath(folder)!r}")
-    paths = sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
-    if not paths:
-        raise ValueError(
-            f"The folder must hold images, files that end in {', '.join(IMAGE_SUFFIXES)}. "
-            f"Received: {os.fspath(folder)!r} without any"
-        )
+    paths = image_files([source] if isinstance(source, (str, os.PathLike)) else source)
     images = np.empty((len(paths), *size, channels), "float32")
     for number, path in enumerate(paths):
         pixels = _decoded(path, size, channels)
         images[number] = np.round(pixels) if whole else (pixels / 255.0 - offset) / scale
         if progress:
             progress(number + 1, len(paths))
-    return as_dtype(images, dtype, os.fspath(folder))
+    return as_dtype(images, dtype, str(paths[0].parent))
+
+
+def image_files(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The files that are given, and those of the folders among them, as `load_images` reads them.
+
+    Raises:
+        OSError: If a file or folder is not there.
+        ValueError: If a folder has no images.
+    """
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if not source.is_dir():
+            if not source.exists():
+                raise FileNotFoundError(f"No such file or folder. Received: {str(source)!r}")
+            found.append(source)
+            continue
+        within = sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        paths = [path for path in within if path.is_file()]
+        if not paths:
+            raise ValueError(
+                f"The folder must hold images, files that end in {', '.join(IMAGE_SUFFIXES)}. "
+                f"Received: {str(source)!r} without any"
+            )
+        found += paths
+    return found
 
 
 def image_shape(shapes: Mapping[str, Shape]) -> Shape:
@@ -109,7 +126,7 @@ def _decoded(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
         image = tf.io.decode_image(content, channels=3, expand_animations=False)
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(
-            f"A file in the folder is no image that can be read; remove or repair it. "
+            "The file is no image that can be read, a PNG, JPEG, BMP or GIF; remove or repair it. "
             f"Received: {str(path)!r}"
         ) from error
     pixels = np.asarray(image if channels == 3 else tf.image.rgb_to_grayscale(image), "float32")

@@ -60,11 +60,11 @@ def load_inputs(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
             "The file must have the array inputs, or inputs.NAME for each of the model's inputs. "
             f"Received: {source!r} with {', '.join(sorted(arrays)) or 'no arrays'}"
         )
-    found, by = matched(given, names, "inputs", source)
-    if by == "order" and len(names) > 1:
-        pairs = ", ".join(f"{theirs} as {ours}" for theirs, ours in zip(given, names, strict=True))
+    found, pairs = matched(given, names, "inputs", source)
+    if pairs:
+        told = ", ".join(f"{theirs} as {ours}" for theirs, ours in pairs)
         warnings.warn(
-            f"The names in {source} are not the model's; its arrays were taken in order: {pairs}",
+            f"The names in {source} are not the model's; its arrays were taken in order: {told}",
             stacklevel=2,
         )
     return found
@@ -76,7 +76,7 @@ def matched(
     group: str,
     source: str,
     ordered: bool = True,
-) -> tuple[dict[str, np.ndarray], str]:
+) -> tuple[dict[str, np.ndarray], tuple[tuple[str, str], ...]]:
     """Arrays under the names that a model has for them.
 
     Args:
@@ -88,13 +88,14 @@ def matched(
             is alphabetical.
 
     Returns:
-        The arrays in the model's order, and how they were matched: `"name"` or `"order"`.
+        The arrays in the model's order; and, if there are several whose names are others, which
+        of them was taken for which.
 
     Raises:
         ValueError: If there are more or fewer than the model has, or only some are called so.
     """
     if set(given) == set(names):
-        return {name: given[name] for name in names}, "name"
+        return {name: given[name] for name in names}, ()
     known = set(given) & set(names)
     if len(given) != len(names) or (len(names) > 1 and (known or not ordered)):
         what = ", ".join(f"{group}.{name}" for name in names)
@@ -103,7 +104,8 @@ def matched(
             f"The file must have the model's {group}: {alone}{what}. Received: {source!r} with "
             f"{', '.join(f'{group}.{name}' if name else group for name in given) or 'none'}"
         )
-    return dict(zip(names, given.values(), strict=True)), "order"
+    pairs = tuple(zip(given, names, strict=True)) if len(names) > 1 else ()
+    return dict(zip(names, given.values(), strict=True)), pairs
 
 
 def source_name(path: str | os.PathLike[str]) -> str:

@@ -21,6 +21,7 @@ from converters.checkpoint.content import (
     ContentError,
     LazyTensor,
     UnsupportedTensor,
+    refused,
     shown,
     size_of,
 )
@@ -224,7 +225,10 @@ def _saved(archive: Archive, name: str) -> Any:
     if not archive.sizes.get(name):
         return None
     try:
-        return torch_zip.read_tree(Archive(archive.part(name)))
+        tree = torch_zip.read_tree(Archive(archive.part(name)))
+        if tree.unknown:
+            raise refused(tree.unknown, "in what torch.export writes")
+        return tree.root
     except ContentError as error:
         raise ContentError(f"{shown(name)} in the archive: {error}") from None
 

@@ -100,11 +100,14 @@ class Weight:
         key: Its key: `"features.0.weight"`.
         kind: What it is.
         persistent: Whether it is in the state dict.
+        trains: Whether it is a parameter that training changes: one that requires a gradient, any
+            where none of the program does.
     """
 
     key: str
     kind: Literal["parameter", "buffer", "constant"]
     persistent: bool = True
+    trains: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from converters.checkpoint import files
-from converters.checkpoint.content import ContentError, LazyTensor, shown
+from converters.checkpoint.content import ContentError, LazyTensor, naming, shown
 from converters.program import ends, symbols
 from converters.program.arguments import named_values, read_argument, union
 from converters.program.container import Content, open_content
@@ -133,13 +134,16 @@ def _inputs(
     """Read the weights by their names, and what a user gives; None for what is no value."""
     weights: dict[str, Weight] = {}
     given: list[str | None] = []
+    frozen: set[str] = set()
     for spec in specs:
         kind, inner = union(spec)
         if kind in _KINDS:
             name, key = inner["arg"]["name"], inner[f"{kind}_name"]
             graph.enter(name, outermost)
             persistent = kind == "parameter" or inner.get("persistent", kind == "buffer")
-            weights[name] = Weight(key, _KINDS[kind], bool(persistent))
+            weights[name] = Weight(key, _KINDS[kind], bool(persistent), kind == "parameter")
+            if outermost["tensor_values"][name].get("requires_grad", True) is False:
+                frozen.add(name)
             _check_weight(graph.values.get(name), key, tensors)
         elif kind == "user_input":
             named = named_values(inner["arg"])
@@ -153,6 +157,8 @@ def _inputs(
                 "an input of a kind that only code can use; export the network without script "
                 f"objects and side effects. Received: {shown(kind)}"
             )
+    if any(weight.trains and name not in frozen for name, weight in weights.items()):
+        weights |= {name: replace(weights[name], trains=False) for name in frozen}
     return weights, given
 
 
@@ -263,10 +269,8 @@ class _Lazy(Mapping[str, np.ndarray], Generic[Held]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         item = self._items[key]
-        try:
+        with naming(self._source):
             return self._read(item)
-        except ContentError as error:
-            raise ValueError(f"{self._source!r}: {error}") from None
 
     def __contains__(self, key: object) -> bool:
         return key in self._items

@@ -2,7 +2,8 @@
 
 PyTorch flattens a map channel by channel, (C, H, W); a channels-last Keras model position by
 position, (H, W, C). A Linear behind a flattening therefore needs its rows in another order. That
-is invisible in the shapes, so it is read off the model's graph, through Keras's public API.
+is invisible in the shapes, so it is read off the model's graph, through Keras's public API. So is
+the order of a norm's weights that is one of whole maps.
 
 Imports NumPy; Keras only inside functions.
 """
@@ -57,6 +58,9 @@ class Graph:
     Args:
         target: A built Keras layer or model.
         layers: The layers in it that may take weights.
+
+    Attributes:
+        operations: Its layers and bare operations, those of nested models included.
     """
 
     def __init__(self, target: Any, layers: Sequence[Any]) -> None:
@@ -64,10 +68,16 @@ class Graph:
 
         found = list(_operations(target))
         nested = [op for op in found if isinstance(op, keras.Model)]
-        self._operations = [op for op in found if not isinstance(op, keras.Model)]
-        self._ids = {id(op) for op in self._operations}
+        self.operations = [op for op in found if not isinstance(op, keras.Model)]
+        self._ids = {id(op) for op in self.operations}
         self._inputs = {id(t) for t in getattr(target, "inputs", None) or ()}
-        self._producers = {id(t): op for op in self._operations for t in _tensors(op, "output")}
+        self._producers = {id(t): op for op in self.operations for t in tensors(op, "output")}
+        self._readers: dict[int, list[Any]] = {}
+        for op in self.operations:
+            for tensor in tensors(op, "input"):
+                self._readers.setdefault(id(tensor), []).append(op)
+        for tensor in getattr(target, "outputs", None) or ():
+            self._readers.setdefault(id(tensor), []).append(None)
         self._nested_outputs = [t for model in nested for t in _inner_outputs(model)]
         self._orders: dict[int, Order | Unknown | None] = {}
         formats = {getattr(layer, "data_format", None) for layer in layers} - {None}
@@ -84,7 +94,7 @@ class Graph:
         Returns:
             None if they are in PyTorch's order.
         """
-        inputs = _tensors(layer, "input")
+        inputs = tensors(layer, "input")
         if inputs and len(inputs[0].shape) != 2:
             return None  # it works at every position of a map
         if inputs and id(layer) in self._ids:
@@ -100,27 +110,57 @@ class Graph:
             return None
         return order
 
+    def moves_channels(
+        self, layer: Any, found: Sequence[int], wanted: Sequence[int]
+    ) -> bool | Unknown:
+        """Tell whether a norm of whole maps has its weights (C, H, W) in PyTorch, (H, W, C) here.
+
+        Args:
+            layer: A layer.
+            found: Shape of PyTorch's weight.
+            wanted: Shape of Keras's.
+        """
+        import keras
+
+        moved = (*found[1:], *found[:1])
+        norm = isinstance(layer, keras.layers.LayerNormalization)
+        if not norm or len(found) < 2 or moved != tuple(wanted):
+            return False
+        if inputs := tensors(layer, "input"):
+            rank = len(inputs[0].shape)
+            if rank - 1 not in {axis % rank for axis in layer.axis}:
+                return False  # of height and width alone
+            if self.layout(inputs[0]) == FIRST:
+                return False
+        if len(found) == 2 and moved == tuple(found):
+            return Unknown("its axes are of one size and may be (C, N) or (N, C)")
+        return True
+
     def reshaped_into_maps(self) -> Iterator[tuple[Any, tuple[int, ...]]]:
         """Yield every layer with a kernel whose output becomes a map, with the map's shape."""
-        for op in self._operations:
-            inputs, outputs = _tensors(op, "input"), _tensors(op, "output")
+        for op in self.operations:
+            inputs, outputs = tensors(op, "input"), tensors(op, "output")
             if len(inputs) == len(outputs) == 1 and len(inputs[0].shape) == 2:
                 shape = tuple(outputs[0].shape[1:])
-                source = self._producer(inputs[0]) if _is_map(shape) else None
+                source = self.producer(inputs[0]) if _is_map(shape) else None
                 while source is not None and not hasattr(source, "kernel"):
-                    before, after = _tensors(source, "input"), _tensors(source, "output")
+                    before, after = tensors(source, "input"), tensors(source, "output")
                     same = [t.shape for t in before] == [t.shape for t in after]
-                    source = self._producer(before[0]) if same and before else None
+                    source = self.producer(before[0]) if same and before else None
                 if source is not None:
                     yield source, shape
+
+    def readers(self, tensor: Any) -> list[Any]:
+        """Find the operations that read a tensor; None among them for an output of the model."""
+        return self._readers.get(id(tensor), [])
 
     def _of_vector(self, tensor: Any) -> Order | Unknown | None:
         """Follow a vector upstream to where a map was flattened, if it was."""
         if id(tensor) in self._inputs:
             return None
         if id(tensor) not in self._orders:
-            op = self._producer(tensor)
-            orders = {self._through(op, t, tensor) for t in _tensors(op, "input")}
+            op = self.producer(tensor)
+            orders = {self._through(op, t, tensor) for t in tensors(op, "input")}
             order: Order | Unknown | None
             if not orders:
                 order = Unknown("its input comes into a nested model or from a layer called twice")
@@ -149,7 +189,7 @@ class Graph:
     def _of_flattening(self, op: Any, tensor: Any) -> Order | Unknown | None:
         import keras
 
-        layout, shape = self._layout(tensor), tuple(tensor.shape[1:])
+        layout, shape = self.layout(tensor), tuple(tensor.shape[1:])
         if isinstance(op, keras.layers.Flatten) and op.data_format == FIRST:
             # It takes the channels to be first, and moves them last before it flattens.
             if layout == FIRST:
@@ -162,12 +202,12 @@ class Graph:
             return None
         return Order(shape)
 
-    def _layout(self, tensor: Any) -> str | None:
+    def layout(self, tensor: Any) -> str | None:
         """Find where a map has its channels; None if that cannot be seen."""
         import keras
 
-        op = self._producer(tensor)
-        sources = _tensors(op, "input")
+        op = self.producer(tensor)
+        sources = tensors(op, "input")
         if not sources:
             return self._format or keras.config.image_data_format()
         if getattr(op, "data_format", None) in (LAST, FIRST):
@@ -175,12 +215,12 @@ class Graph:
         before, after = tuple(sources[0].shape[1:]), tuple(tensor.shape[1:])
         if len(before) != len(after):
             return None
-        layout = self._layout(sources[0])
+        layout = self.layout(sources[0])
         rank = len(before)
         if isinstance(op, keras.layers.Permute):
             to_first = tuple(op.dims) == (rank, *range(1, rank))
             to_last = tuple(op.dims) == (*range(2, rank + 1), 1)
-        elif _is_stock(op):
+        elif is_stock(op):
             return layout
         else:
             # It may move the channels. Where the axes can be told apart the shapes show it.
@@ -195,7 +235,7 @@ class Graph:
             return FIRST
         return LAST if to_last and layout == FIRST else None
 
-    def _producer(self, tensor: Any) -> Any:
+    def producer(self, tensor: Any) -> Any:
         """Find the operation that made a tensor; None if that cannot be seen.
 
         What a nested model puts out has another tensor outside than inside; the one inside is taken
@@ -213,10 +253,10 @@ def _is_map(shape: Sequence[int | None]) -> bool:
 
 def _keeps_places(op: Any) -> bool:
     """Tell whether an operation that keeps a vector's length keeps its features' places."""
-    return _is_stock(op) or not getattr(op, "weights", None)
+    return is_stock(op) or not getattr(op, "weights", None)
 
 
-def _is_stock(op: Any) -> bool:
+def is_stock(op: Any) -> bool:
     """Tell whether it is one of Keras's layers that treat an axis as what it was before."""
     import keras
 
@@ -225,7 +265,7 @@ def _is_stock(op: Any) -> bool:
     return own and not isinstance(op, free)
 
 
-def _tensors(op: Any, side: str) -> list[Any]:
+def tensors(op: Any, side: str) -> list[Any]:
     """Give the symbolic inputs or outputs of an operation's first call; none if never called so."""
     import keras
 
@@ -239,7 +279,7 @@ def _inner_outputs(model: Any) -> list[Any]:
     """Give the outputs of a nested model as its own graph has them."""
     import keras
 
-    return _tensors(model.layers[-1] if isinstance(model, keras.Sequential) else model, "output")
+    return tensors(model.layers[-1] if isinstance(model, keras.Sequential) else model, "output")
 
 
 def _operations(target: Any) -> Iterator[Any]:

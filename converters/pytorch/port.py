@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch import port_report as accounts
+from converters.pytorch.doubts import doubts
 from converters.pytorch.flattening import Graph, Order, Unknown
 from converters.pytorch.matching import NameMap, did_you_mean, match, read_name_map
 from converters.pytorch.misfit import Misfit, Missing, Wrong, few, wrong_prefix
 from converters.pytorch.modules import UlsamSite, find_ulsam, join, module_of
-from converters.pytorch.port_report import PortReport, SourceRecord, WeightRecord
+from converters.pytorch.port_report import PortReport, SettingsRecord, SourceRecord, WeightRecord
+from converters.pytorch.shuffles import Shuffles
 from converters.pytorch.tables import Row
 from converters.pytorch.targets import Leaf, Target, describe
 
-_KERAS_EPSILON = 1e-3
 _ALONE = "left alone by the name map"
 
 
@@ -94,7 +95,7 @@ def port_weights(
         fits = not goal.lone_ulsam or "" in source.sites
         chosen: dict[str, str | None] = {goal.leaves[0].label: "" if fits else None}
     else:
-        others = goal.others
+        others = [(label, layer.name) for label, layer in goal.others]
         told = read_name_map(name_map, goal.leaves, others, source.modules, source.sites)
         chosen = match(goal.leaves, source.modules, source.sites, told)
 
@@ -103,6 +104,7 @@ def port_weights(
     for key, pattern in ignored.items():
         plan.account_key(key, everything[key], accounts.IGNORED, f"as {pattern!r} says")
     graph = Graph(target, [leaf.layer for leaf in goal.leaves])
+    orders = _Orders(graph, Shuffles(graph))
     for leaf in goal.leaves:
         path = chosen[leaf.label]
         if leaf.label in alone:
@@ -110,7 +112,7 @@ def port_weights(
         elif path is None:
             plan.miss(leaf, join(prefix, told.get(leaf.label) or leaf.names[0]))
         else:
-            _plan_leaf(plan, leaf, path, source, graph)
+            _plan_leaf(plan, leaf, path, source, orders)
     _settle_weights(plan, goal, alone)
     _settle_keys(plan, source)
     plan.misfit.refuse_values()
@@ -125,8 +127,8 @@ def port_weights(
         leaf for leaf in goal.leaves if chosen[leaf.label] is not None and leaf.label not in alone
     ]
     plan.warnings += _dead_branches(source, [chosen[leaf.label] for leaf in ported])
-    plan.warnings += _default_epsilons(ported)
-    plan.warnings += _reshaped_outputs(ported, graph)
+    plan.warnings += orders.shuffles.warnings
+    plan.warnings += doubts(ported, [layer for _, layer in goal.others], graph)
     for weight, value in plan.values:
         weight.assign(value)
     for text in plan.warnings:
@@ -135,6 +137,9 @@ def port_weights(
         sources=tuple(plan.sources[key] for key in everything),
         weights=tuple(plan.weights[id(weight)] for weight in goal.weights),
         warnings=tuple(plan.warnings),
+        settings=tuple(
+            SettingsRecord(leaf.label, leaf.settings()) for leaf in ported if leaf.table.settings
+        ),
     )
 
 
@@ -284,7 +289,7 @@ def _only_site(sites: Sequence[UlsamSite], goal: Target) -> str:
     )
 
 
-def _plan_leaf(plan: _Plan, leaf: Leaf, path: str, source: _Source, graph: Graph) -> None:
+def _plan_leaf(plan: _Plan, leaf: Leaf, path: str, source: _Source, orders: "_Orders") -> None:
     """Plan the weights of a layer whose module is there."""
     bases: Sequence[str] = [path]
     if leaf.table.per_group:
@@ -305,7 +310,7 @@ def _plan_leaf(plan: _Plan, leaf: Leaf, path: str, source: _Source, graph: Graph
             plan.misfit.explained |= dict.fromkeys(keys, f"{few(map(repr, absent))} is missing")
             plan.account(weight, label, accounts.LEFT_OVER, f"no key {few(map(repr, absent))}")
         else:
-            _plan_weight(plan, leaf, row, label, weight, keys, source.arrays, graph)
+            _plan_weight(plan, leaf, row, label, weight, keys, source.arrays, orders)
     for name in (join(base, counter) for base in bases for counter in leaf.table.counters):
         if key := source.keys.get(name):
             detail = "training-step counter, no counterpart in Keras"
@@ -324,6 +329,52 @@ def _other_ulsam(leaf: Leaf, site: UlsamSite, prefix: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class _Orders:
+    """Where features and channels come in another order than in PyTorch.
+
+    Attributes:
+        graph: Where maps are flattened.
+        shuffles: Where channels become positions.
+    """
+
+    graph: Graph
+    shuffles: Shuffles
+
+    def arrange(
+        self, leaf: Leaf, row: Row, value: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, list[str], str]:
+        """Give a value in Keras's order, what was done to it, and what may be wrong with that."""
+        moves = row.features is not None and self.graph.moves_channels(
+            leaf.layer, value.shape, shape
+        )
+        if isinstance(moves, Unknown):
+            return value, [], f"Layer {leaf.label!r} was ported as it is, yet {moves.why}"
+        if moves:
+            return np.moveaxis(value, 0, -1), ["C,... -> ...,C"], ""
+        if value.shape != shape:
+            return value, [], ""
+        done: list[str] = []
+        for channels, axis in (
+            (self.shuffles.inputs.get(id(leaf.layer)), row.inputs),
+            (self.shuffles.outputs.get(id(leaf.layer)), row.outputs),
+        ):
+            if channels is not None and axis is not None and shape[axis] == len(channels.index):
+                value, done = value.take(channels.index, axis), [*done, channels.name]
+        if row.features is None:
+            return value, done, ""
+        order = self.graph.order(leaf.layer, shape[row.features])
+        if isinstance(order, Order):
+            value, done = value.take(order.index, row.features), [*done, order.name]
+        elif isinstance(order, Unknown):
+            doubt = (
+                f"Layer {leaf.label!r} may read a flattened map, whose features PyTorch orders "
+                f"(C, H, W) and Keras (H, W, C): {order.why}. It was ported in PyTorch's order"
+            )
+            return value, done, doubt
+        return value, done, ""
+
+
 def _plan_weight(
     plan: _Plan,
     leaf: Leaf,
@@ -332,11 +383,14 @@ def _plan_weight(
     weight: Any,
     keys: Sequence[str],
     arrays: Mapping[str, np.ndarray],
-    graph: Graph,
+    orders: _Orders,
 ) -> None:
     """Plan one weight from keys that are there."""
     parts, shape = [arrays[key] for key in keys], tuple(weight.shape)
-    value = _transformed(row, parts, shape)
+    value, doubt = _transformed(row, parts, shape), ""
+    done: list[str] = []
+    if value is not None:
+        value, done, doubt = orders.arrange(leaf, row, value, shape)
     if value is None or value.shape != shape:
         found = value.shape if value is not None and value.ndim == len(shape) else None
         text = _of_another_shape(keys, parts, label, shape, found)
@@ -344,17 +398,10 @@ def _plan_weight(
         plan.misfit.wrong.append(Wrong(text, leaf.label, row.weight, found, shape))
         plan.misfit.explained |= dict.fromkeys(keys, text)
         return
-    detail = row.transform.name if len(keys) == 1 else f"{len(keys)} joined, {row.transform.name}"
-    if row.features is not None:
-        order = graph.order(leaf.layer, shape[row.features])
-        if isinstance(order, Order):
-            value, detail = value.take(order.index, row.features), f"{detail}, {order.name}"
-        elif isinstance(order, Unknown) and row is leaf.table.rows[0]:
-            plan.warnings.append(
-                f"Layer {leaf.label!r} may read a flattened map, whose features PyTorch orders "
-                f"(C, H, W) and Keras (H, W, C): {order.why}. It was ported in PyTorch's order: "
-                "compare the model's outputs with PyTorch's."
-            )
+    joined = [f"{len(keys)} joined"] if len(keys) > 1 else []
+    detail = ", ".join([*joined, row.transform.name, *done])
+    if doubt and row is leaf.table.rows[0]:
+        plan.warnings.append(f"{doubt}: compare the model's outputs with PyTorch's.")
     infinite = [key for key, part in zip(keys, parts, strict=True) if not _finite(part)]
     dtype = _dtype(weight.dtype)
     with np.errstate(over="ignore"):
@@ -456,31 +503,3 @@ def _dead_branches(source: _Source, paths: Sequence[str | None]) -> list[str]:
                 "the branch, so its outputs differ from those of that version."
             )
     return texts
-
-
-def _default_epsilons(ported: Sequence[Leaf]) -> list[str]:
-    """Warn of normalizations with the epsilon that Keras has by default and PyTorch has not."""
-    # A ULSAM has 1e-5 unless its author wrote another.
-    leaves = [leaf for leaf in ported if not leaf.table.per_group]
-    labels = [
-        leaf.label for leaf in leaves if getattr(leaf.layer, "epsilon", None) == _KERAS_EPSILON
-    ]
-    if not labels:
-        return []
-    return [
-        f"Normalizations with Keras's default epsilon of 1e-3: {few(map(repr, labels))}. PyTorch's "
-        "default is 1e-5, and a state dict does not tell: build them with epsilon=1e-5 unless the "
-        "PyTorch network has eps=1e-3."
-    ]
-
-
-def _reshaped_outputs(ported: Sequence[Leaf], graph: Graph) -> list[str]:
-    """Warn of layers whose output vector becomes a map."""
-    labels = {id(leaf.layer): leaf.label for leaf in ported}
-    return [
-        f"The output of layer {labels[id(layer)]!r} is reshaped into a map of {shape}, which "
-        "PyTorch fills channel by channel. It was ported in PyTorch's order: compare the model's "
-        "outputs with PyTorch's."
-        for layer, shape in graph.reshaped_into_maps()
-        if id(layer) in labels
-    ]

@@ -4,9 +4,11 @@ Imports the standard library.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from converters.pytorch.misfit import few
 
 PORTED = "ported"
 COUNTER = "counter"
@@ -59,6 +61,19 @@ class WeightRecord:
 
 
 @dataclass(frozen=True)
+class SettingsRecord:
+    """What a layer has of what a state dict does not hold.
+
+    Attributes:
+        layer: The layer.
+        settings: Its stride, padding, dilation, epsilon and the like, by PyTorch's words.
+    """
+
+    layer: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class PortReport:
     """The report that ``port_weights`` returns. ``str()`` of it is a readable table.
 
@@ -66,11 +81,15 @@ class PortReport:
         sources: One record per key of the state dict, in its order.
         weights: One record per weight of the target, in the order of its ``weights``.
         warnings: What was warned of, in order.
+        settings: What is not in the checkpoint and was left as the model has it: a record per
+            layer that was filled, if there is such. Comparing the outputs with PyTorch's tells
+            whether it is right.
     """
 
     sources: tuple[SourceRecord, ...]
     weights: tuple[WeightRecord, ...]
     warnings: tuple[str, ...] = ()
+    settings: tuple[SettingsRecord, ...] = ()
 
     @property
     def left_over_keys(self) -> tuple[str, ...]:
@@ -105,6 +124,7 @@ class PortReport:
             "sources": [_json(asdict(record)) for record in self.sources],
             "weights": [_json(asdict(record)) for record in self.weights],
             "warnings": list(self.warnings),
+            "settings": [_json(asdict(record)) for record in self.settings],
         }
 
     def table(self) -> str:
@@ -120,6 +140,12 @@ class PortReport:
         for status in (LEFT_OVER, OUTSIDE, IGNORED):
             rows = [(r.key, _shape(r.shape), r.detail) for r in self.sources if r.status == status]
             lines += _section(f"keys {status}", rows)
+        alike: dict[str, list[str]] = {}
+        for each in self.settings:
+            text = ", ".join(f"{word} {value}" for word, value in each.settings.items())
+            alike.setdefault(text, []).append(each.layer)
+        told = [(text, few(layers)) for text, layers in alike.items()]
+        lines += _section("not in the checkpoint, so as the model has it", told)
         lines += _section("warnings", [(text,) for text in self.warnings])
         return "\n".join([*lines, "", self.summary()])
 

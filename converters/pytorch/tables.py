@@ -39,8 +39,11 @@ class Row:
             is None (no bias, say) does not take the key.
         key: Key, relative to the module.
         transform: The change of layout.
-        features: Axis of the Keras weight that runs over the layer's input features; None if there
+        features: Axis of the Keras weight that runs over the features of a vector; None if there
             is none or no other order of them is possible.
+        inputs: Axis of the Keras weight that runs over the channels of the layer's input map; None
+            if there is none.
+        outputs: The same of its output map.
         negative: Whether its values may be below 0.
     """
 
@@ -48,6 +51,8 @@ class Row:
     key: str
     transform: Transform
     features: int | None = None
+    inputs: int | None = None
+    outputs: int | None = None
     negative: bool = True
 
     def join(self, parts: Sequence[np.ndarray], shape: Shape) -> np.ndarray:
@@ -64,11 +69,13 @@ class Table:
         counters: Keys of training-step counters, which have no counterpart in Keras.
         per_group: Whether every key exists once per group and the groups are joined along the
             first axis.
+        settings: What no key tells: attributes of the Keras layer, with PyTorch's word for each.
     """
 
     rows: tuple[Row, ...]
     counters: tuple[str, ...] = ()
     per_group: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 def _convolution(value: np.ndarray, shape: Shape) -> np.ndarray:
@@ -104,14 +111,27 @@ DEPTHWISE = Transform("C*m,1,... -> ...,C,m", _depthwise)
 DENSE = Transform("O,I -> I,O", _dense)
 SLOPE = Transform("C -> 1,...,C", _slope)
 
-_BIAS = Row("bias", "bias", AS_IS)
-_CONVOLUTION = Table((Row("kernel", "weight", CONVOLUTION), _BIAS))
-_TRANSPOSED = Table((Row("kernel", "weight", TRANSPOSED), _BIAS))
-_DEPTHWISE = Table((Row("kernel", "weight", DEPTHWISE), _BIAS))
-_SCALE_AND_SHIFT = (
-    Row("gamma", "weight", AS_IS, features=0),
-    Row("beta", "bias", AS_IS, features=0),
+_BIAS = Row("bias", "bias", AS_IS, outputs=0)
+_WINDOW = (("strides", "stride"), ("padding", "padding"), ("dilation_rate", "dilation"))
+_EPSILON = (("epsilon", "epsilon"),)
+_CONVOLUTION = Table(
+    (Row("kernel", "weight", CONVOLUTION, inputs=-2, outputs=-1), _BIAS), settings=_WINDOW
 )
+_TRANSPOSED = Table(
+    (Row("kernel", "weight", TRANSPOSED, inputs=-1, outputs=-2), _BIAS),
+    settings=(*_WINDOW, ("output_padding", "output padding")),
+)
+_DEPTHWISE = Table(
+    (Row("kernel", "weight", DEPTHWISE, inputs=-2), Row("bias", "bias", AS_IS, inputs=0)),
+    settings=_WINDOW,
+)
+
+
+def _per_channel(weight: str, key: str, **options: Any) -> Row:
+    return Row(weight, key, AS_IS, features=0, inputs=0, outputs=0, **options)
+
+
+_SCALE_AND_SHIFT = (_per_channel("gamma", "weight"), _per_channel("beta", "bias"))
 
 TABLES: dict[str, Table] = {
     "ULSAM": Table(
@@ -131,6 +151,7 @@ TABLES: dict[str, Table] = {
         ),
         counters=("bn_dws.num_batches_tracked", "bn_point.num_batches_tracked"),
         per_group=True,
+        settings=_EPSILON,
     ),
     "Conv1D": _CONVOLUTION,
     "Conv2D": _CONVOLUTION,
@@ -140,18 +161,19 @@ TABLES: dict[str, Table] = {
     "Conv1DTranspose": _TRANSPOSED,
     "Conv2DTranspose": _TRANSPOSED,
     "Conv3DTranspose": _TRANSPOSED,
-    "Dense": Table((Row("kernel", "weight", DENSE, features=0), _BIAS)),
+    "Dense": Table((Row("kernel", "weight", DENSE, features=0, inputs=0, outputs=-1), _BIAS)),
     "BatchNormalization": Table(
         rows=(
             *_SCALE_AND_SHIFT,
-            Row("moving_mean", "running_mean", AS_IS, features=0),
-            Row("moving_variance", "running_var", AS_IS, features=0, negative=False),
+            _per_channel("moving_mean", "running_mean"),
+            _per_channel("moving_variance", "running_var", negative=False),
         ),
         counters=("num_batches_tracked",),
+        settings=_EPSILON,
     ),
-    "LayerNormalization": Table(_SCALE_AND_SHIFT),
-    "GroupNormalization": Table(_SCALE_AND_SHIFT),
-    "PReLU": Table((Row("alpha", "weight", SLOPE, features=0),)),
+    "LayerNormalization": Table(_SCALE_AND_SHIFT, settings=_EPSILON),
+    "GroupNormalization": Table(_SCALE_AND_SHIFT, settings=(("groups", "groups"), *_EPSILON)),
+    "PReLU": Table((Row("alpha", "weight", SLOPE, features=0, inputs=-1, outputs=-1),)),
     "Embedding": Table((Row("embeddings", "weight", AS_IS),)),
 }
 

@@ -44,6 +44,16 @@ class Leaf:
                 rows.append((row, f"{self.label}/{row.weight.replace('.', '/')}", weight))
         return rows
 
+    def settings(self) -> dict[str, Any]:
+        """Give what the layer has of what no key tells, by PyTorch's words."""
+        found = {}
+        for attribute, word in self.table.settings:
+            value = getattr(self.layer, attribute)
+            # One number where all axes have the same.
+            values = list(value) if isinstance(value, (list, tuple)) else [value]
+            found[word] = values[0] if len({*values}) == 1 else values
+        return found
+
 
 @dataclass(frozen=True)
 class Target:
@@ -54,7 +64,7 @@ class Target:
         leaves: The layers with a table, in the target's order.
         lone: Whether the target itself is the one leaf.
         weights: Every weight of the target.
-        others: Label and name of each layer without a table, nested models included.
+        others: Label and layer of each without a table, nested models included.
         unreachable: By ``id``, the weights that no leaf has.
     """
 
@@ -62,7 +72,7 @@ class Target:
     leaves: tuple[Leaf, ...]
     lone: bool
     weights: tuple[Any, ...]
-    others: tuple[tuple[str, str], ...]
+    others: tuple[tuple[str, Any], ...]
     unreachable: "dict[int, Unreachable]"
 
     @property
@@ -127,7 +137,7 @@ def describe(target: Any) -> Target:
         leaves=tuple(leaves),
         lone=table is not None,
         weights=tuple(target.weights),
-        others=tuple((label, layer.name) for label, layer in others),
+        others=tuple(others),
         unreachable={
             id(weight): _unreachable(weight, leaves, others)
             for weight in target.weights

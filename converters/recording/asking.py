@@ -65,6 +65,6 @@ def ask_program(
         raise ValueError(
             f"PyTorch {torch.__version__} cannot run the program, which PyTorch "
             f"{program.torch_version} wrote. Received: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}"
+            f"{' '.join(str(error).split()).replace('Received: ', 'received ')[:200]}"
         ) from error
     return {name: np.concatenate(values) for name, values in parts.items()}

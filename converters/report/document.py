@@ -11,8 +11,8 @@ from typing import Any
 from converters.data.calibration import Calibration
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.sites import float_operators
-from converters.verify.compare import SidesCompared, Verification
-from converters.verify.outputs import count_correct, labelled_output
+from converters.verify.compare import Verification
+from converters.verify.outputs import count_correct
 from converters.verify.references import Reference
 from converters.versions import installed
 
@@ -137,7 +137,7 @@ class Report:
         if self.reference is None:
             return None
         outputs, labels = self.reference.outputs, self.reference.labels
-        return count_correct(outputs, labelled_output(outputs, labels), labels)
+        return count_correct(outputs, outputs, labels)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
@@ -178,15 +178,16 @@ class Report:
         )
 
 
-def comparison_document(found: SidesCompared) -> dict[str, Any]:
-    """What `verify` found, as JSON takes it."""
+def comparison_document(found: Verification, gpu: str | None) -> dict[str, Any]:
+    """What `verify` found, as JSON takes it; `gpu` is the name of the adapter."""
+    first = found.comparisons[0]
     return _document(
         "comparison",
-        found.verification,
-        names=list(found.names),
-        precision=found.precision,
-        samples=found.kind,
-        gpu=found.adapter,
+        found,
+        names=[first.subject, first.reference],
+        precision=first.precision,
+        samples=first.data,
+        gpu=gpu,
     )
 
 
@@ -207,6 +208,7 @@ def _document(kind: str, verification: Verification, **fields: Any) -> dict[str,
                     "difference": row.difference,
                     "snr": row.snr,
                     "top1": row.top1,
+                    "undecided": row.undecided,
                     "passed": row.passed,
                     "failures": row.failures,
                 }

@@ -13,7 +13,7 @@ from converters.data.calibration import Calibration
 from converters.data.channels import Channel
 from converters.report.document import File, Report
 from converters.verify.attention import AttentionSNR
-from converters.verify.compare import SidesCompared, Verification
+from converters.verify.compare import Verification
 from converters.verify.outputs import OutputComparison
 
 _LABEL = {"pytorch": "PyTorch", "keras": "Keras", "dynamic_range": "dyn_range"}
@@ -56,26 +56,27 @@ def print_report(report: Report, console: Console) -> None:
     _print_verdict(report.verification, console)
 
 
-def print_comparison(found: SidesCompared, console: Console) -> None:
+def print_comparison(found: Verification, gpu: str | None, console: Console) -> None:
     """Prints what was compared, the comparisons and the verdict."""
-    for side, name in zip("AB", found.names, strict=True):
+    first = found.comparisons[0]
+    for side, name in zip("AB", (first.subject, first.reference), strict=True):
         console.print(f"{side}: {name}", markup=False, highlight=False, soft_wrap=True)
-    _print_outputs(found.verification, console, found.kind, sides=True)
-    _print_attention(found.verification, console)
+    _print_outputs(found, console, first.data, sides=True)
+    _print_attention(found, console)
     _line(
         console,
-        f"Limits that were not given are those of {found.precision}, the coarser of A and B.",
+        f"Limits that were not given are those of {first.precision}, the coarser of A and B.",
     )
-    if found.files:
-        _print_gpu(found.adapter, found.verification, console)
-    if found.kind == "random" and found.precision in _INTEGERS and not found.passed:
+    if any(row.runtime != "TensorFlow" for row in found.checks):
+        _print_gpu(gpu, found, console)
+    if first.data == "random" and first.precision in _INTEGERS and not found.passed:
         _line(
             console,
             "Files of integers hold what is in the ranges of their calibration data, and random "
             "inputs may be beyond: compare on some of that with --inputs.",
             "yellow",
         )
-    _print_verdict(found.verification, console)
+    _print_verdict(found, console)
 
 
 def _print_outputs(
@@ -103,7 +104,7 @@ def _print_outputs(
             *((snr,) * with_snr),
             *(("" if row.top1 is None else f"{row.top1:.1%}",) * with_top1),
             "" if row.milliseconds is None else f"{row.milliseconds:.2f}",
-            _verdict(row.passed),
+            "[yellow]undecided[/]" if row.passed and row.undecided else _verdict(row.passed),
         )
     title = "A against B" if sides else "Differences"
     text = f"{title} on {_SAMPLES[samples]}, relative to the largest value"
@@ -283,13 +284,18 @@ def _print_verdict(verification: Verification, console: Console) -> None:
         _line(console, text, "red")
     checks = verification.checks
     failed, count = sum(not check.passed for check in checks), len(checks)
+    if verification.undecided:
+        names = ", ".join(_LABEL.get(name, name) for name in verification.undecided)
+        _line(console, f"Undecided, and so not passed: {names}.", "bold red")
+        if not failed:
+            return
     if count == 1:
         text = f"The one comparison {'failed' if failed else 'passed'}."
     elif failed:
         text = f"{failed} of {count} comparisons failed."
     else:
         text = f"All {count} comparisons passed."
-    _line(console, text, "bold red" if failed else "green")
+    _line(console, text, "green" if verification.passed else "bold red")
 
 
 def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:

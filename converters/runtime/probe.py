@@ -8,12 +8,15 @@ from functools import cache
 
 import numpy as np
 
+from converters.extras import require
+
 _SHAPE = (1, 2, 2, 4)
 
 
 @cache
 def doubling_model() -> bytes:
     """A float32 .tflite model that adds its (1, 2, 2, 4) input to itself."""
+    require("Running a model", "ai_edge_litert")
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools.flatbuffer_utils import convert_object_to_bytearray
 
@@ -49,7 +52,7 @@ def half_precision(env: Mapping[str, str | None] | None = None) -> bool:
         `False` also where there is no adapter.
 
     Raises:
-        ImportError: If ai-edge-litert is not installed.
+        ImportError: If the extra `convert` is not installed.
     """
     from converters.runtime.runner import run
 
@@ -76,7 +79,7 @@ def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:
         The adapter's name, such as `"SwiftShader Device (Subzero)"`, a software renderer.
 
     Raises:
-        ImportError: If ai-edge-litert is not installed.
+        ImportError: If the extra `convert` is not installed.
     """
     from converters.runtime.runner import run
 

@@ -44,3 +44,8 @@ class RunResult:
     def ok(self) -> bool:
         """Whether the model ran to the end."""
         return self.outcome == "ok"
+
+    @property
+    def problem(self) -> str:
+        """Why it did not run, in one line; empty if it did."""
+        return "" if self.ok else f"{self.outcome}: {self.message}"

@@ -1,6 +1,6 @@
 """Starts the worker process, waits for it with a time limit, and names what happened.
 
-Imports NumPy and the standard library only.
+Imports NumPy, `extras` and the standard library only.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from converters.extras import missing
 from converters.runtime.result import Accelerator, GpuPrecision, RunResult
 
 _WORKER = Path(__file__).with_name("worker.py")
@@ -66,7 +67,7 @@ def run(
     Raises:
         ValueError: If an argument is unknown, or the inputs do not fit the model.
         OSError: If the model file cannot be read.
-        ImportError: If ai-edge-litert is not installed.
+        ImportError: If the extra `convert` is not installed.
     """
     _check(accelerator, gpu_precision, timeout, repeats, num_threads)
     arrays = _arrays(inputs)
@@ -205,10 +206,7 @@ def _result(
         case "invalid":
             raise ValueError(reply["message"])
         case "not_installed":
-            raise ImportError(
-                "Running a model needs the ai-edge-litert package; install it with "
-                f"`pip install ai-edge-litert`. Received: {reply['message']}"
-            )
+            raise missing("Running a model", "ai_edge_litert", reply["message"])
         case "refused":
             if "No adapters found" in log:
                 return RunResult("no_driver", message=_no_driver(log))

@@ -5,28 +5,35 @@ Imports Keras and TensorFlow inside the functions that use them.
 
 import inspect
 import re
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converters.data.samples import batches, representative_samples
+from converters.extras import EXTRAS, require
+from converters.tflite import jobs
+from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
-from converters.tflite.integer import Progress, convert_integer
+from converters.tflite.jobs import JobFailed, Progress, WorkerDied
 from converters.tflite.options import (
-    INTEGER_PRECISIONS,
     Options,
     checked_options,
     checked_trained_options,
 )
+from converters.tflite.order import in_order
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.ranges import with_measured_ranges
 from converters.tflite.rebuild import first_line, float32_model
 from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
-from converters.tflite.trained_integer import convert_trained, is_tf_keras_model
+from converters.tflite.trained_integer import is_tf_keras_model, save_trained
+from converters.tflite.zero_ranges import with_ranges_for_zeros
 
 
 def to_tflite(
@@ -97,7 +104,7 @@ def to_tflite(
 
     Raises:
         OSError: If a file of representative data cannot be read.
-        ImportError: If the model is of tf_keras, and the extra `qat` is not installed.
+        ImportError: If the extra `convert` is not installed; or `qat`, for a model of tf_keras.
         ValueError: If an argument is not as above; if the model is not a built Keras 3 model on
             the TensorFlow back end, holds NaN or infinite weights, or cannot be rebuilt in
             float32; if it uses operations without a LiteRT builtin; if the representative data is
@@ -108,11 +115,12 @@ def to_tflite(
     >>> content = to_tflite(model, precision="float16", input_shape=(224, 224, 3))
     >>> pathlib.Path("model.tflite").write_bytes(content)
     """
+    _require_extra()
     if is_tf_keras_model(model):
         batch = checked_trained_options(
             precision, inference_type, attention, representative_data, input_shape
         )
-        file = TfliteFile(_trained(model, inference_type, batch))
+        file = _trained(model, inference_type, batch)
     else:
         options = checked_options(precision, inference_type, attention, representative_data)
         exporter = Exporter(model, input_shape=input_shape)
@@ -121,14 +129,19 @@ def to_tflite(
     return file.content
 
 
-def _trained(model: Any, inference_type: str, batch: int) -> bytes:
-    try:
-        return convert_trained(model, inference_type, batch)
-    except (ValueError, ImportError):
-        raise
-    # The converter's own exception class is not public.
-    except Exception as error:
-        raise ValueError(_refusal(model, error)) from error
+def _require_extra() -> None:
+    require("Conversion to .tflite", *EXTRAS["convert"].packages)
+
+
+def _trained(model: Any, inference_type: str, batch: int) -> TfliteFile:
+    with tempfile.TemporaryDirectory(prefix="ulsam-trained-") as folder:
+        names = save_trained(model, batch, folder)
+        with _one_line(model, None):
+            content = jobs.convert(folder, precision="int8", inference_type=inference_type)
+            file = TfliteFile(content)
+            file = in_order(file, [*file.graph.named_inputs], names)
+            jobs.run_once(file.content)
+        return file
 
 
 class Exporter:
@@ -147,6 +160,7 @@ class Exporter:
     Integer precisions trace the model again, once for each form of the attention.
 
     Raises:
+        ImportError: If the extra `convert` is not installed.
         ValueError: As in `to_tflite`.
 
     Example:
@@ -155,14 +169,17 @@ class Exporter:
     """
 
     def __init__(self, model: Any, *, input_shape: InputShape | None = None) -> None:
+        _require_extra()
         _check_model(model)
         inputs = Inputs(model, input_shape)
         self.model = float32_model(model, inputs.pack(inputs.shapes))
         self.input_shapes: dict[str, Shape] = dict(zip(inputs.names, inputs.shapes, strict=True))
         self.input_dtypes = inputs.dtypes
         self.output_names: list[str] = []
+        self._order: list[str] = []
         self._inputs = inputs
-        self._functions = {"softmax": self._trace("softmax")}
+        self._folder = tempfile.TemporaryDirectory(prefix="ulsam-traced-")
+        self._saved("softmax")
 
     def convert(
         self,
@@ -194,15 +211,43 @@ class Exporter:
         return file
 
     def _convert(self, options: Options, data: Any, progress: Progress | None) -> TfliteFile:
+        run = []
         if options.integer:
             samples = representative_samples(data, self.input_shapes, self.input_dtypes)
             run = batches(samples, self.input_shapes)
-            float_graph = self._float_graph(options)
-            island = _float_island(float_graph) if options.attention == "float" else []
-            file = self._converted(options, run, island, progress)
-            file = with_measured_ranges(file, float_graph, run)
+
+        def fails(beginning: Any) -> bool:
+            try:
+                shapes = list(self.input_shapes.values())
+                Exporter(beginning, input_shape=shapes)._attempt(options, run[:2], None)
+            except (JobFailed, WorkerDied):
+                return True
+            except ValueError:  # for a reason of its own, which the whole model does not have
+                return False
+            return False
+
+        with _one_line(self.model, options, fails):
+            return self._attempt(options, run, progress)
+
+    def _attempt(
+        self, options: Options, run: jobs.Batches, progress: Progress | None
+    ) -> TfliteFile:
+        """Converts, and runs the file once; raises what the process says."""
+        saved = self._saved(options.attention)
+        if options.integer:
+            floats = self._float_graph(options)
+            content = jobs.convert(
+                saved,
+                precision=options.precision,
+                inference_type=options.inference_type,
+                floats=_float_island(floats) if options.attention == "float" else (),
+                batches=run,
+                progress=progress,
+            )
+            file = with_ranges_for_zeros(TfliteFile(content), floats)
+            file = with_measured_ranges(file, floats, run)
         else:
-            file = self._converted(options, [], [], progress)
+            file = TfliteFile(jobs.convert(saved, precision=options.precision))
         # For names it cannot use the converter leaves the signature out, without a word.
         graph = file.graph
         named = (graph.named_inputs.keys(), graph.named_outputs.keys())
@@ -212,39 +257,18 @@ class Exporter:
                 f"inputs and outputs other names. Received: {[*self.input_shapes]}, "
                 f"{self.output_names}"
             )
+        file = in_order(file, [*self.input_shapes], self._order)
+        # What is known not to run is said better by `lint`.
+        if not any(finding.severity == "error" for finding in lint(file)):
+            jobs.run_once(file.content)
         return file
-
-    def _converted(
-        self,
-        options: Options,
-        run: list[dict[str, np.ndarray]],
-        floats: list[str],
-        progress: Progress | None,
-    ) -> TfliteFile:
-        import tensorflow as tf
-
-        function = self._function(options.attention)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if options.precision in ("float16", "dynamic_range"):
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if options.precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        try:
-            with without_native_logs():
-                if options.precision in INTEGER_PRECISIONS:
-                    return convert_integer(converter, options, run, floats, progress)
-                return TfliteFile(converter.convert())
-        # The converter's own exception class is not public.
-        except Exception as error:
-            raise ValueError(_refusal(self.model, error)) from error
 
     def _float_graph(self, options: Options) -> TfliteFile:
         """The file of floats that an integer one is calibrated on, once it is found fit for it.
 
         Ranges are taken from a run of it on the CPU kernels without XNNPACK.
         """
-        file = self._converted(Options("float32", "float32", options.attention), [], [], None)
+        file = TfliteFile(jobs.convert(self._saved(options.attention), precision="float32"))
         overwritten = [finding for finding in lint(file) if finding.code == "OVERWRITTEN"]
         if overwritten:
             raise ValueError(
@@ -254,10 +278,16 @@ class Exporter:
             )
         return file
 
-    def _function(self, form: str) -> Any:
-        if form not in self._functions:
-            self._functions[form] = self._trace(form)
-        return self._functions[form]
+    def _saved(self, form: str) -> str:
+        """The folder of the SavedModel with a form of the attention; traced on first use."""
+        import tensorflow as tf
+
+        folder = Path(self._folder.name, form)
+        if not folder.exists():
+            function = self._trace(form)
+            with without_native_logs():
+                tf.saved_model.save(tf.Module(), str(folder), signatures=function)
+        return str(folder)
 
     def _trace(self, form: str) -> Any:
         """The model as a concrete function without variables: its weights are constants.
@@ -286,6 +316,7 @@ class Exporter:
                 **mode,
             )
             self.output_names = output_names(self.model, outputs)
+            self._order = _order(self.model, outputs, self.output_names)
             return dict(zip(self.output_names, keras.tree.flatten(outputs), strict=True))
 
         signature = [
@@ -379,22 +410,47 @@ def output_names(model: Any, outputs: Any) -> list[str]:
     return signature_names(list(names), "output")
 
 
-def _refusal(model: Any, error: Exception) -> str:
+def _order(model: Any, outputs: Any, names: list[str]) -> list[str]:
+    """The names as the model lists its outputs; a structure is flattened by its sorted keys."""
+    if not isinstance(outputs, dict) or len(outputs) != len(names):
+        return names
+    by_key = dict(zip(sorted(outputs), names, strict=True))
+    listed = getattr(model, "output", None) if getattr(model, "inputs", None) else None
+    return [by_key[key] for key in (listed if isinstance(listed, dict) else outputs)]
+
+
+@contextmanager
+def _one_line(
+    model: Any, options: Options | None, fails: Callable[[Any], bool] | None = None
+) -> Iterator[None]:
+    """Makes one line, with the layer if `fails` can tell it, of what went wrong in the process."""
+    try:
+        yield
+    except (JobFailed, WorkerDied) as error:
+        precision = "int8" if options is None else options.precision
+        layer = find_culprit(model, fails) if fails is not None else None
+        where, advice = described(layer)
+        if isinstance(error, WorkerDied):
+            reason = f"its process {error}"
+            what = "The TensorFlow converter does not survive"
+        else:
+            reason = _reason(str(error))
+            what = "The TensorFlow converter or LiteRT refuses"
+        raise ValueError(
+            f"{what} model {model.name!r}{where}{advice}. "
+            f"Received: precision={precision!r}, {reason}"
+        ) from error
+
+
+def _reason(text: str) -> str:
     """One line out of the converter's many."""
-    text = str(error)
     operations = sorted(
         set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", text))
     )
     if operations:
-        return (
-            f"Model {model.name!r} uses operations that have no LiteRT builtin; replace the "
-            f"layers that use them. Received: {', '.join(operations)}"
-        )
+        return f"operations without a LiteRT builtin, {', '.join(operations)}"
     reason = re.search(r"error: (.+)", text)
-    return (
-        f"The TensorFlow converter refused model {model.name!r}; replace the layer that it "
-        f"names. Received: {reason[1] if reason else first_line(error)}"
-    )
+    return reason[1] if reason else first_line(ValueError(text))
 
 
 def _report(model: Any, file: TfliteFile) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from converters.extras import require
+
 _IDENTIFIER = b"TFL3"
 # The schema's name, and NumPy's for those that constants are looked into.
 _NUMPY = {"FLOAT16": np.float16, "FLOAT32": np.float32, "FLOAT64": np.float64}
@@ -157,6 +159,7 @@ class TfliteFile:
         content: The content.
 
     Raises:
+        ImportError: Of what is read of it, if the extra `convert` is not installed.
         OSError: If the file cannot be read.
         TypeError: If `tflite` is neither bytes nor a path.
     """
@@ -181,9 +184,15 @@ class TfliteFile:
         Raises:
             ValueError: If the content is not a LiteRT model, or is truncated or damaged.
         """
-        return self._read(
+        graphs = self._read(
             lambda: tuple(_graph(self._model, i) for i in range(len(self._model.subgraphs)))
         )
+        if not graphs:
+            raise ValueError(
+                f"{self._source} has no graph; convert or copy it again. "
+                f"Received: {len(self.content)} bytes"
+            )
+        return graphs
 
     @cached_property
     def metadata(self) -> dict[str, bytes]:
@@ -212,9 +221,7 @@ class TfliteFile:
 
     @cached_property
     def _model(self) -> Any:
-        from ai_edge_litert import schema_py_generated as schema
-
-        return schema.ModelT.InitFromPackedBuf(self.content, 0)
+        return schema().ModelT.InitFromPackedBuf(self.content, 0)
 
     def _read(self, read: Any) -> Any:
         content = self.content
@@ -237,6 +244,18 @@ class TfliteFile:
 
 
 Tflite = TfliteFile | bytes | str | os.PathLike[str]
+
+
+def schema() -> Any:
+    """The module of the schema's classes.
+
+    Raises:
+        ImportError: If the extra that holds LiteRT is not installed.
+    """
+    require("Reading a .tflite file", "ai_edge_litert")
+    from ai_edge_litert import schema_py_generated
+
+    return schema_py_generated
 
 
 def read_graphs(tflite: Tflite) -> tuple[Graph, ...]:
@@ -332,9 +351,7 @@ def _operator(index: int, operator: Any, codes: list[Any], tensors: tuple[Tensor
 
 @cache
 def _names(enum: str) -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    members = vars(getattr(schema, enum))
+    members = vars(getattr(schema(), enum))
     return {code: name for name, code in members.items() if not name.startswith("_")}
 
 

@@ -6,7 +6,7 @@ an input the range of the result. Inside of a network that is ULSAM's `1 + a`, w
 have the steps of the block's output, a tenth and more, and hardly any attention would come through;
 and it is the convolution before every residual sum.
 
-Imports the flatbuffer reader and NumPy; LiteRT inside the function that runs a model.
+Imports the flatbuffer reader and NumPy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import Graph, Tensor, TfliteFile, packed
-from converters.tflite.quiet import without_native_logs
+from converters.tflite.jobs import measure
 from converters.tflite.tap import with_outputs
 
 # The operators that overwrite an input, and whose kernels take inputs of any range.
@@ -79,24 +79,14 @@ def _measured(
     Returns:
         `{name: (smallest, largest)}`.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
     tensors = {t.name: t for t in file.graph.tensors if t.name in set(names)}
     if not tensors:
         return {}
     keys = {f"range{number}": name for number, name in enumerate(tensors)}
     # As outputs they are nobody's to overwrite.
     tapped = with_outputs(file, {key: tensors[name] for key, name in keys.items()})
-    found: dict[str, Range] = {}
-    with without_native_logs():  # that it has made a delegate
-        runner = Interpreter(model_content=tapped.content).get_signature_runner()
-        for batch in batches:
-            outputs = runner(**batch)
-            for key, name in keys.items():
-                low, high = found.get(name, (np.inf, -np.inf))
-                value = outputs[key]
-                found[name] = (min(low, float(value.min())), max(high, float(value.max())))
-    return found
+    found = measure(tapped.content, batches)
+    return {name: found[key] for key, name in keys.items()}
 
 
 def _with_ranges(file: TfliteFile, ranges: Mapping[int, Range]) -> TfliteFile:

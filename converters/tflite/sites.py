@@ -5,13 +5,15 @@ is the 0/1 membership of channels in groups, and multiplies. Imports the flatbuf
 NumPy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from converters.tflite.flatbuffer import Graph, Operator, Tensor
 
+# How the scope within a layer begins in which a softmax of floats is computed among integers.
+_FLOAT_ISLAND = "ulsam_float_island"
 # What a softmax is made of, between the scores and the attention.
 _SOFTMAX = {
     "DEQUANTIZE", "DIV", "EXP", "LOG_SOFTMAX", "QUANTIZE", "RESHAPE", "SOFTMAX", "SUB", "TRANSPOSE",
@@ -53,8 +55,40 @@ class Site:
 
 
 def find_sites(graph: Graph) -> list[Site]:
-    """The ULSAM blocks of a graph, in the order in which they run."""
-    return list(_sites(graph))
+    """The ULSAM blocks of a graph, in the order in which they run.
+
+    Raises:
+        ValueError: If an operator has not the tensors that its kind needs.
+    """
+    try:
+        found = list(_sites(graph))
+        if any(not site.inputs.shape or not site.attention.shape for site in found):
+            raise IndexError
+        return found
+    except (IndexError, ValueError) as error:  # one too few, or a constant that is cut short
+        raise ValueError(
+            "The model is damaged: an operator has not the tensors of its kind; convert or copy it "
+            f"again. Received: {len(graph.operators)} operators"
+        ) from error
+
+
+def site_names(sites: Sequence[Site]) -> list[str]:
+    """What the layers of the sites are called, as the names of their tensors tell.
+
+    A tensor's name begins with the scopes of its layer. A model that is traced for export has been
+    traced before, so that Keras puts `_1` behind them all. Sites that are not told apart so are
+    `site1`, `site2` and so on.
+    """
+    scopes = []
+    for site in sites:
+        parts = site.attention.name.split(";")[0].split("/")[:-1]
+        scopes.append([part for part in parts if not part.startswith(_FLOAT_ISLAND)])
+    if all(part.endswith("_1") for parts in scopes for part in parts):
+        scopes = [[part.removesuffix("_1") for part in parts] for parts in scopes]
+    names = ["/".join(parts) for parts in scopes]
+    if "" in names or len(set(names)) < len(names):
+        return [f"site{number}" for number in range(1, len(sites) + 1)]
+    return names
 
 
 def float_operators(graph: Graph) -> list[str]:

@@ -1,4 +1,4 @@
-"""int8 ``.tflite`` files of models that were trained with quantisation.
+"""Models that were trained with quantisation, on their way to ``.tflite`` files.
 
 Imports TensorFlow and `ulsam_keras.quantization` inside the functions that use them.
 """
@@ -14,16 +14,16 @@ def is_tf_keras_model(model: Any) -> bool:
     return "tf_keras" in modules
 
 
-def convert_trained(model: Any, inference_type: str, batch_size: int) -> bytes:
-    """Converts a model from `ulsam_keras.quantization.quantize_model`, with the ranges in it.
+def save_trained(model: Any, batch_size: int, folder: str) -> list[str]:
+    """Writes the SavedModel of a model from `ulsam_keras.quantization.quantize_model`.
 
     Args:
-        model: The model, calibrated or trained.
-        inference_type: The type of inputs and outputs.
+        model: The model, calibrated or trained; the ranges are in it.
         batch_size: The number of samples of a run.
+        folder: Where to.
 
     Returns:
-        The content of the file.
+        The names of its outputs, in order.
 
     Raises:
         ImportError: If the extra `qat` is not installed.
@@ -34,11 +34,6 @@ def convert_trained(model: Any, inference_type: str, batch_size: int) -> bytes:
     from ulsam_keras.quantization import inference_function
 
     inference = inference_function(model, batch_size)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [inference.function], inference.trackable
-    )
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.inference_input_type = tf.as_dtype(inference_type)
-    converter.inference_output_type = tf.as_dtype(inference_type)
     with without_native_logs():
-        return converter.convert()
+        tf.saved_model.save(inference.trackable, folder, signatures=inference.function)
+    return inference.output_names

@@ -14,12 +14,14 @@ from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
 from converters.tflite.sites import Site
-from converters.verify.inputs import Samples, paired
+from converters.verify.inputs import Samples
 from converters.verify.limits import Limits, coarser
 from converters.verify.outputs import decibels, relative_difference
+from converters.verify.pairs import paired
 from converters.verify.sides import (
     Block,
     LeftOutError,
+    NotRunError,
     OtherSitesError,
     Side,
     file_side,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 # Energies are summed over samples: what is rare in one image counts by its share.
 SAMPLES = 16
+# Maps that vary by less of the largest attention are flat: a constant is as good.
+_FLAT = 1e-2
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class AttentionSNR:
             `None` if it did not run. A dead map, all zeros, has 1.
         snr: Energy of the float model's attention over that of the difference, in dB. 0 for an
             attention of zeros.
+        pattern_snr: The same with the mean of each map taken off both: what tells positions apart.
+            A map that is the same everywhere has 0. `None` where the float model's maps are flat
+            to 1 %, or the block's output rounds the pattern away.
         cosine: Cosine between the two.
         zeros: Share of the values that are exactly 0 in the file and not in the float model.
         dead_maps: Share of the maps (one per sample and group) whose sum, 1 in float, is below 0.5.
@@ -67,6 +74,7 @@ class AttentionSNR:
             hides it.
         limit: Largest `difference` that passes; `None` where none is asked for.
         snr_limit: Least `snr` that passes, likewise.
+        pattern_limit: Least `pattern_snr` that passes.
         problem: Why it did not run; empty if it did.
     """
 
@@ -76,6 +84,7 @@ class AttentionSNR:
     map_size: tuple[int, int] | None = None
     difference: float | None = None
     snr: float | None = None
+    pattern_snr: float | None = None
     cosine: float | None = None
     zeros: float | None = None
     dead_maps: float | None = None
@@ -86,6 +95,7 @@ class AttentionSNR:
     multiplier_correlation: float | None = None
     limit: float | None = None
     snr_limit: float | None = None
+    pattern_limit: float = 0.0
     problem: str = ""
 
     @property
@@ -94,8 +104,11 @@ class AttentionSNR:
         if self.problem or self.difference is None or self.snr is None:
             return False
         # Written so that a NaN does not pass.
-        near = self.limit is None or self.difference <= self.limit
-        return near and (self.snr_limit is None or self.snr >= self.snr_limit)
+        return (
+            (self.limit is None or self.difference <= self.limit)
+            and (self.snr_limit is None or self.snr >= self.snr_limit)
+            and (self.pattern_snr is None or self.pattern_snr >= self.pattern_limit)
+        )
 
     @property
     def lost_in(self) -> str:
@@ -182,27 +195,26 @@ def compare_attention(
     count = min(most, *(side.samples(target, samples.count) for side in (ours, theirs)))
     if not count:
         return []
-    given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
     row = AttentionSNR(
-        "",
+        "every site",
         subject=precision,
         runtime=target.name,
         limit=limits.attention(precision, target.gpu_precision),
         snr_limit=limits.least_attention_snr(precision),
+        pattern_limit=limits.attention_snr,
     )
-    problem = next((found for found in (given, wanted) if isinstance(found, str)), "")
-    if isinstance(given, str) or isinstance(wanted, str):
-        known = given if isinstance(given, list) else wanted if isinstance(wanted, list) else []
-        return [
-            replace(row, site=block.name or f"site {number}", problem=problem)
-            for number, block in enumerate(known, start=1)
-        ] or [replace(row, site="every site", problem=problem)]
+    try:
+        given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
+    except NotRunError as error:
+        return [replace(row, problem=str(error))]
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
     if sorted(one) != sorted(other):
         raise OtherSitesError(
-            f"the maps, (H, W, g), are {', '.join(map(str, one))} in {ours.name} and "
-            f"{', '.join(map(str, other))} in {theirs.name}"
+            f"the maps, (H, W, g), are {', '.join(map(str, one)) or 'none'} in {ours.name} and "
+            f"{', '.join(map(str, other)) or 'none'} in {theirs.name}"
         )
+    if not one:
+        raise LeftOutError("neither has a ULSAM whose map has more than one position")
     return [
         replace(
             row,
@@ -234,14 +246,17 @@ def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]
 
 
 def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:
-    attention = block.attention.astype("float64")
+    attention, pattern = block.attention.astype("float64"), _centred(wanted)
     measured: dict[str, Any] = {
-        "difference": relative_difference(attention, wanted),
+        # NaN on both sides is equal, and no attention.
+        "difference": relative_difference(attention, np.where(np.isnan(wanted), np.inf, wanted)),
         "snr": decibels(wanted, attention - wanted),
         "cosine": cosine(wanted, attention),
         "zeros": float(((attention == 0) & (wanted != 0)).mean()),
         "dead_maps": float((attention.sum((1, 2)) < 0.5).mean()),
     }
+    if np.abs(pattern).max() > _FLAT * wanted.max():
+        measured["pattern_snr"] = decibels(pattern, _centred(attention) - pattern)
     if block.site is None or not block.inside:
         return measured
     own = _softmax(block.inside["scores"], block.site)
@@ -252,16 +267,23 @@ def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:
         "RELU": lambda v: np.maximum(v, 0),
         "RELU6": lambda v: np.clip(v, 0, 6),
     }.get(block.site.activation)
-    if activation is not None:
+    if activation is None:
+        measured["pattern_snr"] = None
+    else:
         x, y = (block.inside[part].astype("float64") for part in ("inputs", "outputs"))
-        spread = np.repeat(wanted, x.shape[3] // wanted.shape[3], axis=3)
-        full, bare = activation(x * (1 + spread)), activation(x)
+
+        def multiplied(maps: np.ndarray) -> np.ndarray:
+            return activation(x * (1 + np.repeat(maps, x.shape[3] // maps.shape[3], axis=3)))
+
+        full, bare = multiplied(wanted), activation(x)
         scales = block.site.outputs.scales
         rounding = np.full_like(full, scales[0] / 12**0.5 if scales else 0.0)
         measured["without_attention_snr"] = decibels(full, full - bare)
         measured["rounding_snr"] = decibels(full, rounding)
+        if decibels(full, full - multiplied(wanted - pattern)) >= measured["rounding_snr"]:
+            measured["pattern_snr"] = None
         factor = _factor(y, bare, wanted.shape[3])
-        measured["multiplier_correlation"] = cosine(_centred(factor), _centred(wanted))
+        measured["multiplier_correlation"] = cosine(_centred(factor), pattern)
     return measured
 
 

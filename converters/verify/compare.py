@@ -3,7 +3,7 @@
 Imports `runtime`, `tflite`, `data` and NumPy; TensorFlow and Keras for a Keras model only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from converters.tflite.precision import why_not_on_gpu
 from converters.verify.attention import AttentionSNR, compare_attention
 from converters.verify.causes import likely_cause
-from converters.verify.inputs import Kind, Samples, common_samples
+from converters.verify.inputs import Samples, common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits, coarser
 from converters.verify.outputs import (
@@ -19,20 +19,16 @@ from converters.verify.outputs import (
     compare_outputs,
     count_correct,
     find_classifiers,
-    labelled_output,
 )
 from converters.verify.sides import (
     FileSide,
-    KerasSide,
     LeftOutError,
     OtherSitesError,
     ReferenceSide,
     Side,
     load_side,
 )
-from converters.verify.targets import CPU, Runner, Target, Targets
-
-Outputs = Mapping[str, np.ndarray]
+from converters.verify.targets import CPU, Runner, Target
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,17 @@ class Verification:
         return self.comparisons + self.attention
 
     @property
+    def undecided(self) -> tuple[str, ...]:
+        """The files of rounded numbers of which no comparison tells whether they are right."""
+        decided = {row.subject for row in self.comparisons if not row.undecided}
+        return tuple(dict.fromkeys(r.subject for r in self.comparisons if r.subject not in decided))
+
+    @property
     def passed(self) -> bool:
-        """Whether everything that was compared is as near as it should be."""
-        return all(check.passed for check in self.checks)
+        """Whether something was compared, and all of it is as near as it should be."""
+        return (
+            bool(self.checks) and all(check.passed for check in self.checks) and not self.undecided
+        )
 
 
 @dataclass(frozen=True)
@@ -87,43 +91,56 @@ class Judge:
         samples: Samples,
         targets: tuple[Target, ...] = CPU,
         *,
-        names: tuple[str, str] | None = None,
-        attention: bool = True,
+        attention: bool | None = None,
     ) -> Verification:
         """The outputs of a side beside those of another, and their attention.
 
         Args:
             a: What is judged.
-            b: What it is compared with.
+            b: What it is compared with, its inputs and outputs in the order of the other's.
             samples: What both are given.
             targets: What runs files.
-            names: What the two are called in tables, if not by their own names.
-            attention: Whether the attention is compared too.
+            attention: Whether the attention must be compared, as of a file that was made of the
+                model; `None` compares it where both sides show it, and says why if not.
         """
+        rows, notes = [], []
         files = [side for side in (a, b) if isinstance(side, FileSide)]
-        notes = [n for side in files for n in _left_out(side, targets)]
+        for side in files:
+            if why := why_not_on_gpu(side.file.graph):
+                if any(target.accelerator == "gpu" for target in targets):
+                    notes.append(f"{side.name} not run on the GPU: {why}")
+                targets = tuple(target for target in targets if target.accelerator != "gpu")
         if self.classifier and samples.kind == "random":
             notes.append(
                 "Top-1 was not compared, as the classes of random inputs say nothing: give inputs "
                 "of your own or a reference"
             )
-        refused = {side.name for side in files if why_not_on_gpu(side.file.graph)}
-        targets = tuple(t for t in targets if t.accelerator != "gpu" or not refused)
-        found = Verification(notes=tuple(notes))
-        for target in targets if files else targets[:1]:
+        targets = targets if files else targets[:1]
+        for target in targets:
             count = min(side.samples(target, samples.count) for side in (a, b))
             if not count:
-                note = f"{target.name} was not run: one sample would last beyond the time limit"
-                found += Verification(notes=(note,))
+                notes.append(
+                    f"{target.name} was not run: one sample would last beyond the time limit"
+                )
                 continue
-            row = self._outputs(a, b, samples, target, count, names or (a.name, b.name))
-            found += Verification((row,), notes=_unjudged(row))
-        if attention:
-            found += self._attention(a, b, samples, targets if files else targets[:1], names)
-        return found
+            row = self._outputs(a, b, samples, target, count)
+            same = [o.name for o in row.outputs if o.snr is None and o.numbers is None]
+            if row.snr_limit is not None and same:
+                notes.append(
+                    f"{row.subject} is judged by its largest difference alone, as "
+                    f"{', '.join(same)} is the same for all samples given ({count}); give more, "
+                    "and such that differ"
+                )
+            rows.append(row)
+        found = Verification(tuple(rows), notes=tuple(notes))
+        return (
+            found
+            if attention is False
+            else found + self._attention(a, b, samples, targets, attention)
+        )
 
     def _outputs(
-        self, a: Side, b: Side, samples: Samples, target: Target, count: int, names: tuple[str, str]
+        self, a: Side, b: Side, samples: Samples, target: Target, count: int
     ) -> OutputComparison:
         ours, theirs = (side.answer(samples.of(side, count), target) for side in (a, b))
         precision = coarser(a.precision, b.precision)
@@ -133,40 +150,44 @@ class Judge:
             exact = precision == "float32" and not any(isinstance(s, FileSide) for s in (a, b))
             limit = self.limits.reference + (0.0 if exact else limit)
         # What is told of the run is told of a file, whichever side it is.
-        ran = theirs if isinstance(b, FileSide) and not isinstance(a, FileSide) else ours
-        of_files = [x.runtime for s, x in ((a, ours), (b, theirs)) if isinstance(s, FileSide)]
+        files = [r for s, r in ((a, ours), (b, theirs)) if isinstance(s, FileSide)]
+        ran = files[0] if files else ours
+        on_gpu = ran.ok and target.accelerator == "gpu"
         row = OutputComparison(
-            *names,
-            runtime=of_files[0] if of_files else "TensorFlow",
+            a.name,
+            b.name,
+            runtime=target.name if files else "TensorFlow",
             samples=count,
             limit=limit,
             snr_limit=self.limits.output_snr(precision),
             top1_limit=self.limits.agreement(precision),
             milliseconds=ran.milliseconds,
             adapter=ran.adapter,
-            fully_accelerated=ran.fully_accelerated,
-            gpu_precision=ran.gpu_precision,
+            fully_accelerated=ran.fully_accelerated if on_gpu else None,
+            gpu_precision=(ran.gpu_precision or "") if on_gpu else "",
             data=samples.kind,
+            precision=precision,
             problem=ours.problem or theirs.problem,
         )
         if ours.outputs is None or theirs.outputs is None:
             return row
+        given: Mapping[str, np.ndarray] = ours.outputs
+        wanted = _under(given, theirs.outputs)
         # The finer side is what the coarser should be, whichever is A.
-        finer = b if coarser(a.precision, b.precision) == a.precision else a
-        given, wanted = _matched(ours.outputs, theirs.outputs)
-        if finer is a:
-            given, wanted = {n: wanted[n] for n in given}, given
-        labels = samples.labels
-        # The classes of random numbers say nothing.
-        asked = False if samples.kind == "random" else self.classifier
+        finer = b
+        if coarser(a.precision, b.precision) != a.precision:
+            finer, given, wanted = a, wanted, given
         whole = wanted
         if not isinstance(finer, FileSide) and count < samples.count:
-            answers = finer.answer(samples.of(finer), target).outputs or {}
-            whole = dict(zip(wanted, answers.values(), strict=True))
-        classifiers = find_classifiers(whole, labels, asked)
-        outputs = compare_outputs(given, wanted, classifiers, whole)
-        correct = count_correct(given, labelled_output(whole, labels), labels)
-        return replace(row, outputs=outputs, correct=correct)
+            whole = _under(given, finer.answer(samples.of(finer), target).outputs or {})
+        # The classes of random numbers say nothing.
+        asked = False if samples.kind == "random" else self.classifier
+        classifiers = find_classifiers(whole, samples.labels, asked)
+        return replace(
+            row,
+            outputs=compare_outputs(given, wanted, classifiers, whole),
+            correct=count_correct(given, whole, samples.labels),
+        )
 
     def _attention(
         self,
@@ -174,54 +195,23 @@ class Judge:
         b: Side,
         samples: Samples,
         targets: tuple[Target, ...],
-        names: tuple[str, str] | None,
+        required: bool | None,
     ) -> Verification:
-        rows: list[AttentionSNR] = []
         try:
-            for target in targets:
-                found = compare_attention(a, b, samples, target, self.limits)
-                rows += (
-                    found
-                    if any(isinstance(s, FileSide) for s in (a, b))
-                    else [replace(row, runtime="TensorFlow") for row in found]
-                )
-        except OtherSitesError as reason:
-            if isinstance(b, KerasSide) and isinstance(a, FileSide) and names is not None:
-                # The file was made of the model: what is missing in it was lost.
-                row = AttentionSNR("every site", names[0], "every runtime", problem=str(reason))
+            rows = [
+                row
+                for target in targets
+                for row in compare_attention(a, b, samples, target, self.limits)
+            ]
+        except LeftOutError as reason:
+            if required and isinstance(reason, OtherSitesError):
+                # What is missing in the file was lost.
+                row = AttentionSNR("every site", a.name, "every runtime", problem=str(reason))
                 return Verification(attention=(row,))
             return Verification(notes=(f"Attention not compared: {reason}",))
-        except LeftOutError as reason:
-            return Verification(notes=(f"Attention not compared: {reason}",))
+        if not any(isinstance(side, FileSide) for side in (a, b)):
+            rows = [replace(row, runtime="TensorFlow") for row in rows]
         return Verification(attention=tuple(rows))
-
-
-@dataclass(frozen=True)
-class SidesCompared:
-    """What `verify` found.
-
-    Attributes:
-        names: What the sides are called.
-        precision: The coarser of the sides' precisions, whose limits hold.
-        kind: Where the samples come from.
-        samples: Number of samples.
-        verification: What was compared.
-        adapter: Name of the GPU adapter; `None` if there is none, or none was wanted.
-        files: Whether a side is a `.tflite` file, for which a GPU counts.
-    """
-
-    names: tuple[str, str]
-    precision: str
-    kind: Kind
-    samples: int
-    verification: Verification
-    adapter: str | None
-    files: bool
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything that was compared is as near as it should be."""
-        return self.verification.passed
 
 
 def verify(
@@ -231,10 +221,10 @@ def verify(
     judge: Judge | None = None,
     input_size: tuple[int, int] | None = None,
     inputs: str | None = None,
-    targets: Targets | None = None,
+    targets: tuple[Target, ...] = CPU,
     runner: Runner | None = None,
     require_gpu: bool = False,
-) -> SidesCompared:
+) -> Verification:
     """Runs two models on the same inputs and compares what they answer.
 
     Args:
@@ -244,9 +234,9 @@ def verify(
         input_size: Height and width where neither side fixes them; `None` for 224.
         inputs: An `.npz` file with the array `inputs`, or `inputs.NAME` for each, that two models
             are given; `None` gives them random numbers in the range of the inputs.
-        targets: What runs `.tflite` files; `None` for the kernels of the CPU.
+        targets: What runs `.tflite` files. Defaults to the kernels of the CPU.
         runner: How it does; `None` for the default limits of a run.
-        require_gpu: Whether it is an error that a file is of integers that no GPU takes.
+        require_gpu: Whether it is an error that no GPU takes a file.
 
     Returns:
         What was compared, with limits.
@@ -255,29 +245,25 @@ def verify(
         OSError: If a file cannot be read.
         ValueError: If a file is none of these, or if the two do not belong together.
     """
-    judge, runner, targets = judge or Judge(), runner or Runner(), targets or Targets()
+    judge, runner = judge or Judge(), runner or Runner()
     a, b = load_side(source, runner), load_side(reference, runner)
-    files = [side for side in (a, b) if isinstance(side, FileSide)]
-    refusals = [why for side in files if (why := why_not_on_gpu(side.file.graph))]
-    if refusals and require_gpu:
+    for side in (a, b):
+        if require_gpu and isinstance(side, FileSide):
+            refuse_off_gpu(side)
+    a, b, samples, notes = common_samples(a, b, inputs, input_size)
+    found = Verification(notes=notes) + judge.compare(a, b, samples, targets)
+    for model, other in ((a, b), (b, a)):
+        if isinstance(other, ReferenceSide):
+            found += explain(model, other, found, judge.limits)
+    return found
+
+
+def refuse_off_gpu(side: FileSide) -> None:
+    """Raises ValueError for a file that no GPU takes."""
+    if why := why_not_on_gpu(side.file.graph):
         raise ValueError(
-            f"With `require_gpu` the files must be for the GPU, and {refusals[0]}. "
-            f"Received: {source!r} and {reference!r}"
+            f"With `require_gpu` files must be for the GPU, and {why}. Received: {side.name!r}"
         )
-    a, b, samples = common_samples(a, b, inputs, input_size)
-    found = judge.compare(a, b, samples, targets.all)
-    fitted = next((side for side in (a, b) if isinstance(side, ReferenceSide)), None)
-    if fitted is not None:
-        found += explain(a if b is fitted else b, fitted, found, judge.limits)
-    return SidesCompared(
-        names=(a.name, b.name),
-        precision=coarser(a.precision, b.precision),
-        kind=samples.kind,
-        samples=samples.count,
-        verification=found,
-        adapter=targets.adapter,
-        files=bool(files),
-    )
 
 
 def explain(
@@ -296,39 +282,31 @@ def explain(
         limits: What passes.
         modules: PyTorch's path of each layer by its name, where it is known.
     """
-    notes = []
-    kept = reference.reference
+    kept, notes = reference.reference, []
     if any(theirs for theirs, _ in kept.taken_as):
         notes.append(
             "The reference's names are not the model's; its arrays were taken in order: "
             + ", ".join(f"{theirs} as {ours}" for theirs, ours in kept.taken_as)
         )
+    right = count_correct(kept.outputs, kept.outputs, kept.labels)
+    if right is not None and kept.labels is not None:
+        commonest = int(np.unique(kept.labels, return_counts=True)[1].max())
+        if right < commonest:
+            notes.append(
+                f"The reference itself is right on {right} of {len(kept.labels)} labels, and the "
+                f"commonest label is right on {commonest}: they may be in another order, or "
+                "numbered otherwise"
+            )
     if any(not row.passed and not row.problem for row in found.comparisons):
-        notes += [note for note in (likely_cause(model, reference, limits),) if note]
-        notes += [note for note in (first_drift(model, reference, limits, modules),) if note]
-    return Verification(notes=tuple(notes))
+        notes.append(likely_cause(model, reference, limits))
+        notes.append(first_drift(model, reference, limits, modules))
+    return Verification(notes=tuple(filter(None, notes)))
 
 
-def _unjudged(row: OutputComparison) -> tuple[str, ...]:
-    """That a file of rounded numbers could not be judged by what tells samples apart."""
-    same = [output.name for output in row.outputs if output.snr is None]
-    if row.snr_limit is None or not same:
-        return ()
-    return (
-        f"{row.subject} is judged by its largest difference alone, as {', '.join(same)} is the "
-        f"same for all samples given ({row.samples}); give more, and such that differ",
-    )
-
-
-def _left_out(side: FileSide, targets: tuple[Target, ...]) -> Iterator[str]:
-    why = why_not_on_gpu(side.file.graph)
-    if why and any(target.accelerator == "gpu" for target in targets):
-        yield f"{side.name} not run on the GPU: {why}"
-
-
-def _matched(ours: Outputs, theirs: Outputs) -> tuple[Outputs, Outputs]:
-    """Both sides' outputs under one set of names: the common ones, or a single output's."""
-    if len(ours) == len(theirs) == 1:
-        [name] = theirs
-        return {name: next(iter(ours.values()))}, theirs
-    return ours, theirs  # names that differ are an error of the comparison
+def _under(
+    names: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Outputs under these names; if their own are others, in order."""
+    if set(names) == set(outputs):
+        return {name: outputs[name] for name in names}
+    return dict(zip(names, outputs.values(), strict=True))

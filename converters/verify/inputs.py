@@ -12,6 +12,7 @@ import numpy as np
 from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
 from converters.data.npz import load_inputs, source_name
 from converters.tflite.flatbuffer import Tensor
+from converters.verify.pairs import paired
 from converters.verify.sides import FileSide, ReferenceSide, Side
 
 # Samples of random numbers where there is no data.
@@ -52,34 +53,41 @@ class Samples:
 
 def common_samples(
     a: Side, b: Side, path: str | None, input_size: tuple[int, int] | None
-) -> tuple[Side, Side, Samples]:
-    """Both sides, a reference among them in the layout of the model, and what they are given.
+) -> tuple[Side, Side, Samples, tuple[str, ...]]:
+    """Both sides, a reference in the layout of the model, what they are given, and notes.
 
     Raises:
         OSError: If a file cannot be read.
         ValueError: If the sides or the data do not belong together.
     """
-    reference = next((side for side in (a, b) if isinstance(side, ReferenceSide)), None)
-    if reference is not None:
-        model = b if reference is a else a
-        if isinstance(model, ReferenceSide):
+    if isinstance(a, ReferenceSide):
+        if isinstance(b, ReferenceSide):
             raise ValueError(
                 "At least one side must be a model, a .keras or .tflite file. "
                 f"Received: {a.name!r} and {b.name!r}"
             )
+        b, a, samples, notes = common_samples(b, a, path, input_size)
+        return a, b, samples, notes
+    if isinstance(b, ReferenceSide):
         if path is not None:
             raise ValueError(
                 "A reference has its inputs; leave `inputs` out, or compare two models. "
-                f"Received: {reference.name!r} and `inputs` {path}"
+                f"Received: {b.name!r} and `inputs` {path}"
             )
-        fitting = fit_reference(reference, model)
-        kept = fitting.reference
-        samples = Samples(tuple(kept.inputs.values()), "reference", kept.labels)
-        return (fitting, b, samples) if reference is a else (a, fitting, samples)
-    b, shapes = paired(a, b, input_size or DEFAULT_SIZE)
+        b = fit_reference(b, a)
+        return a, b, reference_samples(b), ()
+    b, notes = paired(a, b)
+    shapes = _common_shapes(a, b)
     if path is not None:
-        return a, b, Samples(_stored(path, a, shapes), "given")
-    return a, b, Samples(_random(a, b, shapes), "random")
+        return a, b, Samples(stored_samples(path, a, shapes), "given"), notes
+    filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
+    return a, b, random_samples(a, b, filled), notes
+
+
+def reference_samples(side: ReferenceSide) -> Samples:
+    """The inputs of a reference that is in the layout of a model."""
+    kept = side.reference
+    return Samples(tuple(kept.inputs.values()), "reference", kept.labels)
 
 
 def fit_reference(reference: ReferenceSide, model: Side) -> ReferenceSide:
@@ -104,67 +112,47 @@ def fit_reference(reference: ReferenceSide, model: Side) -> ReferenceSide:
     )
 
 
-def random_samples(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Samples:
-    """Random inputs of these static shapes and dtypes."""
-    rng = np.random.default_rng(0)
-    arrays = (_draw(rng, (RANDOM_SAMPLES, *s[1:]), d) for s, d in zip(shapes, dtypes, strict=True))
-    return Samples(tuple(arrays), "random")
+def _common_shapes(a: Side, b: Side) -> list[Shape]:
+    """The shape of each input that both models take, the batch open."""
+    return [
+        (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))
+        for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True)
+    ]
 
 
-def paired(
-    a: Side, b: Side, input_size: tuple[int, int] = DEFAULT_SIZE
-) -> tuple[Side, list[tuple[int, ...]]]:
-    """The second of two models, its inputs in the order of the first's, and what both take.
+def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of a random sample: open sizes of images are those asked for."""
+    sizes = [have or want for have, want in zip(shape[1:3], size, strict=False)]
+    whole = (*(sizes if len(shape) == 4 else shape[1:3]), *shape[3:])
+    if None in whole:
+        raise ValueError(
+            "Open dimensions that are no image's have no size of random numbers; give some with "
+            f"`inputs`. Received: an input of shape {shape}"
+        )
+    return tuple(n for n in whole if n is not None)
 
-    Returns:
-        The model, and the static shape of each input, the samples left out.
+
+def stored_samples(path: str, side: Side, shapes: Sequence[Shape]) -> tuple[np.ndarray, ...]:
+    """Inputs from an `.npz` file, in the order and layout of a side's.
+
+    Args:
+        path: The file.
+        side: What takes them.
+        shapes: The shape of each input; `None` for any size.
 
     Raises:
-        ValueError: If the models do not take the same.
+        OSError: If the file cannot be read.
+        ValueError: If they are not the side's inputs.
     """
-    if set(a.inputs) == set(b.inputs):
-        # A signature lists its inputs in an order of its own.
-        b = replace(
-            b,
-            inputs={name: b.inputs[name] for name in a.inputs},
-            dtypes={name: b.dtypes[name] for name in a.inputs},
-        )
-    if len(a.inputs) != len(b.inputs):
-        raise ValueError(
-            "Both models must have the same inputs. "
-            f"Received: {a.name!r} with {a.inputs} and {b.name!r} with {b.inputs}"
-        )
-    shapes = []
-    for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True):
-        if len(one) != len(other) or any(
-            None not in (x, y) and x != y for x, y in zip(one[1:], other[1:], strict=True)
-        ):
-            raise ValueError(
-                "Both models must take inputs of one shape. "
-                f"Received: {a.name!r} with {one} and {b.name!r} with {other}"
-            )
-        known = [x if x is not None else y for x, y in zip(one[1:], other[1:], strict=True)]
-        if len(known) == 3:
-            known[:2] = [x or size for x, size in zip(known[:2], input_size, strict=True)]
-        if None in known:
-            raise ValueError(
-                "The models leave open dimensions that are no image's; give inputs for them with "
-                f"`inputs`. Received: {a.name!r} with {one} and {b.name!r} with {other}"
-            )
-        shapes.append(tuple(size or 1 for size in known))
-    return b, shapes
-
-
-def _stored(path: str, side: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
-    """Inputs from an `.npz` file, in the order and layout of the models'."""
     source = source_name(path)
-    stored = load_inputs(path, list(side.inputs))
     found = []
-    for (name, array), shape in zip(stored.items(), shapes, strict=True):
-        key = f"inputs.{name}"
-        array = finite_numbers(array, key, source)
-        layout: Shape = (None, *shape)
-        found.append(as_dtype(fitted(array, layout, key, source), side.dtypes[name], source))
+    for (name, array), shape in zip(
+        load_inputs(path, list(side.inputs)).items(), shapes, strict=True
+    ):
+        array = fitted(
+            finite_numbers(array, f"inputs.{name}", source), shape, f"inputs.{name}", source
+        )
+        found.append(as_dtype(array, side.dtypes[name], source))
     if len({len(array) for array in found}) > 1:
         raise ValueError(
             "All inputs must have the same number of samples. "
@@ -173,22 +161,19 @@ def _stored(path: str, side: Side, shapes: list[tuple[int, ...]]) -> tuple[np.nd
     return tuple(found)
 
 
-def _random(a: Side, b: Side, shapes: list[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
-    """Random inputs that both models take, in the order of the inputs."""
+def random_samples(a: Side, b: Side, shapes: Sequence[tuple[int, ...]]) -> Samples:
+    """Random inputs that both models take, of these shapes without the samples."""
     rng = np.random.default_rng(0)
     arrays = []
-    for position, shape in enumerate(shapes):
-        whole = (RANDOM_SAMPLES, *shape)
+    for position, shape in enumerate((RANDOM_SAMPLES, *sizes) for sizes in shapes):
         dtypes = [list(side.dtypes.values())[position] for side in (a, b)]
-        integers = [dtype for dtype in dtypes if "float" not in dtype]
+        whole = [dtype for dtype in dtypes if "float" not in dtype]
         steps = [tensor for side in (a, b) if (tensor := _quantized(side, position)) is not None]
-        if integers:
-            arrays.append(_draw(rng, whole, integers[0]))
-        elif steps:
-            arrays.append(_in_range(rng, whole, steps[0]))
+        if steps and not whole:
+            arrays.append(_in_range(rng, shape, steps[0]))
         else:
-            arrays.append(_draw(rng, whole, "float32"))
-    return tuple(arrays)
+            arrays.append(_draw(rng, shape, whole[0] if whole else "float32"))
+    return Samples(tuple(arrays), "random")
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -21,22 +21,30 @@ class OutputDifference:
     Attributes:
         name: The output.
         difference: Largest absolute difference, relative to the largest absolute value of the
-            reference; infinite where one of the two is NaN or infinite and the other is not.
+            reference; infinite where one of the two is NaN or infinite and the other is not, NaN
+            where nothing is finite. Of whole numbers the share that differs.
         snr: Energy of the reference, its mean over the samples taken off, over that of the
             difference, in dB; `None` where the reference is the same for every sample.
         sample_snr: The same with the mean of each sample taken off too, from the reference and
             from the difference: what tells the classes of a sample apart. `None` where there are
             no classes.
-        equal: Number of samples with the same top-1 class; `None` likewise.
+        channel_snr: The SNR of the middle channel: half of them keep less. A detector's scores of 0
+            to 1 beside boxes of hundreds of pixels are nothing in the ratio of the whole output.
+        equal: Number of samples with the same top-1 class, `None` likewise; of an output of whole
+            numbers how many are the same.
         masks_differ: Whether NaN or infinite values are at other places than the reference's.
+        numbers: How many whole numbers the output has, if it is one of such: classes or counts,
+            whose size says nothing of how near they are.
     """
 
     name: str
     difference: float
     snr: float | None = None
     sample_snr: float | None = None
+    channel_snr: float | None = None
     equal: int | None = None
     masks_differ: bool = False
+    numbers: int | None = None
 
     @property
     def least_snr(self) -> float | None:
@@ -63,6 +71,7 @@ class OutputComparison:
         fully_accelerated: Whether every operator was on the GPU; `None` on the CPU.
         gpu_precision: The precision that the GPU really computed in; empty on the CPU.
         data: Where the samples come from, as `samples` of the whole report.
+        precision: The coarser of the two precisions, whose limits hold.
         problem: Why it did not run, in one line; empty if it did.
     """
 
@@ -80,6 +89,7 @@ class OutputComparison:
     fully_accelerated: bool | None = None
     gpu_precision: str = ""
     data: str = ""
+    precision: str = "float32"
     problem: str = ""
 
     @property
@@ -96,7 +106,7 @@ class OutputComparison:
     @property
     def top1(self) -> float | None:
         """The smallest share of equal top-1 classes of any classifier."""
-        known = (output.equal for output in self.outputs)
+        known = (output.equal for output in self.outputs if output.numbers is None)
         return min((value / self.samples for value in known if value is not None), default=None)
 
     @property
@@ -104,21 +114,32 @@ class OutputComparison:
         """What does not pass, in words; empty if all does."""
         if self.problem:
             return [self.problem]
-        found = []
-        if self.fully_accelerated is False:
-            found.append("not every operator ran on the GPU")
+        found = ["not every operator ran on the GPU"] if self.fully_accelerated is False else []
         for output in self.outputs:
+            name, snr, count = output.name, output.least_snr, output.numbers or self.samples
             if output.masks_differ:
-                found.append(f"{output.name}: NaN or infinite values at other places")
+                found.append(f"{name}: NaN or infinite values at other places")
             # Written so that a NaN does not pass.
-            elif not output.difference <= self.limit:
-                found.append(f"{output.name}: difference {output.difference:.1e}")
-            snr = output.least_snr
+            elif output.numbers is None and not output.difference <= self.limit:
+                found.append(f"{name}: difference {output.difference:.1e}")
             if self.snr_limit is not None and snr is not None and not snr >= self.snr_limit:
-                found.append(f"{output.name}: SNR {snr:.1f} dB")
-            if output.equal is not None and rejected(output.equal, self.samples, self.top1_limit):
-                found.append(f"{output.name}: top-1 equal on {output.equal} of {self.samples}")
+                found.append(f"{name}: SNR {snr:.1f} dB")
+            elif self.snr_limit and output.channel_snr is not None and output.channel_snr < 0:
+                found.append(f"{name}: half of its channels are lost")
+            if output.equal is not None and rejected(output.equal, count, self.top1_limit):
+                what = "top-1 equal on" if output.numbers is None else "equal in"
+                found.append(f"{name}: {what} {output.equal} of {count}")
         return found
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing tells if a file of rounded numbers keeps what tells samples apart.
+
+        Its largest difference is small, and every output is the same for all samples.
+        """
+        several = self.samples > 1
+        judged = (o.snr is not None or (several and o.numbers is not None) for o in self.outputs)
+        return self.snr_limit is not None and bool(self.outputs) and not any(judged)
 
     @property
     def passed(self) -> bool:
@@ -149,11 +170,10 @@ def compare_outputs(
             "Both sides must have the same outputs. "
             f"Received: {sorted(outputs)} and {sorted(expected)}"
         )
+    whole = whole or expected
     return tuple(
-        _difference(
-            name, outputs[name], expected[name], (whole or expected)[name], name in classifiers
-        )
-        for name in expected
+        _difference(name, outputs[name], wanted, whole[name], name in classifiers)
+        for name, wanted in expected.items()
     )
 
 
@@ -172,18 +192,15 @@ def find_classifiers(
         which labels are of, and those that are shares, not negative and of the sum 1, as a softmax
         gives them.
     """
-    vectors = {n: v for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1}
-    if asked is False:
-        return set()
-    if asked:
-        return set(vectors)
-    found = {
-        name
-        for name, value in vectors.items()
-        if (value >= 0).all() and (np.abs(value.sum(axis=1) - 1) < _SUM_OF_SHARES).all()
-    }
     labelled = labelled_output(expected, labels)
-    return found if labelled is None else found | {labelled} & set(vectors)
+    return {
+        name
+        for name, value in expected.items()
+        if value.ndim == 2
+        and value.shape[1] > 1
+        and asked is not False
+        and (asked or name == labelled or _shares(value))
+    }
 
 
 def labelled_output(expected: Mapping[str, np.ndarray], labels: np.ndarray | None) -> str | None:
@@ -204,15 +221,23 @@ def labelled_output(expected: Mapping[str, np.ndarray], labels: np.ndarray | Non
 
 
 def count_correct(
-    outputs: Mapping[str, np.ndarray], name: str | None, labels: np.ndarray | None
+    outputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    labels: np.ndarray | None,
 ) -> int | None:
-    """How many samples the output of a name is right on; `None` without labels."""
+    """How many samples the output that labels are of is right on; `None` if they are of none."""
+    name = labelled_output(expected, labels)
     return None if labels is None or name is None else _hits(outputs[name], labels)
 
 
 def _hits(output: np.ndarray, labels: np.ndarray) -> int:
     classes = classes_of(output)
     return int((classes == labels[: len(classes)]).sum())
+
+
+def _shares(value: np.ndarray) -> bool:
+    """Whether every row is of shares, as a softmax gives them."""
+    return bool((value >= 0).all() and (np.abs(value.sum(axis=1) - 1) < _SUM_OF_SHARES).all())
 
 
 def relative_difference(value: np.ndarray, reference: np.ndarray) -> float:
@@ -224,14 +249,19 @@ def relative_difference(value: np.ndarray, reference: np.ndarray) -> float:
     Raises:
         ValueError: If the shapes differ.
     """
-    error, wanted = _errors(value, reference)
-    if error is None:
+    if value.shape != reference.shape:
+        raise ValueError(
+            f"Both sides must have the same shape. Received: {value.shape} and {reference.shape}"
+        )
+    if not _same_mask(value, reference):
         return float("inf")
-    largest = float(error.max(initial=0.0))
-    if largest == 0:
-        return 0.0
+    finite = np.isfinite(reference)
+    wanted = reference[finite].astype("float64")
+    largest = float(np.abs(value[finite].astype("float64") - wanted).max(initial=0.0))
     scale = float(np.abs(wanted).max(initial=0.0))
-    return largest / scale if scale else float("inf")
+    if scale == 0:
+        return float("inf") if largest else 0.0
+    return largest / scale
 
 
 def decibels(signal: np.ndarray, error: np.ndarray) -> float:
@@ -246,42 +276,53 @@ def _difference(
     name: str, value: np.ndarray, reference: np.ndarray, whole: np.ndarray, classifies: bool
 ) -> OutputDifference:
     largest = relative_difference(value, reference)
-    if not np.isfinite(largest):
-        error, _ = _errors(value, reference)
-        return OutputDifference(name, largest, masks_differ=error is None)
+    if value.dtype.kind in "iub" and reference.dtype.kind in "iub":
+        equal = int((value == reference).sum())
+        share = 1 - equal / max(value.size, 1)
+        return OutputDifference(name, share, equal=equal, numbers=value.size)
     finite = np.isfinite(reference)
+    if not finite.any() and finite.size:  # nothing was compared
+        largest = float("nan") if largest == 0 else largest
+    if not np.isfinite(largest):
+        return OutputDifference(name, largest, masks_differ=not _same_mask(value, reference))
     error = np.where(finite, value, 0).astype("float64") - np.where(finite, reference, 0)
     wanted = np.where(np.isfinite(whole), whole, 0).astype("float64")
     centred = wanted - wanted.mean(axis=0)
     # Element by element: a mask of -1e9 is constant, and what stands beside it is not.
     varies = np.abs(centred).max(axis=0) > _CONSTANT * np.abs(wanted).max(axis=0)
+    snr = sample_snr = channel_snr = None
     if len(wanted) > 1 and varies.any():
         # Nor may it hide what is off beside it.
         scale = np.abs(wanted[:, varies]).max()
         largest = max(largest, float(np.abs(error[:, varies]).max(initial=0.0) / scale))
-    # As many samples of the one as of the other.
-    share = (len(reference) / len(whole)) ** 0.5
-    judged = len(wanted) > 1 and bool(varies.any())
-    snr = decibels(centred * share, error) if judged else None
+        # As many samples of the one as of the other.
+        centred *= (len(reference) / len(whole)) ** 0.5
+        snr, channel_snr = decibels(centred, error), _of_channels(centred * varies, error)
+        if classifies:
+            sample_snr = decibels(_without_mean(centred), _without_mean(error))
     if not classifies:
-        return OutputDifference(name, largest, snr)
-    sample_snr = decibels(_without_mean(centred) * share, _without_mean(error)) if judged else None
-    equal = int((value.argmax(axis=1) == reference.argmax(axis=1)).sum())
-    return OutputDifference(name, largest, snr, sample_snr, equal)
+        return OutputDifference(name, largest, snr, channel_snr=channel_snr)
+    equal = int((classes_of(value) == classes_of(reference)).sum())
+    return OutputDifference(name, largest, snr, sample_snr, channel_snr, equal)
 
 
-def _errors(value: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Absolute differences where both are finite, `None` if they are not at the same places."""
-    if value.shape != reference.shape:
-        raise ValueError(
-            f"Both sides must have the same shape. Received: {value.shape} and {reference.shape}"
-        )
-    value, reference = value.astype("float64"), reference.astype("float64")
+def _of_channels(signal: np.ndarray, error: np.ndarray) -> float | None:
+    """The SNR of the middle channel that varies, channels being last or second."""
+    found = []
+    for axis in {1, signal.ndim - 1} - {0}:
+        others = tuple(i for i in range(signal.ndim) if i != axis)
+        wanted, noise = (np.square(part).sum(axis=others) for part in (signal, error))
+        noise, wanted = noise[wanted > 0], wanted[wanted > 0]
+        with np.errstate(divide="ignore"):
+            found.append(float(np.median(-10 * np.log10(noise / wanted))))
+    return min(found, default=None)
+
+
+def _same_mask(value: np.ndarray, reference: np.ndarray) -> bool:
+    """Whether NaN and infinities are at the same places, and the same ones."""
     finite = np.isfinite(reference)
     same = np.array_equal(value[~finite], reference[~finite], equal_nan=True)
-    if not same or not np.isfinite(value[finite]).all():
-        return None, reference[finite]
-    return np.abs(value[finite] - reference[finite]), reference[finite]
+    return same and bool(np.isfinite(value[finite]).all())
 
 
 def _without_mean(rows: np.ndarray) -> np.ndarray:

@@ -70,51 +70,50 @@ class Reference:
         Raises:
             ValueError: If it does not fit the model, or a label is none of its classes.
         """
-        given, _ = matched(self.inputs, list(inputs), "inputs", self.name, ordered)
-        answered, _ = matched(self.outputs, list(outputs), "outputs", self.name, ordered)
-        ends = [(given[name], shape) for name, shape in inputs.items()]
-        ends += [(answered[name], shape) for name, shape in outputs.items()]
+        named = self.under(list(inputs), list(outputs), ordered)
+        ends = [(named.inputs[name], shape) for name, shape in inputs.items()]
+        ends += [(named.outputs[name], shape) for name, shape in outputs.items()]
         # What fits in one layout only decides for the rest.
         told = {found for array, shape in ends if (found := layout_of(array, shape))}
         layout: Layout | None = "model" if self.arranged else None
         if layout is None and len(told) == 1:
             [layout] = told
+
+        def placed(array: np.ndarray, shape: Shape, key: str) -> np.ndarray:
+            # The layout is one of maps; what else there is finds its own.
+            return fitted(array, shape, key, self.name, layout if array.ndim == 4 else None)
+
         given = {
             name: as_dtype(
-                self._fitted(given[name], shape, f"inputs.{name}", layout), dtypes[name], self.name
+                placed(named.inputs[name], shape, f"inputs.{name}"), dtypes[name], self.name
             )
             for name, shape in inputs.items()
         }
         answered = {
-            name: self._fitted(answered[name], shape, f"outputs.{name}", layout)
+            name: placed(named.outputs[name], shape, f"outputs.{name}")
             for name, shape in outputs.items()
         }
         self._check_labels(answered)
-        taken_as = self.taken_under(list(inputs), list(outputs))
-        return replace(self, inputs=given, outputs=answered, taken_as=taken_as)
+        return replace(named, inputs=given, outputs=answered)
 
-    def taken_under(
-        self, inputs: Sequence[str], outputs: Sequence[str]
-    ) -> tuple[tuple[str, str], ...]:
-        """`taken_as` once the arrays are matched with these names, whatever they were before."""
-        pairs = [
-            pair
-            for given, names in ((self.inputs, inputs), (self.outputs, outputs))
-            if len(names) > 1 and set(given) != set(names)
-            for pair in zip(given, names, strict=True)
-        ]
+    def under(
+        self, inputs: Sequence[str], outputs: Sequence[str], ordered: bool = True
+    ) -> "Reference":
+        """The reference under other names; `taken_as` tells of those that were taken in order.
+
+        Raises:
+            ValueError: If it has more or fewer, or only some of the names.
+        """
+        given, of_inputs = matched(self.inputs, inputs, "inputs", self.name, ordered)
+        answered, of_outputs = matched(self.outputs, outputs, "outputs", self.name, ordered)
+        pairs = of_inputs + of_outputs
         before = {name: theirs for theirs, name in self.taken_as}
         again = {theirs for theirs, _ in pairs}
-        return (
+        taken_as = (
             *(pair for pair in self.taken_as if pair[1] not in again),
             *((before.get(theirs, theirs), name) for theirs, name in pairs),
         )
-
-    def _fitted(
-        self, array: np.ndarray, shape: Shape, key: str, layout: Layout | None
-    ) -> np.ndarray:
-        # The layout is one of maps; what else there is finds its own.
-        return fitted(array, shape, key, self.name, layout if array.ndim == 4 else None)
+        return replace(self, inputs=given, outputs=answered, taken_as=taken_as)
 
     def _check_labels(self, outputs: Mapping[str, np.ndarray]) -> None:
         if self.labels is None:
@@ -145,7 +144,7 @@ def classes_of(output: np.ndarray) -> np.ndarray:
     are shares, 0 to 1, as a sigmoid gives them; else where it is above 0.
     """
     if output.shape[1] > 1:
-        return output.argmax(axis=1)
+        return np.where(np.isnan(output), -np.inf, output).argmax(axis=1)  # NaN is no largest value
     shares = ((output >= 0) & (output <= 1)).all()
     return (output[:, 0] > (0.5 if shares else 0)).astype(int)
 
@@ -204,14 +203,14 @@ def as_reference(arrays: Mapping[str, np.ndarray], name: str) -> Reference:
             f"Received: {name!r} with {told}"
         )
     return Reference(
-        {key: _floats(value) for key, value in inputs.items()},
-        {key: value.astype("float32") for key, value in outputs.items()},
+        {key: numbers(value) for key, value in inputs.items()},
+        {key: numbers(value) for key, value in outputs.items()},
         labels,
         {key: value.astype("float32") for key, value in groups["layers"].items()},
         name,
     )
 
 
-def _floats(array: np.ndarray) -> np.ndarray:
-    """Floats as files take them; whole numbers stay what they are."""
-    return array.astype("float32") if array.dtype.kind == "f" else array
+def numbers(array: np.ndarray) -> np.ndarray:
+    """Floats as files take and give them; whole numbers stay what they are."""
+    return array if array.dtype.kind in "iub" else array.astype("float32")

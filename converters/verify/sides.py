@@ -6,13 +6,14 @@ for a Keras model.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converters.data.layout import Shape
+from converters.runtime import RunResult
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.marks import marked_attention
 from converters.tflite.options import INTEGER_PRECISIONS
@@ -20,7 +21,7 @@ from converters.tflite.precision import precision_of
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
-from converters.verify.references import Reference, load_reference
+from converters.verify.references import Reference, load_reference, numbers
 from converters.verify.targets import Runner, Target, first_samples, whole_batches
 
 BATCH = 32
@@ -35,27 +36,8 @@ class OtherSitesError(LeftOutError):
     """That the sites of two sides are not the same."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a side answers on a target.
-
-    Attributes:
-        outputs: Outputs by name, the samples first; `None` if it did not run.
-        runtime: What ran it.
-        problem: Why it did not run, in one line.
-        milliseconds: Median time of one run on one batch, if it was timed.
-        adapter: What ran it, in the runtime's own words.
-        fully_accelerated: Whether every operator was on the GPU; `None` elsewhere.
-        gpu_precision: The precision that the GPU really computed in; empty elsewhere.
-    """
-
-    outputs: Mapping[str, np.ndarray] | None
-    runtime: str
-    problem: str = ""
-    milliseconds: float | None = None
-    adapter: str = ""
-    fully_accelerated: bool | None = None
-    gpu_precision: str = ""
+class NotRunError(Exception):
+    """Why a side did not run."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +75,16 @@ class Side:
     outputs: Mapping[str, Shape]
     precision: str = "float32"
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         """The outputs on some samples."""
         raise NotImplementedError
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
-        """The ULSAM blocks whose maps have more than one position; or why it did not run.
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
+        """The ULSAM blocks whose maps have more than one position.
 
         Raises:
-            LeftOutError: If it has none, or does not show them.
+            LeftOutError: If it does not show them.
+            NotRunError: If it does not run.
         """
         raise NotImplementedError
 
@@ -116,12 +99,12 @@ class ReferenceSide(Side):
 
     reference: Reference = field(kw_only=True)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         count = len(next(iter(inputs.values())))
         outputs = {name: value[:count] for name, value in self.reference.outputs.items()}
-        return Answer(outputs, "recorded")
+        return RunResult("ok", outputs)
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
         raise LeftOutError(f"{self.name} is a reference of outputs")
 
 
@@ -131,18 +114,20 @@ class KerasSide(Side):
 
     Attributes:
         model: The model.
-        order: The names of its inputs, in its own order.
+        takes: The names of its inputs, in its own order.
+        gives: Those of its outputs, as they are flattened.
     """
 
     model: Any = field(kw_only=True)
-    order: tuple[str, ...] = field(kw_only=True)
+    takes: tuple[str, ...] = field(kw_only=True)
+    gives: tuple[str, ...] = field(kw_only=True)
     _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         outputs = self._once("outputs", inputs, self._predicted)
-        return Answer({name: outputs[name] for name in self.outputs}, "TensorFlow")
+        return RunResult("ok", {name: outputs[name] for name in self.outputs})
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
         from ulsam_keras import attention_maps
 
         def maps(packed: Any, batch: int) -> dict[str, np.ndarray]:
@@ -153,10 +138,7 @@ class KerasSide(Side):
                 raise LeftOutError(f"{self.name}: {reason.rstrip('.')}") from error
 
         found = self._once("maps", inputs, maps)
-        blocks = [Block(name, value) for name, value in found.items() if _spatial(value.shape)]
-        if not blocks:
-            raise LeftOutError(f"{self.name} has no ULSAM whose map has more than one position")
-        return blocks
+        return [Block(name, value) for name, value in found.items() if _spatial(value.shape)]
 
     def _predicted(self, packed: Any, batch: int) -> dict[str, np.ndarray]:
         import keras
@@ -166,7 +148,7 @@ class KerasSide(Side):
         with without_native_logs():
             outputs = self.model.predict(packed, batch_size=batch, verbose=0)
         flat = keras.tree.flatten(outputs)
-        return {n: np.asarray(v, "float32") for n, v in zip(self.outputs, flat, strict=True)}
+        return {n: numbers(np.asarray(v)) for n, v in zip(self.gives, flat, strict=True)}
 
     def _once(self, what: str, inputs: Mapping[str, np.ndarray], compute: Any) -> Any:
         """What is computed of inputs, or the first of it where more samples were computed before.
@@ -181,7 +163,7 @@ class KerasSide(Side):
         if kept is None or kept[0] != key or kept[1] < count:
             batch = self.model.inputs[0].shape[0] if getattr(self.model, "inputs", None) else None
             whole = whole_batches(inputs, batch or 1)
-            arrays = [whole[name] for name in self.order]
+            arrays = [whole[name] for name in self.takes]
             try:
                 # A Sequential model that was not called has no `input`.
                 sequential = isinstance(self.model, keras.Sequential)
@@ -219,27 +201,20 @@ class FileSide(Side):
     runner: Runner = field(kw_only=True)
     around: bool = field(kw_only=True)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> Answer:
+    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         result = self.runner.run(self.file, inputs, target)
-        outputs = result.outputs
-        return Answer(
-            outputs if outputs is None else {name: outputs[name] for name in self.outputs},
-            target.name,
-            "" if result.ok else f"{result.outcome}: {result.message}",
-            result.milliseconds,
-            result.adapter,
-            result.fully_accelerated if target.accelerator == "gpu" and result.ok else None,
-            (result.gpu_precision or "") if target.accelerator == "gpu" else "",
-        )
+        if result.outputs is None:
+            return result
+        return replace(result, outputs={name: result.outputs[name] for name in self.outputs})
 
     def samples(self, target: Target, count: int) -> int:
         return self.runner.samples(self.file, target, count)
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block] | str:
+    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
         graph = self.file.graph
         sites = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
         if not sites:
-            raise LeftOutError(f"{self.name} has no ULSAM whose map has more than one position")
+            return []
         if not graph.named_inputs:
             raise LeftOutError(f"{self.name} has no signature")
         parts = ("attention", *(("inputs", "scores", "outputs") if self.around else ()))
@@ -256,7 +231,7 @@ class FileSide(Side):
                     tapped[names[tensor]] = tensor
         result = self.runner.run(with_outputs(self.file, tapped), inputs, target, repeats=0)
         if result.outputs is None:
-            return f"{result.outcome}: {result.message}"
+            raise NotRunError(result.problem)
         outputs = result.outputs
 
         def value(tensor: Tensor) -> np.ndarray:
@@ -303,17 +278,16 @@ def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> Keras
     sequential = isinstance(model, keras.Sequential)
     structure = model.outputs[0] if sequential else model.output
     called = output_names or export.output_names(model, structure)
-    outputs = zip(called, model.outputs, strict=True)
-    computed = {_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model)}
-    both = list(zip(names, model.inputs, strict=True))
+    inputs = dict(zip(names, model.inputs, strict=True))
     return KerasSide(
         name,
-        {n: tuple(t.shape) for n, t in both},
-        {n: "float32" if "float" in t.dtype else t.dtype for n, t in both},
-        {n: tuple(t.shape) for n, t in outputs},
-        coarser(*computed),
+        {n: tuple(t.shape) for n, t in inputs.items()},
+        {n: "float32" if "float" in t.dtype else t.dtype for n, t in inputs.items()},
+        {n: tuple(t.shape) for n, t in zip(called, model.outputs, strict=True)},
+        coarser(*(_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model))),
         model=model,
-        order=tuple(names),
+        takes=tuple(names),
+        gives=tuple(called),
     )
 
 
@@ -322,6 +296,12 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     graph = file.graph
     inputs, outputs = graph.given, graph.answered
     attention, precision = marked_attention(file), precision_of(graph)
+    if len(inputs) < len(graph.inputs) or len(outputs) < len(graph.outputs):
+        raise ValueError(
+            "A file whose tensors have one name, or that has outputs beside its signature, cannot "
+            f"be compared whole; convert it with a signature. Received: {name!r} with inputs "
+            f"{[t.name for t in graph.inputs]} and outputs {[t.name for t in graph.outputs]}"
+        )
     return FileSide(
         name,
         {n: (t.shape[:1] + t.open_shape[1:]) for n, t in inputs.items()},
@@ -332,11 +312,6 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
         runner=runner,
         around=precision in INTEGER_PRECISIONS,
     )
-
-
-def reference_side(reference: Reference) -> ReferenceSide:
-    """A reference as a side."""
-    return ReferenceSide(reference.name, {}, {}, {}, reference=reference)
 
 
 def load_side(source: str, runner: Runner) -> Side:
@@ -351,10 +326,10 @@ def load_side(source: str, runner: Runner) -> Side:
         ValueError: If it is not what its name says.
     """
     path = Path(source)
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return reference_side(load_reference(path))
-    if suffix == ".tflite":
+    if path.suffix.lower() == ".npz":
+        reference = load_reference(path)
+        return ReferenceSide(reference.name, {}, {}, {}, reference=reference)
+    if path.suffix.lower() == ".tflite":
         return file_side(TfliteFile(path), path.name, runner)
     from converters.model_source import load_model
     from converters.start import start_tensorflow
@@ -371,4 +346,5 @@ def _spatial(shape: tuple[int, ...]) -> bool:
 def _reason(error: Exception) -> str:
     """The line of TensorFlow's many that says what is wrong: the last that names no operation."""
     lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in reversed(lines) if line and line[0] != "["), "")[:200]
+    said = next((line for line in reversed(lines) if line and line[0] != "["), "")
+    return said.replace("Received: ", "received ")[:200]

@@ -57,26 +57,19 @@ GPU = (
 )
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What this machine has to run files on.
-
-    Attributes:
-        all: The targets: those of the CPU first.
-        adapter: Name of the GPU adapter; `None` if there is none, or none is wanted.
-    """
-
-    all: tuple[Target, ...] = CPU
-    adapter: str | None = None
-
-
-def find_targets(gpu: bool = True, require_gpu: bool = False, float16: bool = True) -> Targets:
+def find_targets(
+    gpu: bool = True, require_gpu: bool = False, float16: bool = True
+) -> tuple[tuple[Target, ...], str | None]:
     """The CPU's kernels, and the GPU where there is a Vulkan driver.
 
     Args:
         gpu: Whether to look for one.
         require_gpu: Whether it is an error that there is none.
         float16: Whether to run in float16 too, where the GPU really computes in it.
+
+    Returns:
+        The targets, those of the CPU first, and the name of the GPU adapter; `None` if there is
+        none, or none is wanted.
 
     Raises:
         ValueError: If a GPU is required and there is none.
@@ -88,8 +81,8 @@ def find_targets(gpu: bool = True, require_gpu: bool = False, float16: bool = Tr
                 "A GPU is required, and no Vulkan driver is found; install one, or a software one "
                 "with scripts/vulkan_drivers.sh, or leave `require_gpu` out. Received: no adapter"
             )
-        return Targets()
-    return Targets(CPU + (GPU if float16 and half_precision() else GPU[:1]), adapter)
+        return CPU, None
+    return CPU + (GPU if float16 and half_precision() else GPU[:1]), adapter
 
 
 class Runner:
@@ -141,9 +134,10 @@ class Runner:
             return RunResult("timed_out", message=message)
         graph = file.graph
         count = len(next(iter(inputs.values())))
+        batch = next((tensor.shape[0] for tensor in graph.inputs if tensor.shape), 1)
         named = {
             name: graph.given[name].quantized(value) if name in graph.given else value
-            for name, value in whole_batches(inputs, batch_of(graph)).items()
+            for name, value in whole_batches(inputs, max(batch, 1)).items()
         }
         padded = len(next(iter(named.values())))
         result = run(
@@ -193,12 +187,6 @@ def whole_batches(arrays: Mapping[str, np.ndarray], batch: int) -> dict[str, np.
         else np.take(value, range(-(-len(value) // batch) * batch), axis=0, mode="wrap")
         for name, value in arrays.items()
     }
-
-
-def batch_of(graph: Graph) -> int:
-    """The number of samples that a file takes at a time."""
-    shape = graph.inputs[0].shape if graph.inputs else ()
-    return max(shape[0], 1) if shape else 1
 
 
 def multiply_adds(graph: Graph) -> int:

@@ -1,7 +1,7 @@
 """The digits network in Keras: the twin of `network.py`, layer by layer.
 
-Every layer with weights bears the name of its PyTorch module, so that the weights of a checkpoint
-are found by name. Imports keras and ulsam_keras only.
+Every layer with weights bears the name of its PyTorch module, with `_` for dots, so that the
+weights of a checkpoint are found by name. Imports keras and ulsam_keras only.
 """
 
 import keras
@@ -37,21 +37,21 @@ def conv_norm(x, filters, name, kernel_size=1, stride=1, activate=True):
     # At stride 2, Keras's "same" pads one side only, PyTorch's padding=1 both.
     padding = "valid" if stride > 1 else "same"
     if stride > 1:
-        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}.pad")(x)
-    options = {"strides": stride, "padding": padding, "use_bias": False, "name": f"{name}.conv"}
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    options = {"strides": stride, "padding": padding, "use_bias": False, "name": f"{name}_conv"}
     if filters is None:
         x = layers.DepthwiseConv2D(kernel_size, **options)(x)
     else:
         x = layers.Conv2D(filters, kernel_size, **options)(x)
-    x = layers.BatchNormalization(momentum=0.9, epsilon=BATCH_NORM_EPSILON, name=f"{name}.norm")(x)
-    return layers.ReLU(6.0, name=f"{name}.relu6")(x) if activate else x
+    x = layers.BatchNormalization(momentum=0.9, epsilon=BATCH_NORM_EPSILON, name=f"{name}_norm")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
 
 
 def bottleneck(x, filters, name, stride=1):
     """MobileNetV2's inverted residual, expanding the channels by a factor of four."""
-    y = conv_norm(x, 4 * x.shape[-1], f"{name}.expand")
-    y = conv_norm(y, None, f"{name}.depthwise", kernel_size=3, stride=stride)
-    y = conv_norm(y, filters, f"{name}.project", activate=False)
+    y = conv_norm(x, 4 * x.shape[-1], f"{name}_expand")
+    y = conv_norm(y, None, f"{name}_depthwise", kernel_size=3, stride=stride)
+    y = conv_norm(y, filters, f"{name}_project", activate=False)
     if stride == 1 and x.shape[-1] == filters:
-        y = layers.Add(name=f"{name}.add")([x, y])
+        y = layers.Add(name=f"{name}_add")([x, y])
     return y

@@ -16,7 +16,7 @@ import numpy as np
 import int8_models
 import measure
 from converters import to_tflite
-from converters.verify import relative_difference
+from converters.verify.outputs import relative_difference
 from pictures import side_by_side
 from ulsam_keras import attention_maps, quantization
 

@@ -18,7 +18,7 @@ from converters.runtime import run
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.sites import find_sites
 from converters.tflite.tap import with_outputs
-from converters.verify import decibels, relative_difference
+from converters.verify.outputs import decibels, relative_difference
 from ulsam_keras import attention_maps
 
 # The attention of so many held-out images is measured.

@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of a model, layer by layer.
 
-Imports Keras (public names only), `ulsam_keras.layer` and `ulsam_keras.graph`.
+Imports Keras (public names only), `ulsam_keras.cost`, `ulsam_keras.layer` and `ulsam_keras.graph`.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import layers
 
+from ulsam_keras import cost
 from ulsam_keras.graph import Call, is_graph, trace
 from ulsam_keras.layer import ULSAM
 
@@ -193,8 +194,8 @@ def _numbers(operation: Any, convention: str) -> tuple[int, int]:
 def _multiply_adds(name: str, call: Call, convention: str) -> int:
     operation = call.operation
     if isinstance(operation, ULSAM):
-        per_element = 3 if convention == "exact" else 2
-        return per_element * math.prod(_sizes(name, call.inputs[0].shape[1:]))
+        sizes = _sizes(name, call.inputs[0].shape[1:])
+        return cost.multiply_adds(*sizes) if convention == "exact" else 2 * math.prod(sizes)
     for kind, kernels in _KERNELS.items():
         if isinstance(operation, kind):
             places = call.inputs[0] if isinstance(operation, _PER_INPUT) else call.outputs[0]

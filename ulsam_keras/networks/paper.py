@@ -2,13 +2,16 @@
 
 The printed numbers are those of the paper's slides and poster (Saini et al., WACV 2020). These do
 not print the sites: where a ULSAM stands is worked out from the printed parameters and FLOPs.
+`paper.json` holds the numbers.
 
 Imports `ulsam_keras.networks`' modules; building a configuration needs Keras.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
@@ -123,301 +126,38 @@ def _baseline_count(network: str, alpha: float) -> Count:
     return count(_NETWORKS[network](alpha=alpha), convention="paper")
 
 
-_MV1_100 = Baseline(
-    "MobileNetV1",
-    1.0,
-    "4.2",
-    "569",
-    {
-        "ImageNet": (70.65, 89.76),
-        "Food-101": (81.31, 95.24),
-        "Birds": (62.88, 86.05),
-        "Dogs": (62.2, 89.66),
-    },
-)
-_MV1_075 = Baseline("MobileNetV1", 0.75, "2.6", "325", {"ImageNet": (67.48, 88.0)})
-_MV1_050 = Baseline("MobileNetV1", 0.5, "1.3", "149", {"ImageNet": (63.22, 84.63)})
-_MV2 = Baseline(
-    "MobileNetV2",
-    1.0,
-    "3.4",
-    "300",
-    {"ImageNet": (71.25, 90.19), "Food-101": (81.51, 95.24), "Birds": (62.94, None)},
+def _accuracies(printed: Any) -> dict[Any, Any]:
+    """Lists of JSON as pairs, and its keys as numbers of splits where they are such."""
+    return {
+        int(key) if key.isdigit() else key: tuple(value) if isinstance(value, list) else value
+        for key, value in printed.items()
+    }
+
+
+_PRINTED = json.loads(
+    (resources.files("ulsam_keras.networks") / "paper.json").read_text(encoding="utf-8"),
+    object_hook=_accuracies,
 )
 
 BASELINES: Mapping[str, Baseline] = MappingProxyType(
-    {"mv1_1.0": _MV1_100, "mv1_0.75": _MV1_075, "mv1_0.50": _MV1_050, "mv2": _MV2}
+    {name: Baseline(**row) for name, row in _PRINTED["baselines"].items()}
 )
 """The networks without ULSAM that the paper compares with, by name."""
 
 
-# What is certain of the sites.
-_CERTAIN = "Certain: no other set of bottlenecks gives the printed numbers."
-_UP_TO_REPEAT = (
-    "Certain but for which of the repeats: another bottleneck of the same shape gives the same "
-    "numbers (8, 9 or 10; 12 or 13; 15 or 16)."
+PAPER: Mapping[str, PaperConfiguration] = MappingProxyType(
+    {
+        name: PaperConfiguration(
+            name,
+            **{
+                **row,
+                "baseline": BASELINES[row["baseline"]],
+                "certainty": _PRINTED["certainty"][row["certainty"]],
+            },
+        )
+        for name, row in _PRINTED["rows"].items()
+    }
 )
-_REPLACED_512 = (
-    "The kind of block, 512 channels at alpha 1 on a sixteenth of the input's size, is certain: no "
-    "other that can be replaced gives the printed numbers, rounded or truncated. Which of the "
-    "five, 7 to 11, is a guess."
-)
-_INSERTED_512 = (
-    "A reconstruction. 512 channels at 14x14 fit, and of all places only 128 at 28x28, inside "
-    "block 4, fits too. Which one, after block 6 to 11 or between the two convolutions of 7 to 11, "
-    "is a guess."
-)
-_INSERTED_1024 = (
-    "A reconstruction, likely but not certain: the places inside block 12 (512 channels at 7x7) "
-    "and inside block 6 (256 at 14x14) print the same number."
-)
-_INSERTED_160 = (
-    "A reconstruction: 160 channels at 7x7 are certain if the printed number was truncated. Which "
-    "bottleneck, 14, 15 or 16, is a guess."
-)
-_UNEXPLAINED = (
-    "The sites are those of mv2_G_in1k, and the printed parameters agree. The printed 224.16 M "
-    "multiply-adds do not: no set of replaced bottlenecks gives them."
-)
-
-_ROWS = (
-    PaperConfiguration(
-        "mv1_ins_a",
-        _MV1_100,
-        "4.2",
-        "569.2",
-        _INSERTED_512,
-        ulsam_after=(8,),
-        accuracy={
-            "ImageNet": {
-                1: (70.69, 89.85),
-                2: (70.84, 89.87),
-                4: (70.77, 89.91),
-                8: (70.59, 89.83),
-                16: (70.89, 89.74),
-            },
-        },
-    ),
-    PaperConfiguration(
-        "mv1_ins_b",
-        _MV1_100,
-        "4.2",
-        "569.2",
-        _INSERTED_512,
-        ulsam_after=(10,),
-        accuracy={
-            "ImageNet": {
-                1: (70.62, 89.86),
-                2: (70.88, 89.88),
-                4: (70.61, 89.79),
-                8: (70.92, 89.98),
-                16: (70.73, 89.78),
-            },
-        },
-    ),
-    PaperConfiguration(
-        "mv1_ins_c",
-        _MV1_100,
-        "4.2",
-        "569.1",
-        _INSERTED_1024,
-        ulsam_after=(12,),
-        accuracy={
-            "ImageNet": {
-                1: (70.63, 89.6),
-                2: (70.85, 89.97),
-                4: (70.86, 89.85),
-                8: (70.74, 89.81),
-                16: (70.82, 90.05),
-            },
-        },
-    ),
-    PaperConfiguration(
-        "mv1_sub_1.0",
-        _MV1_100,
-        "3.9",
-        "517",
-        _REPLACED_512,
-        ulsam_instead_of=(11,),
-        accuracy={
-            "ImageNet": {
-                1: (69.92, 89.25),
-                2: (70.14, 89.67),
-                4: (70.43, 89.92),
-                8: (70.29, 89.96),
-                16: (70.04, 89.98),
-            },
-            "Food-101": {1: (81.28, 95.5), 4: (81.3, 95.37), 8: (81.19, 95.41), 16: (81.62, 95.33)},
-            "Birds": {1: (62.46, 86.01), 4: (63.52, 85.8), 8: (64.44, 86.6), 16: (63.47, 84.9)},
-            "Dogs": {1: (62.73, 88.8), 4: (63.06, 89.58), 8: (63.3, 89.68), 16: (62.75, 89.35)},
-        },
-    ),
-    PaperConfiguration(
-        "mv1_sub_0.75",
-        _MV1_075,
-        "2.4",
-        "296",
-        _REPLACED_512,
-        ulsam_instead_of=(11,),
-        accuracy={
-            "ImageNet": {1: (67.98, 88.06), 4: (67.81, 88.43)},
-        },
-    ),
-    PaperConfiguration(
-        "mv1_sub_0.50",
-        _MV1_050,
-        "1.2",
-        "136",
-        _REPLACED_512,
-        ulsam_instead_of=(11,),
-        accuracy={
-            "ImageNet": {1: (63.42, 84.7), 4: (63.25, 84.81)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_ins",
-        _MV2,
-        "3.4",
-        "300.01",
-        _INSERTED_160,
-        ulsam_after=(14,),
-        accuracy={
-            "ImageNet": {
-                1: (71.31, 90.28),
-                2: (71.39, 90.34),
-                4: (71.64, 90.27),
-                8: (71.35, 90.36),
-                16: (71.42, 90.43),
-            },
-        },
-    ),
-    PaperConfiguration(
-        "mv2_B",
-        _MV2,
-        "3.28",
-        "277.34",
-        _UP_TO_REPEAT,
-        ulsam_instead_of=(13,),
-        accuracy={
-            "Food-101": {
-                1: (81.67, 95.82),
-                4: (81.71, 95.47),
-                8: (81.76, 95.51),
-                16: (81.94, 95.63),
-            },
-            "Birds": {1: (63.01, None), 4: (63.05, None), 8: (63.11, None), 16: (64.32, None)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_C",
-        _MV2,
-        "3.08",
-        "284.54",
-        _UP_TO_REPEAT,
-        ulsam_instead_of=(16,),
-        accuracy={
-            "Food-101": {
-                1: (82.05, 95.56),
-                4: (82.02, 95.48),
-                8: (81.74, 95.4),
-                16: (81.54, 95.14),
-            },
-            "Birds": {1: (63.98, None), 4: (64.44, None), 8: (65.03, None), 16: (63.47, None)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_D",
-        _MV2,
-        "3.23",
-        "267.06",
-        _UP_TO_REPEAT,
-        ulsam_instead_of=(10, 13),
-        accuracy={
-            "Birds": {1: (63.43, None), 4: (63.47, None), 8: (63.1, None), 16: (62.21, None)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_E",
-        _MV2,
-        "2.77",
-        "269.08",
-        _CERTAIN,
-        ulsam_instead_of=(15, 16),
-        accuracy={
-            "Birds": {1: (64.19, None), 4: (64.57, None), 8: (64.61, None), 16: (65.03, None)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_E_in1k",
-        _MV2,
-        "2.77",
-        "269.07",
-        _CERTAIN,
-        ulsam_instead_of=(15, 16),
-        accuracy={
-            "ImageNet": {4: (70.74, 89.15)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_F",
-        _MV2,
-        "2.97",
-        "261.88",
-        _UP_TO_REPEAT,
-        ulsam_instead_of=(13, 16),
-        accuracy={
-            "Food-101": {
-                1: (81.57, 95.44),
-                4: (81.69, 95.36),
-                8: (82.13, 95.42),
-                16: (81.84, 95.4),
-            },
-            "Birds": {1: (63.35, None), 4: (64.7, None), 8: (65.41, None), 16: (63.31, None)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_F_in1k",
-        _MV2,
-        "2.96",
-        "261.88",
-        _UP_TO_REPEAT,
-        ulsam_instead_of=(13, 16),
-        accuracy={
-            "ImageNet": {4: (71.52, 90.25)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_G",
-        _MV2,
-        "2.54",
-        "224.16",
-        _UNEXPLAINED,
-        ulsam_instead_of=(12, 13, 15, 16),
-        flops_reproduced=False,
-        accuracy={
-            "Food-101": {
-                1: (82.38, 95.76),
-                4: (82.31, 95.8),
-                8: (82.59, 95.82),
-                16: (82.91, 95.77),
-            },
-            "Birds": {1: (64.11, None), 4: (64.15, None), 8: (63.22, None), 16: (63.98, None)},
-        },
-    ),
-    PaperConfiguration(
-        "mv2_G_in1k",
-        _MV2,
-        "2.54",
-        "223.77",
-        _CERTAIN,
-        ulsam_instead_of=(12, 13, 15, 16),
-        accuracy={
-            "ImageNet": {4: (69.72, 87.79)},
-        },
-    ),
-)
-
-PAPER: Mapping[str, PaperConfiguration] = MappingProxyType({row.name: row for row in _ROWS})
 """The rows of the paper's tables, by name.
 
 A name tells the network and the table: `mv1_ins_a`, `mv1_ins_b` and `mv1_ins_c` are MobileNetV1

@@ -6,8 +6,9 @@ Imports tensorflow-model-optimization, so it is itself imported inside functions
 from collections.abc import Sequence
 from typing import Any
 
+from ulsam_keras.quantization.bridge.table import recipe_for
 from ulsam_keras.quantization.extra import tfmot
-from ulsam_keras.quantization.plan import Range, recipe_for
+from ulsam_keras.quantization.plan import Range
 from ulsam_keras.quantization.quantizers import (
     FixedRangeQuantizer,
     MovingRangeQuantizer,
@@ -79,7 +80,7 @@ class ULSAMQuantizeConfig(LayerQuantizeConfig):
     """The QuantizeConfig of any layer that ULSAM consists of in tf_keras.
 
     For models written in tf_keras. The layer says what is quantised in it, by the table of
-    `ulsam_keras/quantization/plan.py`.
+    `ulsam_keras/quantization/bridge/table.py`.
 
     Args:
         layer: The tf_keras layer: a `BlockDiagonalConv2D`, a `SubspaceAttention`, or any stock

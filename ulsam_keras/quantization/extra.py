@@ -1,7 +1,7 @@
 """The packages of the `qat` extra, imported without a trace in the process.
 
-Imports nothing at the top: tf_keras and tensorflow-model-optimization are loaded by the functions
-here, which every other file of this folder goes through.
+Imports nothing at the top: TensorFlow, tf_keras and tensorflow-model-optimization are loaded by the
+functions here, which every other file of this folder goes through.
 """
 
 import os
@@ -10,6 +10,19 @@ from typing import Any
 # tensorflow-model-optimization sets it when imported, which would turn `tf.keras` into tf_keras
 # for whatever the process, or a child of it, imports later.
 _VARIABLE = "TF_USE_LEGACY_KERAS"
+
+
+def tensorflow() -> Any:
+    """The module `tensorflow`.
+
+    Raises:
+        ImportError: If the extra is not installed.
+    """
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise _missing(error) from error
+    return tensorflow
 
 
 def tf_keras() -> Any:
@@ -31,11 +44,9 @@ def tfmot() -> Any:
     Raises:
         ImportError: If the extra is not installed.
     """
-    import tensorflow as tf
-
     # TensorFlow settles which Keras `tf.keras` is when it is first looked at, for good: let that
     # happen before the variable is touched.
-    _ = tf.keras.layers
+    _ = tensorflow().keras.layers
     before = os.environ.get(_VARIABLE)
     try:
         import tensorflow_model_optimization
@@ -51,6 +62,7 @@ def tfmot() -> Any:
 
 def _missing(error: ImportError) -> ImportError:
     return ImportError(
-        "Quantisation-aware training needs tf_keras and tensorflow-model-optimization; install "
-        f'them with: pip install "ulsam-keras[qat]". Received: {error}'
+        "Quantisation-aware training needs TensorFlow, tf_keras and tensorflow-model-optimization; "
+        f'install them with pip install "ulsam-keras[qat]". Received: {error}',
+        name=error.name,
     )

@@ -1,6 +1,6 @@
-"""Which tensors of a model are quantised, and how: one table, and the rule of what is fused.
+"""What there is to quantise in a layer, and the rule of what is fused.
 
-Imports nothing; tf_keras layers are known by the names of their classes.
+Imports the standard library; `bridge/table.py` has the recipe of every layer class.
 
 LiteRT's int8 operators decide what there is to simulate. A convolution, its batch normalization
 and a ReLU become one operator, so nothing is rounded between them. Operators that move values
@@ -23,27 +23,32 @@ LOG_PROBABILITY: Range = (-255.0 / 16.0, 0.0)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one layer class is quantised.
+    """How a tf_keras layer is quantised. A range is `"moving"`, or a pair of numbers.
 
     Attributes:
-        weights: The weights, and the axis whose every index has its own range (`None`: one range).
+        weights: Pairs of the attribute of a weight, and the axis whose every index has its own
+            range (`None`: one range).
         constants: The same for kernels that are computed or constant, by the attribute of the
             function they pass through.
-        activations: Inner tensors and their ranges.
+        activations: Pairs of the attribute of a function that an inner tensor passes through, and
+            its range.
         output: The range of the output; `None` where the operator keeps the range of its input.
-        fuses: Which of the layers that may follow become part of the same operator.
+        role: What the layer is to the one before it, whose operator it can be part of: `"norm"`,
+            `"relu"`, or `None`.
+        fuses: The roles of those that can become part of this one's operator after it.
         joins: Whether the operator has one range for all of its inputs and its output.
-        computes: Whether such an operator gives values between those of its input, which are
-            rounded once more.
+        computes: What such an operator does where it gives values between those of its input,
+            which are rounded once more: `"averages"`, `"interpolates"`, or `None`.
     """
 
     weights: tuple[tuple[str, int | None], ...] = ()
     constants: tuple[tuple[str, int | None], ...] = ()
     activations: tuple[tuple[str, Range], ...] = ()
     output: Range | None = "moving"
-    fuses: frozenset[str] = frozenset()
+    role: Literal["norm", "relu"] | None = None
+    fuses: tuple[str, ...] = ()
     joins: bool = False
-    computes: bool = False
+    computes: Literal["averages", "interpolates"] | None = None
 
     def arguments(self, *, fused: bool) -> dict[str, Any]:
         """The arguments of the layer's QuantizeConfig; `fused`: the output is left as it is."""
@@ -53,93 +58,6 @@ class Recipe:
             "activations": self.activations,
             "output": None if fused else self.output,
         }
-
-
-_NORM_AND_RELU = frozenset({"norm", "relu"})
-_RELU = frozenset({"relu"})
-_CONV = Recipe(weights=(("kernel", 3),), fuses=_NORM_AND_RELU)
-# Values are moved, or the largest of them taken.
-_SAME_RANGE = Recipe(output=None, joins=True)
-_SAME_RANGE_COMPUTED = Recipe(output=None, joins=True, computes=True)
-# The operators take inputs of one range only, which is that of their output.
-_JOINED = Recipe(joins=True)
-
-RECIPES: Mapping[str, Recipe] = {
-    "Conv2D": _CONV,
-    "DepthwiseConv2D": Recipe(weights=(("depthwise_kernel", 2),), fuses=_NORM_AND_RELU),
-    # Their kernels take one scale for the whole weight, so a norm of many cannot be folded in.
-    "Dense": Recipe(weights=(("kernel", None),), fuses=_RELU),
-    "Conv2DTranspose": Recipe(weights=(("kernel", None),)),
-    "BlockDiagonalConv2D": Recipe(constants=(("kernel_activation", 3),), fuses=_NORM_AND_RELU),
-    # Not fused with a norm: the converter holds equal constants once, and folds into that one.
-    "ChannelAffine": Recipe(constants=(("kernel_activation", 2),), fuses=_RELU),
-    "ConvBatchNormalization": Recipe(constants=(("kernel_activation", 2),), fuses=_RELU),
-    "BatchNormalization": Recipe(fuses=_RELU),
-    "Add": Recipe(fuses=_RELU),
-    "Subtract": Recipe(fuses=_RELU),
-    "Multiply": Recipe(fuses=_RELU),
-    "Rescaling": Recipe(fuses=_RELU),
-    "Softmax": Recipe(output=PROBABILITY),
-    "Concatenate": _JOINED,
-    "Maximum": _JOINED,
-    "Minimum": _JOINED,
-    "AveragePooling2D": _SAME_RANGE_COMPUTED,
-    **{
-        name: _SAME_RANGE
-        for name in (
-            "MaxPooling2D",
-            "GlobalMaxPooling2D",
-            "ZeroPadding2D",
-            "Cropping2D",
-            "UpSampling2D",
-            "Flatten",
-            "Reshape",
-            "Permute",
-            "Dropout",
-            "SpatialDropout2D",
-            "GaussianNoise",
-            "GaussianDropout",
-        )
-    },
-}
-_ATTENTION: Mapping[str, tuple[tuple[str, Range], ...]] = {
-    "log_softmax": (("log_activation", LOG_PROBABILITY), ("attention_activation", "moving")),
-    "softmax": (("attention_activation", PROBABILITY),),
-    "float": (("attention_activation", "moving"),),
-}
-_ACTIVATIONS: Mapping[str, Recipe] = {
-    "sigmoid": Recipe(output=PROBABILITY),
-    "softmax": Recipe(output=PROBABILITY),
-    "tanh": Recipe(output=SIGNED_UNIT),
-}
-# Any other layer: its output follows the data.
-_DEFAULT = Recipe()
-
-
-def recipe_for(layer: Any) -> Recipe:
-    """The recipe of a tf_keras layer."""
-    name = type(layer).__name__
-    if name == "Activation":
-        return _ACTIVATIONS.get(layer.activation.__name__, _DEFAULT)
-    if name == "SubspaceAttention":
-        return Recipe(
-            constants=(("kernel_activation", 3),),
-            activations=_ATTENTION[layer.form],
-            output=None,
-        )
-    if name == "UpSampling2D" and layer.interpolation != "nearest":
-        return _SAME_RANGE_COMPUTED
-    return RECIPES.get(name, _DEFAULT)
-
-
-def role(layer: Any) -> str | None:
-    """What a layer is to the one before it: "norm" or "relu" where it can be fused into that."""
-    name = type(layer).__name__
-    if name == "BatchNormalization":
-        return "norm"
-    if name == "ReLU" and not layer.negative_slope and not layer.threshold:
-        return "relu" if layer.max_value in (None, 6) else None
-    return None
 
 
 @dataclass(frozen=True)
@@ -163,7 +81,8 @@ def decide(
     """What becomes of each call of a layer of the model.
 
     Args:
-        steps: The calls, in order; each with `layer`, `inputs`, `output`, `source` and `quantize`.
+        steps: The calls, in order; each with `layer`, `recipe`, `inputs`, `output`, `source` and
+            `quantize`.
         outputs: The output tensors of the model.
         chosen: By name of a Keras 3 layer, whether to quantise it, whatever its steps say.
     """
@@ -186,7 +105,7 @@ def decide(
         follower = only_reader(step)
         return (
             follower is not None
-            and role(follower.layer) in recipe_for(step.layer).fuses
+            and follower.recipe.role in step.recipe.fuses
             and calls[id(step.layer)] == calls[id(follower.layer)]
         )
 
@@ -203,7 +122,7 @@ def decide(
         inputs = as_list(step.inputs)
         rank = len(step.output.shape)
         alone = (
-            role(step.layer) == "norm"
+            type(step.layer).__name__ == "BatchNormalization"
             and rank in (2, 4)
             and rank - 1 in step.layer.axis
             and id(inputs[0]) not in folded
@@ -212,7 +131,7 @@ def decide(
         joined = fused[id(step.layer)] and not (alone and rank == 2)
         quantize = chosen.get(step.source, step.quantize)
         # What moves values does as its inputs do.
-        quantize = quantize or recipe_for(step.layer).joins
+        quantize = quantize or step.recipe.joins
         quantize = quantize and open_ends.isdisjoint(map(id, inputs))
         if joined and not quantize:
             open_ends.add(id(step.output))

@@ -12,7 +12,7 @@ import numpy as np
 from ulsam_keras.quantization.bridge.build import Bridged, bridge, copy_weights
 from ulsam_keras.quantization.bridge.emitter import Step, variables
 from ulsam_keras.quantization.extra import tf_keras, tfmot
-from ulsam_keras.quantization.plan import decide, recipe_for
+from ulsam_keras.quantization.plan import decide
 from ulsam_keras.quantization.ranges import Group, Place, places
 
 # The prefix of a quantised layer's name, tfmot's own.
@@ -220,7 +220,7 @@ def _wrapped(bridged: Bridged, chosen: Mapping[str, bool]) -> Any:
             layer = _copy(step)
             if decision.alone:
                 layer = ConvBatchNormalization(**layer.get_config())
-            config = recipe_for(step.layer).arguments(fused=True) if decision.quantize else {}
+            config = step.recipe.arguments(fused=True) if decision.quantize else {}
             config = LayerQuantizeConfig(
                 **{**config, "output": None if by_itself else place.output}
             )

@@ -9,10 +9,10 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from ulsam_keras.quantization.extra import tfmot
+from ulsam_keras.quantization.extra import tensorflow, tfmot
 
+tf: Any = tensorflow()
 _MovingAverageQuantizer: Any = tfmot().quantizers.MovingAverageQuantizer
 _Quantizer: Any = tfmot().quantizers.Quantizer
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ulsam_keras.quantization.plan import Decision, Range, as_list, recipe_for
+from ulsam_keras.quantization.plan import Decision, Range, as_list
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ def places(
 
     Args:
         inputs: The input tensors.
-        steps: The calls, in order; each with `layer`, `inputs` and `output`.
+        steps: The calls, in order; each with `layer`, `recipe`, `inputs` and `output`.
         decisions: What `decide` says of each.
     """
     union = _Union()
@@ -62,7 +62,7 @@ def places(
     # Outputs of joins that have inputs of another range: the joined values set the range too.
     mixed: set[int] = set()
     for step, decision in zip(steps, decisions, strict=True):
-        recipe = recipe_for(step.layer)
+        recipe = step.recipe
         read = [kinds[id(x)] for x in as_list(step.inputs)]
         kind: _Key | Range | None = None
         if decision.quantize and recipe.joins:
@@ -101,7 +101,7 @@ def places(
     at_inputs = [place(x, "moving" if x.dtype.is_floating else None) for x in inputs]
     at_steps = []
     for step, decision in zip(steps, decisions, strict=True):
-        recipe, kind = recipe_for(step.layer), kinds[id(step.output)]
+        recipe, kind = step.recipe, kinds[id(step.output)]
         if not decision.quantize:
             at_steps.append(Place())
         elif not recipe.joins:
@@ -109,8 +109,8 @@ def places(
         elif recipe.computes and not isinstance(kind, _Key):
             at_steps.append(Place(kind))
         elif recipe.computes or id(step.output) in mixed:
-            averaged = type(step.layer).__name__ == "AveragePooling2D"
-            at_steps.append(place(step.output, None, id(step.output) in mixed, averaged))
+            sets, averaged = id(step.output) in mixed, recipe.computes == "averages"
+            at_steps.append(place(step.output, None, sets, averaged))
         else:
             at_steps.append(Place())
     return at_inputs, at_steps

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import tensorflow as tf
-
-from ulsam_keras.quantization.extra import tf_keras
+from ulsam_keras.quantization.extra import tensorflow, tf_keras
 from ulsam_keras.quantization.quantizers import MovingRangeQuantizer
 
+tf: Any = tensorflow()
 keras2: Any = tf_keras()
 _Layer: Any = keras2.layers.Layer
 

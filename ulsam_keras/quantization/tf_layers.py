@@ -6,11 +6,11 @@ Imports tf_keras, so it is itself imported inside functions only.
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from ulsam_keras.quantization.extra import tf_keras
+from ulsam_keras.quantization.extra import tensorflow, tf_keras
 from ulsam_keras.spatial_softmax import checked_form
 
+tf: Any = tensorflow()
 keras2: Any = tf_keras()
 _Layer: Any = keras2.layers.Layer
 _BatchNormalization: Any = keras2.layers.BatchNormalization

@@ -107,7 +107,7 @@ def prelu(call: Call) -> Value:
     import keras
 
     x = call.last(_input(call), min(1, _input(call).rank - 1))
-    weight = call.value("weight")
+    weight = call.weight("weight")
     rank, channels = len(x.axes), x.shape[1] if x.rank > 1 else 1
 
     def slopes(w: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from converters.program import Node, Program, Ref
 from converters.pytorch.graph.layout import Value
 from converters.pytorch.graph.registry import base_name, in_place
+from converters.pytorch.graph.uses import given
 
 if TYPE_CHECKING:
     from converters.pytorch.graph.emitter import Emitter
@@ -36,17 +37,15 @@ class Aliases:
     def __init__(self, program: Program) -> None:
         self._view_of: dict[str, tuple[str, Node]] = {}
         self._last_use: dict[str, int] = {}
-        from converters.pytorch.graph.emitter import references
-
         for position, node in enumerate(program.nodes):
-            given = references(tuple(node.arguments.values()))
-            self._last_use.update(dict.fromkeys(given, position))
-            if base_name(node.target) in _VIEWS and given:
+            taken = given(node)
+            self._last_use.update(dict.fromkeys(taken, position))
+            if base_name(node.target) in _VIEWS and taken:
                 for name in node.outputs:
                     if name is not None:
-                        self._view_of[name] = (given[0], node)
-            elif in_place(node.target) and given and node.outputs and node.outputs[0]:
-                self._view_of[node.outputs[0]] = (given[0], node)
+                        self._view_of[name] = (taken[0], node)
+            elif in_place(node.target) and taken and node.outputs and node.outputs[0]:
+                self._view_of[node.outputs[0]] = (taken[0], node)
         for end in program.outputs:
             if isinstance(end.value, str):
                 self._last_use[end.value] = len(program.nodes)

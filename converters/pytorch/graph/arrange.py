@@ -35,7 +35,9 @@ class Arranger:
             stays as it is.
         transpose: Emits a transpose.
         tile: Emits a repetition: tensor, how often along each axis.
+        samples: Emits a repetition for every sample of the batch: tensor, axis.
         take: Emits a choice of positions: tensor, positions, axis.
+        fixed: Says whether no input changes a tensor of the model.
         batch: The batch of the example, and whether sizes in the program have it in them.
     """
 
@@ -44,18 +46,26 @@ class Arranger:
         reshape: Callable[[Any, tuple[int, ...], bool], Any],
         transpose: Callable[[Any, tuple[int, ...]], Any],
         tile: Callable[[Any, tuple[int, ...]], Any],
+        samples: Callable[[Any, int], Any],
         take: Callable[[Any, np.ndarray, int], Any],
+        fixed: Callable[[Any], bool],
         batch: tuple[int, bool],
     ) -> None:
         self.batch, self.batch_in_sizes = batch
         self._emit_reshape = reshape
         self._emit_transpose = transpose
         self._emit_tile = tile
+        self._emit_samples = samples
         self._emit_take = take
+        self._fixed = fixed
         # The tensor is kept with the result, so that its id stays its own.
         self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     # What operators ask for
+
+    def fixed(self, value: Value) -> bool:
+        """Whether a value is the same for every input: a constant, or computed of weights."""
+        return value.constant or self._fixed(value.tensor)
 
     def own_to_a_sample(self, group: Group) -> None:
         """Raises where a dimension that is computed across holds samples, where 1 was exported.
@@ -105,6 +115,8 @@ class Arranger:
             atoms = flat(value.axes)
             if atoms[len(atoms) - len(group) :] == list(group):
                 axes = _cut(value.axes, group[0], group[-1])
+                while not axes[-1]:
+                    axes = axes[:-1]
                 if len(axes) <= MOST_AXES:
                     return self.arranged(value, axes)
         order = [d for d in range(value.rank) if d != dim]
@@ -178,18 +190,26 @@ class Arranger:
     # How
 
     def _repeated(self, tensor: Any, have: Groups, want: Groups, held: set[Atom]) -> Any:
-        if any(a.free for a in flat(want) if a not in held):
-            raise BatchError("a constant is repeated as often as there are samples")
+        open_ = [a for a in flat(want) if a.free and a not in held]
+        if len(open_) > 1 or any(a.size != self.batch for a in open_):
+            raise BatchError("a constant is repeated as often as a dimension that is open")
         # Each atom that is missing has an axis of one before it is repeated.
         apart: list[Group] = []
         for group in want:
             inside = [a in held for a in group]
-            apart += [group] if all(inside) or not any(inside) else [(a,) for a in group]
+            whole = all(inside) or not any(inside) and not is_free(group)
+            apart += [group] if whole else [(a,) for a in group]
         ones = tuple(tuple(a for a in g if a in held) for g in apart)
-        times = tuple(1 if not g or g[0] in held else extent(g) for g in apart)
+        times = tuple(1 if not g or g[0] in held or g[0].free else extent(g) for g in apart)
         if ones != have:
             tensor = self._reshape(tensor, have, ones)
-        tensor = self._cached("tile", tensor, times, lambda: self._emit_tile(tensor, times))
+        if set(times) != {1}:
+            part, tensor = tensor, None
+            tensor = self._cached("tile", part, times, lambda: self._emit_tile(part, times))
+        if open_:
+            axis = next(n for n, g in enumerate(apart) if g == (open_[0],))
+            one, key = tensor, (axis,)
+            tensor = self._cached("samples", one, key, lambda: self._emit_samples(one, axis))
         return self._reshape(tensor, tuple(apart), want) if tuple(apart) != want else tensor
 
     def _moved(self, tensor: Any, have: Groups, want: Groups) -> Any:
@@ -311,7 +331,7 @@ class Arranger:
 
     def _common_axes(self, values: Sequence[Value], dims: Groups) -> Groups:
         atoms = flat(dims)
-        moving = [v for v in values if not v.constant] or list(values)
+        moving = [v for v in values if not self.fixed(v)] or list(values)
         lead = max(moving, key=lambda v: extent(flat(v.axes)))
         held = set(flat(lead.axes))
         if all(a in held for a in atoms if any(a in flat(v.axes) for v in values)):
@@ -328,7 +348,7 @@ class Arranger:
         members += [
             own
             for v in values
-            if v.constant
+            if self.fixed(v)
             for own in [set(flat(v.axes))]
             if any(
                 any(a in own for a in g) and any(a.free and a not in own for a in g) for g in axes
@@ -340,11 +360,13 @@ class Arranger:
     def _within(self, value: Value, axes: Groups) -> Value:
         """A value in the axes of another, where it has part of them."""
         held = set(flat(value.axes))
-        if value.constant:
+        if self.fixed(value):
             # An axis that a constant has in part is repeated, as its own is not to be cut.
             part = tuple(g if any(a in held for a in g) else () for g in axes)
+            if _inner(part) == _inner(value.axes) and not value.constant:
+                return value
             value = self.arranged(value, part)
-            while value.axes and not value.axes[0]:
+            while value.constant and value.axes and not value.axes[0]:
                 value = replace(value, tensor=value.tensor[0], axes=value.axes[1:])
             return value
         return self.arranged(value, tuple(tuple(a for a in g if a in held) for g in axes))
@@ -370,6 +392,12 @@ def _without_repetition(value: Value, atom: Atom) -> Value:
             axes = tuple(() if n == axis else g for n, g in enumerate(value.axes))
             return replace(value, tensor=first, axes=axes)
     raise BatchError(f"it holds a value for each of the {atom.size} samples of the example")
+
+
+def _inner(axes: Groups) -> Groups:
+    """The axes without those of one in front."""
+    first = next((n for n, group in enumerate(axes) if group), len(axes))
+    return axes[first:]
 
 
 def _channels_last(value: Value) -> bool:

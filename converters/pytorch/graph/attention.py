@@ -3,6 +3,7 @@
 PyTorch: Keras
 
 - matmul, bmm, mm, baddbmm: `keras.ops.matmul`; `Dense` where the second is a weight
+- outer, inner, tensordot, multi_dot, vecdot, cross, bilinear, cdist: products, and sums
 - scaled_dot_product_attention: product, scale, mask, softmax, product
 - einsum of two: a product of matrices, where letters are shared, summed or apart
 - einsum of one: a permutation and a sum
@@ -23,10 +24,12 @@ from converters.pytorch.graph.layout import (
     constant,
     flat,
     permuted,
+    reshaped,
     squeezed,
     unsqueezed,
 )
 from converters.pytorch.graph.registry import converts
+from converters.pytorch.graph.slicing import taken
 
 _LEAST = float(np.finfo(np.float32).min)
 
@@ -46,7 +49,7 @@ def multiplied(call: Call, a: Value, b: Value) -> Value:
     call.arranger.own_to_a_sample(k)
     left = replace(left, dims=left.dims[:-1])
     right = replace(right, dims=(*right.dims[: rank - 2], *right.dims[rank - 1 :]))
-    if not lead or not any(right.dims[: rank - 2]) and right.constant:
+    if not lead or not any(right.dims[: rank - 2]) and call.arranger.fixed(right):
         # One matrix for all: every dimension but the last is a row.
         left = call.last(left, -1)
         matrix = call.ordered(squeezed(right, range(rank - 2)))
@@ -90,10 +93,10 @@ def matmul(call: Call) -> Value:
     from converters.pytorch.graph.convolution import dense
 
     names = list(call.node.arguments)[:2]
-    a, b = call.value(names[0]), call.value(names[1])
-    if b.constant and b.rank == 2 and a.rank >= 2 and not a.constant and b.keys:
-        return dense(call, a, permuted(b, (1, 0)), None)
-    return multiplied(call, a, b)
+    a, weight = call.value(names[0]), call.weight(names[1])
+    if weight.constant and weight.rank == 2 and a.rank >= 2 and not a.constant and weight.keys:
+        return dense(call, a, names[1], "", turned=True)
+    return multiplied(call, a, call.value(names[1]))
 
 
 @converts("aten.baddbmm", "aten.addbmm")
@@ -169,6 +172,81 @@ def inner(call: Call) -> Value:
     if b.rank > 2:
         call.refuse("the second has more than two dimensions")
     return multiplied(call, a, permuted(b, (1, 0)))
+
+
+@converts("aten.outer", "aten.ger")
+def outer(call: Call) -> Value:
+    """Every product of two vectors."""
+    a, b = call.value("self"), call.value("vec2")
+    return call.elementwise(call.ops.multiply, unsqueezed(a, 1), b)
+
+
+@converts("aten.linalg_multi_dot", "aten.chain_matmul")
+def multi_dot(call: Call) -> Value:
+    """Several matrices, one after the other."""
+    first, *rest = call.values(next(iter(call.node.arguments)))
+    for matrix in rest:
+        first = multiplied(call, first, matrix)
+    return first
+
+
+@converts("aten.linalg_vecdot", "aten.vdot")
+def vecdot(call: Call) -> Value:
+    """Products of two vectors, summed."""
+    names = list(call.node.arguments)[:2]
+    product = call.elementwise(call.ops.multiply, *map(call.value, names))
+    dim = product.dim(call.get("dim", -1))
+    total = call.reduced(product, [dim], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
+    return squeezed(total, [dim])
+
+
+@converts("aten.cross", "aten.linalg_cross")
+def cross(call: Call) -> Value:
+    """The cross product of vectors of three."""
+    a, b = call.value("self"), call.value("other")
+    dim = a.dim(call.get("dim", -1))
+
+    def turned(x: Value, by: int) -> Value:
+        return taken(call, x, dim, constant((np.arange(3) + by) % 3))
+
+    ops = call.ops
+    return call.elementwise(
+        lambda p, q, r, s: ops.subtract(ops.multiply(p, q), ops.multiply(r, s)),
+        *(turned(a, 1), turned(b, 2), turned(a, 2), turned(b, 1)),
+    )
+
+
+@converts("aten.bilinear")
+def bilinear(call: Call) -> Value:
+    """Products of every two of the last dimensions of two values, weighted."""
+    a, b, weight = call.value("input1"), call.value("input2"), call.value("weight")
+    units, rows, columns = weight.shape
+    # (…, i) by (i, out j) gives (…, out, j), summed with (…, 1, j).
+    matrix = permuted(weight, (1, 0, 2))
+    joined = replace(matrix, dims=(matrix.dims[0], (*matrix.dims[1], *matrix.dims[2])))
+    product = multiplied(call, a, joined)
+    apart = reshaped(product, (*a.shape[:-1], units, columns), [None] * (a.rank + 1), call.batch)
+    assert apart is not None
+    both = call.elementwise(call.ops.multiply, apart, unsqueezed(b, b.rank - 1))
+    last = a.rank
+    total = call.reduced(both, [last], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
+    total = squeezed(total, [last])
+    bias = call.optional("bias")
+    return total if bias is None else added(call, total, bias)
+
+
+@converts("aten.cdist")
+def cdist(call: Call) -> Value:
+    """How far every two rows are from each other."""
+    a, b, ops, p = call.value("x1"), call.value("x2"), call.ops, float(call.get("p", 2.0))
+    if p not in (1.0, 2.0):
+        call.refuse("distances of order 1 and 2 are known")
+    apart = call.elementwise(ops.subtract, unsqueezed(a, a.rank - 1), unsqueezed(b, b.rank - 2))
+    single = apart.with_tensor(ops.square(apart.tensor) if p == 2 else ops.abs(apart.tensor))
+    last = apart.rank - 1
+    total = call.reduced(single, [last], lambda t, axes: ops.sum(t, axis=axes, keepdims=True))
+    total = squeezed(total, [last])
+    return total.with_tensor(ops.sqrt(total.tensor)) if p == 2 else total
 
 
 @converts("aten.einsum")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from converters.program import Dtype, Meta, Node, Ref
-from converters.pytorch.graph.layout import Atom, Group, Value, constant
+from converters.pytorch.graph.layout import Atom, Group, Value, constant, per_sample
 from converters.pytorch.graph.operations import Operations
+from converters.pytorch.graph.uses import given
 
 if TYPE_CHECKING:
     from converters.pytorch.graph.emitter import Emitter
@@ -53,12 +54,23 @@ class Call:
     Attributes:
         node: The node of the program.
         ops: `keras.ops`, which computes at once what depends on no input.
+        again: Whether what depends on no input is to be computed in the model, to be trained.
     """
 
-    def __init__(self, emitter: Emitter, node: Node) -> None:
+    def __init__(self, emitter: Emitter, node: Node, again: bool = False) -> None:
         self.node = node
         self.ops: Operations = emitter.ops
         self._emitter = emitter
+        values = [emitter.values.get(name) for name in given(node)]
+        self._beside = next(
+            (v for v in values if isinstance(v, Value) and not emitter.arranger.fixed(v)), None
+        )
+        self.again = again
+        # What is to be repeated for every sample becomes a part of the model.
+        self._trains = again or any(
+            isinstance(v, Value) and (not emitter.arranger.fixed(v) or per_sample(v))
+            for v in values
+        )
 
     # What it is given
 
@@ -71,24 +83,55 @@ class Call:
 
     def optional(self, name: str) -> Value | None:
         """An argument that is a tensor or left out."""
-        return self._value(self.node.arguments.get(name))
+        return self.tensor(self.node.arguments.get(name))
+
+    def listed(self, name: str) -> Value:
+        """A tensor of a list, by its name in the program."""
+        return self._seen(name)
+
+    def listed_weight(self, name: str) -> Value:
+        """As `listed`, of a tensor that a layer is to hold."""
+        return self._emitter.constant(name)
+
+    def weight(self, name: str) -> Value:
+        """As `value`, of a tensor that a layer is to hold: a parameter is an array."""
+        found = self.optional_weight(name)
+        if found is None:
+            raise self.refusal(f"it has no {name}")
+        return found
+
+    def optional_weight(self, name: str) -> Value | None:
+        """As `weight`, of an argument that may be left out."""
+        argument = self.node.arguments.get(name)
+        if isinstance(argument, Ref):
+            found = self._emitter.values.get(argument.name)
+            return found if isinstance(found, Value) else self._emitter.constant(argument.name)
+        return self.tensor(argument)
 
     def values(self, name: str) -> list[Value]:
         """An argument that is a list of tensors."""
         listed = self.node.arguments.get(name) or ()
         assert isinstance(listed, tuple)
-        return [v for v in map(self._value, listed) if v is not None]
+        return [v for v in map(self.tensor, listed) if v is not None]
 
-    def _value(self, argument: Any) -> Value | None:
+    def tensor(self, argument: Any) -> Value | None:
+        """An argument, or an entry of one, as a tensor; `None` as it is."""
         if argument is None:
             return None
         if isinstance(argument, Ref):
-            found = self._emitter.values[argument.name]
-            if isinstance(found, Value):
-                return found
+            found = self._emitter.values.get(argument.name)
+            if found is None or isinstance(found, Value):
+                return self._seen(argument.name)
             argument = self._emitter.number(found, self)
         dtype = "float32" if isinstance(argument, float) else None
         return constant(np.asarray(argument, dtype))
+
+    def _seen(self, name: str) -> Value:
+        """A tensor by its name; what depends on parameters is a weight, where it meets an input."""
+        held, parameters = self._emitter.constant(name), self._emitter.parameters
+        if self._trains and held.constant and parameters.depends(name):
+            return parameters.trained(name, self._beside)
+        return held
 
     def get(self, name: str, default: Any = None) -> Any:
         """An argument that is plain data; `default` where it is left out.
@@ -207,6 +250,7 @@ class Call:
         inputs: Any,
         weights: Mapping[str, Held | None] | None = None,
         part: str = "",
+        states: Any = None,
         **config: Any,
     ) -> Any:
         """Calls a Keras layer, named after the module; one layer for one module.
@@ -216,13 +260,16 @@ class Call:
             inputs: The tensors that it is called on.
             weights: What its weights are, by their names; those of `None` it does not have.
             part: What a layer beside the module's own is for: `"pad"` gives `features.0.pad`.
+            states: What a recurrent layer starts from.
             **config: Its arguments.
 
         Returns:
             The tensor it gives; an array if its inputs are arrays.
         """
         held = {name: w for name, w in (weights or {}).items() if w is not None}
-        return self._emitter.layer(self.node, kind, inputs, held, part, config)
+        if self.again and held and isinstance(inputs, np.ndarray):
+            inputs = self._emitter.parameters.in_the_model(inputs)
+        return self._emitter.layer(self.node, kind, inputs, held, part, config, states=states)
 
     def ordered(self, value: Value, order: Sequence[int] | None = None) -> Value:
         """A value whose axes are its dimensions, in this order; in PyTorch's by default."""
@@ -251,6 +298,8 @@ class Call:
             return None
         changed = array if how is None else np.asarray(how(array))
         text = "as it is" if how is None or array.shape == changed.shape == (1,) else "rearranged"
+        if len(value.keys) == 1 and array.size < self._emitter.size(value.keys[0]):
+            text = f"a part of it, {text}"
         return Held(np.ascontiguousarray(changed, "float32"), value.keys, text)
 
     def elementwise(
@@ -261,10 +310,10 @@ class Call:
         tensor = function(*tensors)
         keys = tuple(dict.fromkeys(k for v in values for k in v.keys))
         dtype = self.meta.dtype if self.metas else values[0].dtype
+        # Of values that no input changes, axes of one in front are left out.
+        axes = axes[len(axes) - len(tensor.shape) :]
         if isinstance(tensor, np.ndarray):
-            axes = axes[len(axes) - tensor.ndim :]
-            shape = tensor.shape
-            axes = tuple(g if n != 1 else () for g, n in zip(axes, shape, strict=True))
+            axes = tuple(g if n != 1 else () for g, n in zip(axes, tensor.shape, strict=True))
         return Value(tensor, axes, dims, keys, nonnegative, dtype)
 
     def reduced(

@@ -18,15 +18,19 @@ from converters.pytorch.graph import (  # noqa: F401, the tables register their 
     elementwise,
     normalization,
     pooling,
+    positions,
+    recurrent,
     reduction,
     resizing,
+    sampling,
     shaping,
     slicing,
 )
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Number
-from converters.pytorch.graph.emitter import WAY_OUT, Emitter, end_record, live
+from converters.pytorch.graph.emitter import WAY_OUT, Emitter, end_record
 from converters.pytorch.graph.layout import BatchError, Value, flat
+from converters.pytorch.graph.refusals import refused
 from converters.pytorch.graph.registry import base_name, handler
 from converters.pytorch.graph.report import (
     EndRecord,
@@ -35,9 +39,8 @@ from converters.pytorch.graph.report import (
     WeightRecord,
 )
 from converters.pytorch.graph.ulsam import UlsamCall, find_ulsam_calls
+from converters.pytorch.graph.uses import live
 
-# What chooses among detections: how many there are depends on the image.
-_DECODING = ("torchvision.nms", "torchvision.batched_nms", "aten.nonzero", "aten.masked_select")
 _HALF = ("float16", "bfloat16")
 
 
@@ -57,6 +60,7 @@ def to_keras(path: str | os.PathLike[str]) -> tuple[Any, ProgramReport]:
         The functional `keras.Model`, in float32, and the report.
 
     Raises:
+        ImportError: If Keras has no back end.
         OSError: If the file cannot be read.
         ValueError: If it is no such program; if it has operators that are not known, all of which
             the message names; or if one of its nodes cannot be converted.
@@ -66,6 +70,8 @@ def to_keras(path: str | os.PathLike[str]) -> tuple[Any, ProgramReport]:
     >>> print(report.summary())
     >>> model.save("network.keras")
     """
+    import ulsam_keras  # noqa: F401  which says what to install where Keras has no back end
+
     return convert_program(read_program(path))
 
 
@@ -153,24 +159,29 @@ def _check_known(program: Program, covered: set[str]) -> None:
     for node in program.nodes:
         if node.name in needed - covered and handler(node.target) is None:
             unknown.setdefault(node.target, []).append(node)
-    for target, nodes in unknown.items():
-        if base_name(target) in _DECODING:
-            raise ValueError(
-                f"{target} (node {nodes[0].name!r} in module {nodes[0].module!r}) chooses among "
-                "detections, which stays outside of the model; export the part of the network "
-                "before it, a module that returns what that node is given. Received: "
-                f"{program.name!r}"
-            )
-    if unknown:
-        listed = "; ".join(
-            f"{target} in module {nodes[0].module!r}, {len(nodes)} times"
-            for target, nodes in unknown.items()
+    if not unknown:
+        return
+    reasons: dict[str, list[str]] = {}
+    for target in unknown:
+        reasons.setdefault(refused(target), []).append(base_name(target))
+    others = reasons.pop("", [])
+    listed = "; ".join(
+        f"{target} (node {nodes[0].name!r} in module {nodes[0].module!r}, {_times(len(nodes))})"
+        for target, nodes in unknown.items()
+    )
+    ways = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    if others:
+        ways.append(
+            f'{", ".join(others)}: write a function for each, decorated @converts("{others[0]}") '
+            "with `from converters import converts`, in a file that --import FILE loads"
         )
-        raise ValueError(
-            "The program calls operators that are not known; write a function for each, decorated "
-            f'@converts("{base_name(next(iter(unknown)))}") with `from converters import converts`'
-            f", in a file that --import FILE loads. Received: {listed}"
-        )
+    raise ValueError(
+        f"The program calls operators that are not known. {'. '.join(ways)}. Received: {listed}"
+    )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 # Inputs and outputs
@@ -270,7 +281,7 @@ def _layer_step(call: UlsamCall, gives: Node) -> Callable[[Emitter], None]:
         x = emitter.arranger.ordered(source, CHANNELS_LAST[4])
         keys = tuple(tuple(sorted(group.items())) for group in call.weights)
         shared = ("ULSAM", call.num_splits, call.momentum, call.epsilon, keys)
-        layer = emitter.made.get(shared)
+        (layer,) = emitter.made.get(shared, [None])
         if layer is None:
             layer = ulsam_keras.ULSAM(
                 call.num_splits,
@@ -281,7 +292,7 @@ def _layer_step(call: UlsamCall, gives: Node) -> Callable[[Emitter], None]:
             )
             layer.build(x.tensor.shape)
             layer.set_weights(call.values(layer, emitter.program.tensors))
-            emitter.made[shared] = layer
+            emitter.made[shared] = [layer]
             emitter.ported += [
                 PortedWeight(layer.name, (key,), f"{part} of group {number}")
                 for number, group in enumerate(call.weights)
@@ -324,6 +335,8 @@ def _weight_records(emitter: Emitter) -> list[WeightRecord]:
         elif weight.key in used:
             status = "constant"
             detail = "in the graph as a constant, alone or folded into others" + tied
+            if weight.kind == "parameter" and not weight.trains:
+                detail += ", as it requires no gradient"
         else:
             status, detail = "unused", "no output needs it"
         records.append(
@@ -343,12 +356,13 @@ def _weight_records(emitter: Emitter) -> list[WeightRecord]:
 def _warnings(emitter: Emitter, weights: Sequence[WeightRecord]) -> list[str]:
     program = emitter.program
     warnings = []
-    still = [r.key for r in weights if r.status == "constant" and r.kind == "parameter"]
+    trains = {weight.key for weight in program.weights.values() if weight.trains}
+    still = [r.key for r in weights if r.status == "constant" and r.key in trains]
     if still:
         more = f" and {len(still) - 3} more" if len(still) > 3 else ""
         warnings.append(
-            "Parameters that no stock layer holds are constants of the graph, which training does "
-            f"not change: {', '.join(map(repr, still[:3]))}{more}."
+            "Parameters of which no layer could be made are constants of the graph, which training "
+            f"does not change: {', '.join(map(repr, still[:3]))}{more}."
         )
     dtypes = {meta.dtype for meta in program.values.values()}
     for dtype in (*_HALF, "float64"):
@@ -356,7 +370,7 @@ def _warnings(emitter: Emitter, weights: Sequence[WeightRecord]) -> list[str]:
             warnings.append(f"The program computes in {dtype}; the Keras model in float32.")
     layers: dict[str, set[str]] = {}
     for entry in emitter.ported:
-        for key in entry.keys:
+        for key in entry.keys if not entry.how.startswith("a part") else ():
             layers.setdefault(key, set()).add(entry.weight.partition("/")[0])
     for key, names in layers.items():
         if len(names) > 1:

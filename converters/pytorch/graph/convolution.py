@@ -7,8 +7,8 @@ PyTorch: Keras
 - padding that "same" gives for these sizes: `padding="same"`; any other a `ZeroPadding` layer
   before
 - dilation together with a stride: stride 1, then every n-th position
-- conv_transpose1d, 2d: `Conv1DTranspose`, `Conv2DTranspose`, cropped; dilated and grouped kernels
-  are filled with zeros
+- conv_transpose1d, 2d, 3d: `Conv1DTranspose`, `Conv2DTranspose`, `Conv3DTranspose`, cropped;
+  dilated and grouped kernels are filled with zeros
 - linear, addmm, mm, matmul with a weight: `Dense`; after a flatten its rows are reordered instead
   of the map
 - embedding: `Embedding`
@@ -39,7 +39,7 @@ from converters.pytorch.graph.registry import converts
 )  # fmt: skip
 def convolution(call: Call) -> Value:
     """Every forward convolution; `aten.convolution` is the transposed one, too."""
-    weight = call.value("weight")
+    weight = call.weight("weight")
     count = weight.rank - 2
     if call.get("transposed", False):
         return convolution_transpose(call)
@@ -83,9 +83,9 @@ def _convolved(
         "padding": mode,
         "data_format": "channels_last",
         "dilation_rate": tuple(dilation),
-        "use_bias": call.optional("bias") is not None,
+        "use_bias": call.optional_weight("bias") is not None,
     }
-    bias = call.held(call.optional("bias"))
+    bias = call.held(call.optional_weight("bias"))
     depthwise = groups == channels > 1 and count < 3 and len(set(strides)) == 1
     if depthwise:
         # TensorFlow's depthwise kernels take no dilation that differs between the dimensions.
@@ -173,15 +173,13 @@ def is_same(size: int | None, pads: tuple[int, int], span: int, stride: int) -> 
     return count == -(-size // stride) and pads[0] == total // 2
 
 
-@converts("aten.conv_transpose1d", "aten.conv_transpose2d")
+@converts("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
 def convolution_transpose(call: Call) -> Value:
     """Keras gives the whole result, which is cropped to PyTorch's."""
     import keras
 
-    x, weight = call.value("input"), call.value("weight")
+    x, weight = call.value("input"), call.weight("weight")
     count = weight.rank - 2
-    if count > 2:
-        call.refuse("transposed convolutions are known in one and two dimensions")
     order = CHANNELS_LAST[count + 2]
     stride, dilation = call.ints("stride", count, 1), call.ints("dilation", count, 1)
     padding, extra = call.ints("padding", count, 0), call.ints("output_padding", count, 0)
@@ -211,8 +209,8 @@ def convolution_transpose(call: Call) -> Value:
         for k, s, p, a in zip(spans, stride, padding, after, strict=True)
     )
     changed = np.moveaxis(kernel, (1, 0), (-2, -1))
-    bias = call.optional("bias")
-    kind = {1: keras.layers.Conv1DTranspose, 2: keras.layers.Conv2DTranspose}[count]
+    bias = call.optional_weight("bias")
+    kind = getattr(keras.layers, f"Conv{count}DTranspose")
     tensor = call.layer(
         kind,
         x.tensor,
@@ -229,7 +227,7 @@ def convolution_transpose(call: Call) -> Value:
     )
     crop = list(zip(padding, after, strict=True))
     if not same and any(map(any, crop)):
-        kind = {1: keras.layers.Cropping1D, 2: keras.layers.Cropping2D}[count]
+        kind = getattr(keras.layers, f"Cropping{count}D")
         where: dict[str, Any] = {} if count == 1 else {"data_format": "channels_last"}
         cut: Any = crop[0] if count == 1 else tuple(crop)
         tensor = call.layer(kind, tensor, part="crop", cropping=cut, **where)
@@ -261,35 +259,38 @@ def _block_diagonal(kernel: np.ndarray, groups: int) -> np.ndarray:
 @converts("aten.linear")
 def linear(call: Call) -> Value:
     """`Dense`, over the last dimension."""
-    return dense(call, call.value("input"), call.value("weight"), call.optional("bias"))
+    return dense(call, call.value("input"), "weight", "bias")
 
 
 @converts("aten.addmm")
 def addmm(call: Call) -> Value:
     """A linear layer, as older programs have it."""
-    weight = call.value("mat2")
-    if not weight.constant or call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
+    if not call.weight("mat2").constant or call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
         call.refuse("only the form of a linear layer is known")
-    return dense(call, call.value("mat1"), permuted(weight, (1, 0)), call.value("self"))
+    return dense(call, call.value("mat1"), "mat2", "self", turned=True)
 
 
-def dense(call: Call, x: Value, weight: Value, bias: Value | None) -> Value:
+def dense(call: Call, x: Value, weight_name: str, bias_name: str, turned: bool = False) -> Value:
     """A `Dense` layer over the last dimension.
 
     Args:
         call: The call.
         x: What it is of.
-        weight: (out, in).
-        bias: (out,), or `None`.
+        weight_name: The argument that is (out, in).
+        bias_name: The one that is (out,), or left out.
+        turned: Whether the first is (in, out).
     """
     import keras
 
+    weight, bias = call.weight(weight_name), call.optional_weight(bias_name)
+    weight = permuted(weight, (1, 0)) if turned else weight
     if not weight.constant:
         from converters.pytorch.graph.attention import multiplied
         from converters.pytorch.graph.elementwise import added
 
         product = multiplied(call, x, permuted(weight, (1, 0)))
-        return product if bias is None else added(call, product, bias)
+        shift = call.optional(bias_name)
+        return product if shift is None else added(call, product, shift)
     call.arranger.own_to_a_sample(x.dims[-1])
     x, group = _last_in_any_order(call, x)
     rows = _rows(x.dims[-1], group)
@@ -333,8 +334,8 @@ def embedding(call: Call) -> Value:
     """`Embedding`, of whole numbers."""
     import keras
 
-    weight, indices = call.value("weight"), call.value("indices")
-    if indices.constant:
+    weight, indices = call.weight("weight"), call.value("indices")
+    if indices.constant and not call.again:
         table, rows = call.array(weight), call.array(indices)
         assert table is not None and rows is not None
         return call.result(table[rows], keys=weight.keys)

@@ -7,6 +7,7 @@ PyTorch: Keras
 - sub, div, rsub, pow, remainder, floor_divide, maximum, minimum: `keras.ops`
 - comparisons, logical operators, where, masked_fill, clamp: `keras.ops`
 - exp, log, sqrt, rsqrt, abs, sin …: `keras.ops` of that name
+- erfc, special_ndtr, xlogy, heaviside, lerp, addcmul, fmod, logit, nan_to_num: operations
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import numpy as np
 
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.operations import taken_for_a_bias
 from converters.pytorch.graph.registry import converts
 
 _LEAST = float(np.finfo(np.float32).min)
@@ -33,7 +35,11 @@ def _merged(call: Call, kind: str, operation: str, a: Value, b: Value) -> Value:
     nonnegative = a.nonnegative and b.nonnegative
 
     def compute(s: Any, t: Any) -> Any:
-        if not (a.constant or b.constant) and len(s.shape) == len(t.shape) and s.dtype == t.dtype:
+        fixed = call.arranger.fixed(a) or call.arranger.fixed(b)
+        # Keras's layers take tensors of one rank and one batch.
+        like = [(len(v.shape), v.shape[:1], v.dtype) for v in (s, t) if not fixed]
+        biased = operation == "add" and taken_for_a_bias(s, t)
+        if like and like[0] == like[1] and not biased:
             return call.layer(getattr(keras.layers, kind), [s, t])
         return getattr(call.ops, operation)(s, t)
 
@@ -104,6 +110,9 @@ def div(call: Call) -> Value:
         inverse = 1.0 / b.tensor.astype("float64")
         b = b.with_tensor(inverse.astype("float32"))
         return call.elementwise(call.ops.multiply, a, b, nonnegative=nonnegative)
+    if call.arranger.fixed(b) and not b.constant:
+        b = b.with_tensor(call.ops.reciprocal(b.tensor))
+        return call.elementwise(call.ops.multiply, a, b)
     return call.elementwise(call.ops.divide, a, b)
 
 
@@ -136,6 +145,14 @@ for _target, _name in {
     "aten.logaddexp": "logaddexp",
     "aten.atan2": "arctan2",
     "aten.hypot": "hypot",
+    "aten.fmax": "maximum",
+    "aten.fmin": "minimum",
+    "aten.bitwise_xor": "logical_xor",
+    "aten.not_equal": "not_equal",
+    "aten.less": "less",
+    "aten.less_equal": "less_equal",
+    "aten.greater": "greater",
+    "aten.greater_equal": "greater_equal",
 }.items():
     _binary(_target, _name)
 
@@ -191,6 +208,24 @@ for _target, _name in {
     "aten.isinf": "isinf",
     "aten.isfinite": "isfinite",
     "aten.exp2": "exp2",
+    "aten.absolute": "abs",
+    "aten.negative": "negative",
+    "aten.sgn": "sign",
+    "aten.fix": "trunc",
+    "aten.arcsin": "arcsin",
+    "aten.arccos": "arccos",
+    "aten.arctan": "arctan",
+    "aten.asinh": "arcsinh",
+    "aten.acosh": "arccosh",
+    "aten.atanh": "arctanh",
+    "aten.arcsinh": "arcsinh",
+    "aten.arccosh": "arccosh",
+    "aten.arctanh": "arctanh",
+    "aten.deg2rad": "deg2rad",
+    "aten.special_exp2": "exp2",
+    "aten.special_erf": "erf",
+    "aten.special_expm1": "expm1",
+    "aten.special_log1p": "log1p",
 }.items():
     _unary(_target, _name)
 
@@ -240,6 +275,54 @@ def _chosen(call: Call, condition: Value, a: Value, b: Value) -> Value:
         for v in (a, b)
     )
     return call.elementwise(call.ops.where, condition, a, b)
+
+
+@converts("aten.erfc", "aten.special_erfc", "aten.special_ndtr")
+def erfc(call: Call) -> Value:
+    """`1 - erf(x)`; the share of a normal distribution that is less."""
+    x, ops = call.value("self"), call.ops
+    if "ndtr" in call.node.target:
+        tensor = ops.add(ops.multiply(ops.erf(ops.multiply(x.tensor, 0.5**0.5)), 0.5), 0.5)
+    else:
+        tensor = ops.subtract(1.0, ops.erf(x.tensor))
+    return x.with_tensor(tensor)
+
+
+@converts("aten.rad2deg")
+def rad2deg(call: Call) -> Value:
+    """From radians."""
+    x = call.value("self")
+    return x.with_tensor(call.ops.multiply(x.tensor, 180 / np.pi))
+
+
+@converts("aten.xlogy", "aten.special_xlogy")
+def xlogy(call: Call) -> Value:
+    """`x * log(y)`, 0 where x is."""
+    ops = call.ops
+    a, b = _alike(call.value("self"), call.value("other"))
+
+    def compute(x: Any, y: Any) -> Any:
+        zero = ops.equal(x, 0.0)
+        return ops.multiply(x, ops.log(ops.where(zero, 1.0, y)))
+
+    return call.elementwise(compute, a, b)
+
+
+@converts("aten.heaviside")
+def heaviside(call: Call) -> Value:
+    """0 below 0, 1 above, another number at 0."""
+    ops = call.ops
+
+    def compute(x: Any, y: Any) -> Any:
+        return ops.where(ops.equal(x, 0.0), y, ops.cast(ops.greater(x, 0.0), "float32"))
+
+    return call.elementwise(compute, *_alike(call.value("self"), call.value("values")))
+
+
+@converts("aten.float_power")
+def float_power(call: Call) -> Value:
+    """As `pow`, of real numbers."""
+    return pow_(call)
 
 
 @converts("aten.frac")

@@ -3,6 +3,7 @@
 Imports NumPy, and Keras inside functions.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from converters.program import End, Node, Program, Ref
+from converters.program import End, Node, Program
 from converters.pytorch.graph import aliasing
 from converters.pytorch.graph.arrange import Arranger
 from converters.pytorch.graph.call import Call, Held, Number
 from converters.pytorch.graph.layout import Atom, BatchError, Value, constant, extent, is_free
 from converters.pytorch.graph.operations import Operations, arrays
+from converters.pytorch.graph.parameters import Parameters
 from converters.pytorch.graph.registry import base_name, handler, in_place
 from converters.pytorch.graph.report import EndRecord, NodeRecord, PortedWeight
+from converters.pytorch.graph.uses import given, live, users
 
 _HALF = ("float16", "bfloat16")
 WAY_OUT = (
@@ -55,7 +58,9 @@ class Emitter:
             self._reshape,
             self._transpose,
             self._tile,
+            self._samples,
             self._take,
+            lambda tensor: id(tensor) in self.ops.fixed,
             (self.batch, self.batch_in_sizes),
         )
         self.values: dict[str, Value | Number | None] = {}
@@ -64,6 +69,8 @@ class Emitter:
         self.ported: list[PortedWeight] = []
         self.transposes: list[str] = []
         self.users = users(program.nodes)
+        self.parameters = Parameters(self)
+        self.first_input: Any = None
         self._current: Node | None = None
         self._made: list[str] = []
         self._names: Counter[str] = Counter(reserved)
@@ -81,6 +88,7 @@ class Emitter:
             *(end.value for end in program.outputs),
         }
         self._sole = _sole_emitters(program)
+        self._training = {weight.key for weight in program.weights.values() if weight.trains}
         self._aliases = aliasing.Aliases(program)
 
     def run(self, skip: Mapping[str, Callable[["Emitter"], None]] | None = None) -> None:
@@ -105,11 +113,11 @@ class Emitter:
                 raise ValueError(f"{self.where(node)}{error}; {WAY_OUT}") from None
             self._drop_weights(node)
 
-    def _converted(self, node: Node) -> list[Any]:
+    def _converted(self, node: Node, again: bool = False) -> list[Any]:
         function = handler(node.target)
         assert function is not None, node.target
         try:
-            results = function(Call(self, node))
+            results = function(Call(self, node, again))
         except BatchError:
             raise
         except ValueError as error:
@@ -129,12 +137,21 @@ class Emitter:
         if in_place(node.target):
             self._aliases.written(self, node, first, position)
         if isinstance(first, Value) and first.constant:
+            self.parameters.note(node)
             self._record(node, "constant", "computed at conversion")
         elif self._made or self.ops.used:
             made = [*self._made, *(f"keras.ops.{name}" for name in self.ops.used)]
             self._record(node, "converted", ", ".join(made))
         else:
             self._record(node, "folded", "changes how the value is seen, or nothing")
+
+    def again(self, node: Node) -> list[Any]:
+        """What a node gives that is a constant so far, computed in the model."""
+        before, self._current = self._current, node
+        try:
+            return self._converted(node, again=True)
+        finally:
+            self._current = before
 
     def at(self, value: str) -> None:
         """What is emitted next belongs to the node that gave a value."""
@@ -176,10 +193,23 @@ class Emitter:
         """Reads the weights that a node takes."""
         for name in self._weights_of(node):
             if name not in self.values:
-                key = self.program.weights[name].key
-                array = self.program.tensors[key]
-                key = self.program.aliases.get(key, key)
-                self.values[name] = _as_declared(constant(array, (key,)), array.dtype.name)
+                self.values[name] = self.constant(name)
+
+    def size(self, key: str) -> int:
+        """How many elements a weight has."""
+        names = (name for name, weight in self.program.weights.items() if weight.key == key)
+        return next((math.prod(self.program.values[name].hint) for name in names), 0)
+
+    def constant(self, name: str) -> Value:
+        """A value that no input changes, as an array; a weight is read."""
+        found = self.values.get(name)
+        if found is None:
+            key = self.program.weights[name].key
+            array = self.program.tensors[key]
+            key = self.program.aliases.get(key, key)
+            return _as_declared(constant(array, (key,)), array.dtype.name)
+        assert isinstance(found, Value)
+        return found
 
     def _drop_weights(self, node: Node) -> None:
         """Drops the weights that no later node takes: a model's weights are held once."""
@@ -188,8 +218,7 @@ class Emitter:
                 del self.values[name]
 
     def _weights_of(self, node: Node) -> list[str]:
-        given = dict.fromkeys(references(tuple(node.arguments.values())))
-        return [name for name in given if name in self.program.weights]
+        return [name for name in given(node) if name in self.program.weights]
 
     def input(self, end: End, order: Sequence[int] | None) -> Any:
         """Makes a Keras input; its value is in the axes that `order` gives."""
@@ -212,6 +241,7 @@ class Emitter:
         dims = tuple(axes[order.index(d)] for d in range(meta.rank))
         value = Value(tensor, axes, dims, dtype=meta.dtype)
         self.values[end.value] = value
+        self.first_input = tensor if self.first_input is None else self.first_input
         self.inputs.append(end_record(tensor.name, value, order))
         return tensor
 
@@ -225,32 +255,56 @@ class Emitter:
         weights: Mapping[str, Held],
         part: str,
         config: Mapping[str, Any],
+        path: str = "",
+        states: Any = None,
     ) -> Any:
         """As `Call.layer`."""
         symbolic = _any_symbolic(inputs)
         keys = tuple((name, held.keys, held.how) for name, held in weights.items())
-        shared = (kind, part, repr(sorted(config.items())), keys)
+        if self._frozen(weights):
+            config = {**config, "trainable": False}
         share = symbolic and bool(weights) and all(held.keys for held in weights.values())
-        made = self.made.get(shared) if share else None
+        shared = (kind, part, repr(sorted(config.items())), keys) if share else None
+        made = next((m for m in self.made.get(shared, ()) if _holds(m, weights)), None)
         if made is None:
-            name = self.named(self._path(node, weights, part)) if symbolic else None
+            name = self.named(path or self._path(node, weights, part)) if symbolic else None
             made = kind(name=name, **config)
             if weights:
                 _built_with_zeros(made, inputs.shape)
-                self._fill(made, weights)
+                self._fill(made, weights, symbolic)
             if share:
-                self.made[shared] = made
+                self.made.setdefault(shared, []).append(made)
             if symbolic:
                 self._made.append(f"{made.name} ({type(made).__name__})")
         elif symbolic:
             self._made.append(f"{made.name} ({type(made).__name__}), called again")
-        tensor = made(inputs)
-        return tensor if symbolic else arrays(tensor)
+        tensor = made(inputs) if states is None else made(inputs, initial_state=states)
+        return self.ops.settle(inputs, tensor) if symbolic else arrays(tensor)
 
-    def _fill(self, layer: Any, weights: Mapping[str, Held]) -> None:
+    def table(
+        self,
+        key: str,
+        kind: Callable[..., Any],
+        inputs: Any,
+        weights: Mapping[str, Held],
+        config: Mapping[str, Any],
+    ) -> Any:
+        """Calls a layer that holds a parameter by itself, named after it."""
+        assert self._current is not None
+        return self.layer(self._current, kind, inputs, weights, "", config, key)
+
+    def _frozen(self, weights: Mapping[str, Held]) -> bool:
+        """Whether training is to leave a layer alone: its weights are buffers, or do not train."""
+        keys = {key for held in weights.values() for key in held.keys}
+        counts = any(name.startswith("moving_") for name in weights)
+        return bool(keys) and not counts and not keys & self._training
+
+    def _fill(self, layer: Any, weights: Mapping[str, Held], kept: bool) -> None:
         variables = {variable.name: variable for variable in layer.weights}
         for name, held in weights.items():
             variables[name].assign(held.array)
+            if not kept:
+                continue
             self.ported.append(PortedWeight(f"{layer.name}/{name}", held.keys, held.how))
 
     def _path(self, node: Node, weights: Mapping[str, Held], part: str) -> str:
@@ -266,7 +320,12 @@ class Emitter:
 
     def named(self, path: str) -> str:
         """A name that no layer has yet; names of layers hold no "/"."""
-        path = re.sub(r"[^A-Za-z0-9_.\-]", "_", re.sub(r"@\d+", "", path)).lstrip("_-.") or "value"
+        import keras
+
+        # Nor ".", where they become names of PyTorch's parameters.
+        dot = "" if keras.config.backend() == "torch" else "."
+        path = re.sub(rf"[^A-Za-z0-9_{dot}\-]", "_", re.sub(r"@\d+", "", path))
+        path = path.lstrip("_-.") or "value"
         self._names[path] += 1
         count = self._names[path]
         if count == 1:
@@ -293,7 +352,8 @@ class Emitter:
         import keras
 
         assert self._current is not None
-        self.transposes.append(self._current.name)
+        if id(tensor) not in self.ops.fixed:
+            self.transposes.append(self._current.name)
         if order[0] == 0:
             return self.layer(
                 self._current, keras.layers.Permute, tensor, {}, "permute", {"dims": order[1:]}
@@ -302,6 +362,16 @@ class Emitter:
 
     def _tile(self, tensor: Any, times: tuple[int, ...]) -> Any:
         return self.ops.tile(tensor, times)
+
+    def _samples(self, tensor: Any, axis: int) -> Any:
+        given = self.first_input
+        if given is None or not given.shape or given.shape[0] is not None:
+            raise BatchError("a constant is repeated as often as there are samples")
+        ops, shape = self.ops, [1] * len(tensor.shape)
+        shape[axis] = -1
+        zeros = ops.zeros_like(given[(slice(None), *(0,) * (len(given.shape) - 1))])
+        zeros = ops.reshape(ops.cast(zeros, str(tensor.dtype)), tuple(shape))
+        return ops.add(zeros, tensor)
 
     def _take(self, tensor: Any, positions: np.ndarray, axis: int) -> Any:
         return self.ops.take(tensor, positions.astype("int32"), axis=axis)
@@ -317,45 +387,21 @@ def _built_with_zeros(layer: Any, shape: Any) -> None:
     """Makes a layer's weights, which are filled anyway, without drawing random numbers."""
     import keras
 
-    names = ("kernel_initializer", "depthwise_initializer", "embeddings_initializer")
-    kept = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+    kinds = ("kernel", "recurrent", "depthwise", "embeddings")
+    owner = getattr(layer, "cell", layer)
+    names = [f"{kind}_initializer" for kind in kinds]
+    kept = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
     for name in kept:
-        setattr(layer, name, keras.initializers.Zeros())
+        setattr(owner, name, keras.initializers.Zeros())
     layer.build(shape)
     for name, initializer in kept.items():
-        setattr(layer, name, initializer)
+        setattr(owner, name, initializer)
 
 
-def users(nodes: Iterable[Node]) -> dict[str, list[Node]]:
-    """The nodes that take each value."""
-    found: dict[str, list[Node]] = {}
-    for node in nodes:
-        for name in dict.fromkeys(references(tuple(node.arguments.values()))):
-            found.setdefault(name, []).append(node)
-    return found
-
-
-def references(argument: Any) -> list[str]:
-    """The names of the values in an argument."""
-    if isinstance(argument, Ref):
-        return [argument.name]
-    if isinstance(argument, tuple):
-        return [name for entry in argument for name in references(entry)]
-    return []
-
-
-def live(program: Program) -> set[str]:
-    """The names of the nodes that the outputs need."""
-    wanted = {end.value for end in program.outputs if isinstance(end.value, str)}
-    needed = set()
-    for node in reversed(program.nodes):
-        given = references(tuple(node.arguments.values()))
-        # What is written in place may be seen through any name of the same memory.
-        writes = in_place(node.target) and bool(given)
-        if writes or wanted.intersection(name for name in node.outputs if name):
-            needed.add(node.name)
-            wanted.update(given)
-    return needed
+def _holds(layer: Any, weights: Mapping[str, Held]) -> bool:
+    """Whether a layer's weights are these: of one parameter, they may be other parts."""
+    variables = {variable.name: variable for variable in layer.weights}
+    return all(np.array_equal(variables[name], held.array) for name, held in weights.items())
 
 
 def _batch(program: Program) -> tuple[int, bool]:

@@ -108,6 +108,12 @@ def constant(array: np.ndarray, keys: tuple[str, ...] = ()) -> Value:
     return Value(array, groups, groups, keys, dtype=array.dtype.name)
 
 
+def per_sample(value: Value) -> bool:
+    """Whether it is seen repeated as often as there are samples."""
+    held = set(flat(value.axes))
+    return any(atom.free and atom not in held for atom in flat(value.dims))
+
+
 def permuted(value: Value, order: Sequence[int]) -> Value:
     """`permute`."""
     return replace(value, dims=tuple(value.dims[value.dim(d)] for d in order))

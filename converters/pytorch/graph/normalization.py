@@ -30,7 +30,7 @@ def batch_norm(call: Call) -> list[Value]:
     """Batch normalization with its running statistics."""
     import keras
 
-    mean, variance = call.optional("running_mean"), call.optional("running_var")
+    mean, variance = call.optional_weight("running_mean"), call.optional_weight("running_var")
     kind = call.node.modules[-1].kind if call.node.modules else ""
     if mean is None and "InstanceNorm" in kind:
         # Decomposed, it is a batch normalization of the channels of all samples as channels.
@@ -48,7 +48,7 @@ def batch_norm(call: Call) -> list[Value]:
         )
     x = call.last(call.value("input"), 1)
     momentum = call.get("momentum", 0.1)
-    weight, bias = call.optional("weight"), call.optional("bias")
+    weight, bias = call.optional_weight("weight"), call.optional_weight("bias")
     tensor = call.layer(
         keras.layers.BatchNormalization,
         x.tensor,
@@ -74,7 +74,7 @@ def layer_norm(call: Call) -> list[Value]:
 
     x = call.value("input")
     count = len(call.get("normalized_shape"))
-    weight, bias = call.optional("weight"), call.optional("bias")
+    weight, bias = call.optional_weight("weight"), call.optional_weight("bias")
     whole = x
     if count > 1:
         joined = tuple(a for g in x.dims[x.rank - count :] for a in g)
@@ -122,7 +122,7 @@ def _grouped(call: Call, groups: int, epsilon: float) -> Value:
         x = replace(x, dims=(*x.dims[:2], joined))
     x = call.ordered(x, CHANNELS_LAST[x.rank])
     channels = x.shape[1]
-    weight, bias = call.optional("weight"), call.optional("bias")
+    weight, bias = call.optional_weight("weight"), call.optional_weight("bias")
     tensor: Any = x.tensor
     flat = len(tensor.shape) == 2
     if flat:
@@ -182,7 +182,7 @@ def rms_norm(call: Call) -> list[Value]:
 @converts("aten._weight_norm", "aten._weight_norm_interface")
 def weight_norm(call: Call) -> list[Value]:
     """Weights given as a direction and a length are multiplied out."""
-    v, g = call.value("v"), call.value("g")
+    v, g = call.weight("v"), call.weight("g")
     direction, length = call.array(v), call.array(g)
     assert direction is not None and length is not None
     dim = call.get("dim", 0)

@@ -10,6 +10,7 @@ PyTorch: Keras
 - adaptive_avg_pool, adaptive_max_pool to 1: `GlobalAveragePooling`, `GlobalMaxPooling`
 - … to a size that divides: `AveragePooling`, `MaxPooling`
 - … to any other: a matrix along each axis; the largest of slices
+- max_pool3d, avg_pool3d: a pool of two dimensions over height and width, one over depth
 """
 
 from collections.abc import Sequence
@@ -81,9 +82,52 @@ def _kinds(name: str, count: int) -> Any:
     return getattr(keras.layers, f"{name}{count}D")
 
 
+def pooled(
+    call: Call,
+    kind: str,
+    tensor: Any,
+    size: Sequence[int],
+    strides: Sequence[int],
+    mode: str,
+    part: str = "",
+) -> Any:
+    """A pool of one or two dimensions; of three, two of two, as LiteRT has no other.
+
+    Args:
+        call: The call.
+        kind: "Max" or "Average".
+        tensor: The tensor, channels last.
+        size: The window.
+        strides: Its strides.
+        mode: "valid" or "same".
+        part: What it is for, beside the module's own pool.
+    """
+
+    def layer(given: Any, window: Sequence[int], steps: Sequence[int], part: str) -> Any:
+        return call.layer(
+            _kinds(f"{kind}Pooling", len(window)),
+            given,
+            part=part,
+            pool_size=tuple(window),
+            strides=tuple(steps),
+            padding=mode,
+            data_format="channels_last",
+        )
+
+    if len(size) < 3:
+        return layer(tensor, size, strides, part)
+    depth, *_, channels = tensor.shape[1:]
+    flat = call.ops.reshape(tensor, (-1, *tensor.shape[2:]))
+    flat = layer(flat, size[1:], strides[1:], part)
+    rows, columns = flat.shape[1:3]
+    flat = call.ops.reshape(flat, (-1, depth, rows * columns, channels))
+    flat = layer(flat, (size[0], 1), (strides[0], 1), f"{part}.depth".strip("."))
+    return call.ops.reshape(flat, (-1, flat.shape[1], rows, columns, channels))
+
+
 @converts(
     "aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.max_pool2d_with_indices",
-    "aten.max_pool1d_with_indices",
+    "aten.max_pool1d_with_indices", "aten.max_pool3d_with_indices",
 )  # fmt: skip
 def max_pool(call: Call) -> list[Value]:
     """The largest of each window."""
@@ -110,25 +154,9 @@ def max_pool(call: Call) -> list[Value]:
             mode, thin = "same", True
         else:
             tensor = call.ops.pad(tensor, ((0, 0), *window.pads, (0, 0)), constant_values=_LEAST)
-    kind = _kinds("MaxPooling", count)
-    tensor = call.layer(
-        kind,
-        tensor,
-        pool_size=window.kernel,
-        strides=(1,) * count if thin else strides,
-        padding=mode,
-        data_format="channels_last",
-    )
+    tensor = pooled(call, "Max", tensor, window.kernel, (1,) * count if thin else strides, mode)
     if thin:
-        tensor = call.layer(
-            kind,
-            tensor,
-            part="stride",
-            pool_size=(1,) * count,
-            strides=strides,
-            padding="valid",
-            data_format="channels_last",
-        )
+        tensor = pooled(call, "Max", tensor, (1,) * count, strides, "valid", "stride")
     return [call.result(tensor, order, nonnegative=x.nonnegative)]
 
 
@@ -175,14 +203,7 @@ def avg_pool(call: Call) -> Value:
             mode, counts = "same", np.full((1,), size)
         else:
             tensor = _zeros(call, tensor, window.pads)
-    tensor = call.layer(
-        _kinds("AveragePooling", count),
-        tensor,
-        pool_size=window.kernel,
-        strides=window.stride,
-        padding=mode,
-        data_format="channels_last",
-    )
+    tensor = pooled(call, "Average", tensor, window.kernel, window.stride, mode)
     if (counts == counts.flat[0]).all():
         if counts.flat[0] != size:
             tensor = tensor * float(size / counts.flat[0])
@@ -213,13 +234,14 @@ def _divisors(window: _Window, include_pad: bool, divisor: int | None = None) ->
 
 @converts(
     "aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d",
-    "aten.adaptive_avg_pool3d", "aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d",
+    "aten.adaptive_avg_pool3d", "aten._adaptive_avg_pool3d", "aten.adaptive_max_pool1d",
+    "aten.adaptive_max_pool2d", "aten.adaptive_max_pool3d",
 )  # fmt: skip
 def adaptive_pool(call: Call) -> list[Value]:
     """To a given size, whatever the input's."""
     count = _spatial(call)
     largest = "max" in call.node.target
-    name = "MaxPooling" if largest else "AveragePooling"
+    kind = "Max" if largest else "Average"
     x = call.value("self")
     if call.used(1):
         call.refuse("the positions of the largest are asked for")
@@ -230,7 +252,7 @@ def adaptive_pool(call: Call) -> list[Value]:
         flat = call.feeds_only(*_VIEWS)
         x = call.ordered(x, order)
         tensor = call.layer(
-            _kinds(f"Global{name}", count),
+            _kinds(f"Global{kind}Pooling", count),
             x.tensor,
             data_format="channels_last",
             keepdims=not flat,
@@ -248,14 +270,7 @@ def adaptive_pool(call: Call) -> list[Value]:
         window = tuple(n // o for n, o in zip(sizes, goal, strict=True))
         tensor = x.tensor
         if window != (1,) * count:
-            tensor = call.layer(
-                _kinds(name, count),
-                tensor,
-                pool_size=window,
-                strides=window,
-                padding="valid",
-                data_format="channels_last",
-            )
+            tensor = pooled(call, kind, tensor, window, window, "valid")
         return [call.result(tensor, order, nonnegative=x.nonnegative)]
     tensor = x.tensor
     for axis, (n, o) in enumerate(zip(sizes, goal, strict=True), 1):

@@ -8,6 +8,7 @@ PyTorch: Keras
 - norm, linalg_vector_norm, normalize: sums of powers
 - max, min with positions; argmax, argmin: `keras.ops.argmax`
 - cumsum: constants, and a triangular matrix
+- cumprod, cummax, cummin: position after position
 """
 
 import math
@@ -205,6 +206,51 @@ def _position(call: Call, x: Value, dim: int, name: str) -> Value:
     dims = (*x.dims[:dim], (), *x.dims[dim + 1 :])
     value = replace(x, tensor=tensor, axes=axes, dims=dims, dtype="int64")
     return _finished(call, value, [dim])
+
+
+@converts("aten.cumprod", "aten.cummax", "aten.cummin")
+def cumulated(call: Call) -> list[Value]:
+    """Running products, or the largest or least so far: position after position."""
+    kind = call.node.target.split(".")[1]
+    function = {
+        "cumprod": call.ops.multiply,
+        "cummax": call.ops.maximum,
+        "cummin": call.ops.minimum,
+    }[kind]
+    if call.used(1):
+        call.refuse("the positions of the largest so far are asked for")
+    x, axis = call.isolated(call.value("self"), call.get("dim"))
+    size = x.tensor.shape[axis]
+    if size is None:
+        call.refuse("it runs over a dimension that is open; export it with a fixed size")
+    parts = [x.tensor[(slice(None),) * axis + (slice(n, n + 1),)] for n in range(size)]
+    for number in range(1, size):
+        parts[number] = function(parts[number - 1], parts[number])
+    return [x.with_tensor(call.ops.concatenate(parts, axis=axis) if size > 1 else parts[0])]
+
+
+@converts("aten.aminmax")
+def aminmax(call: Call) -> list[Value]:
+    """The least and the largest."""
+    x = call.value("self")
+    dims = _dims(call, x)
+    return [
+        _finished(call, call.reduced(x, dims, _along(getattr(call.ops, name))), dims)
+        for name in ("min", "max")
+    ]
+
+
+@converts("aten.count_nonzero")
+def count_nonzero(call: Call) -> Value:
+    """How many are not 0."""
+    x = call.value("self")
+    dims = _dims(call, x)
+    ones = x.with_tensor(call.ops.cast(call.ops.not_equal(x.tensor, 0), "int32"), dtype="int64")
+    return squeezed(call.reduced(ones, dims, _along(call.ops.sum)), dims)
+
+
+def _along(function: Callable[..., Any]) -> Callable[[Any, tuple[int, ...]], Any]:
+    return lambda tensor, axes: function(tensor, axis=axes, keepdims=True)
 
 
 @converts("aten.cumsum")

@@ -53,8 +53,8 @@ class WeightRecord:
         kind: `"parameter"`, `"buffer"` or `"constant"`.
         shape: Its shape.
         dtype: Its dtype in the program.
-        status: `"ported"`, `"constant"` (part of the graph: not trained further), `"counter"` or
-            `"unused"`.
+        status: `"ported"` (a weight of the model), `"constant"` (part of the graph: not trained),
+            `"counter"` or `"unused"`.
         weights: The Keras weights that it went to.
         detail: What was done to it, or why it went nowhere.
     """

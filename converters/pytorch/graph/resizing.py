@@ -6,9 +6,9 @@ PyTorch: Keras
 - upsample_bilinear, align_corners=False, a whole number of times:
   `UpSampling2D(interpolation="bilinear")`
 - upsample_bilinear, align_corners=False, to any size: `keras.ops.image.resize`
-- … align_corners=True, bicubic, linear, antialiased nearest: a matrix along each axis, exact
+- … align_corners=True, bicubic, linear, trilinear, antialiased nearest: a matrix along each axis,
+  exact
 - pixel_shuffle, pixel_unshuffle, channel_shuffle: reshapes and transposes of rank 4 or less
-- grid_sample: not known
 """
 
 from typing import Any
@@ -40,6 +40,7 @@ def mapped(call: Call, tensor: Any, axis: int, matrix: np.ndarray) -> Any:
     "aten.upsample_nearest1d", "aten.upsample_nearest2d", "aten._upsample_nearest_exact2d",
     "aten.upsample_bilinear2d", "aten.upsample_linear1d", "aten.upsample_bicubic2d",
     "aten._upsample_bilinear2d_aa", "aten._upsample_bicubic2d_aa", "aten._upsample_nearest_exact1d",
+    "aten.upsample_nearest3d", "aten.upsample_trilinear3d", "aten._upsample_nearest_exact3d",
 )  # fmt: skip
 def upsample(call: Call) -> Value:
     """`interpolate`, of each mode."""
@@ -100,7 +101,7 @@ def _scales(call: Call, sizes: tuple[int, ...], goal: tuple[int, ...], count: in
     """How many times as large, as PyTorch computes it: from the factors where they are given."""
     given = call.get("scale_factors")
     if not given:
-        names = ("scales_h", "scales_w") if count == 2 else ("scales",)
+        names = ("scales_d", "scales_h", "scales_w")[3 - count :] if count > 1 else ("scales",)
         given = [call.get(name) for name in names]
     return [float(f) if f else o / n for f, n, o in zip(given, sizes, goal, strict=True)]
 
@@ -126,11 +127,16 @@ def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.
     return matrix.astype("float32")
 
 
-def _cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:
+def _cubic(x: np.ndarray) -> np.ndarray:
     """Keys's kernel."""
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x <= 1, near, far)
+    return np.where(x <= 1, cubic(x, False), cubic(x, True))
+
+
+def cubic(x: Any, far: bool, a: float = -0.75) -> Any:
+    """Keys's kernel up to a distance of one, or `far` from one to two."""
+    if far:
+        return ((x * a - 5 * a) * x + 8 * a) * x - 4 * a
+    return (x * (a + 2) - (a + 3)) * x * x + 1
 
 
 def _regrouped(

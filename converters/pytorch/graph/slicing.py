@@ -9,10 +9,9 @@ PyTorch: Keras
 - flip, roll: `flip`; a concatenation of two slices
 - constant_pad_nd, pad, reflection_pad, replication_pad: `ZeroPadding2D`, `Cropping2D`, `pad`;
   copies of the border
-- unfold, im2col: `take`; a concatenation of shifted slices
-- topk, sort: `top_k` of the last axis
+- unfold, im2col; fold, col2im: shifted slices, joined or summed
+- diagonal, diag, diag_embed, trace: a product with the identity, and a sum
 - slice_scatter, select_scatter, copy_ to a slice: a concatenation
-- gather, scatter, nonzero: positions that depend on values: not known
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.pytorch.graph.arrange import CHANNELS_LAST
+from converters.pytorch.graph.arrange import CHANNELS_LAST, MOST_AXES
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
     Atom,
@@ -193,12 +192,15 @@ def _sizes(call: Call, x: Value) -> list[int]:
 def index_select(call: Call) -> Value:
     """Positions of a dimension, given by a constant."""
     x, index = call.value("self"), call.value("index")
-    return _taken(call, x, x.dim(call.get("dim")), index)
+    return taken(call, x, x.dim(call.get("dim")), index)
 
 
-def _taken(call: Call, x: Value, dim: int, index: Value) -> Value:
+def taken(call: Call, x: Value, dim: int, index: Value) -> Value:
+    """Positions of a dimension, given by a list of them."""
     if not index.constant:
-        call.refuse("the positions that it takes depend on the input")
+        if any(a.free for a in x.dims[dim]):
+            raise BatchError("it takes samples of the batch")
+        return _looked_up(call, x, dim, index)
     at = call.arranger.array(index)
     if at.dtype == bool:
         at = np.flatnonzero(at)
@@ -213,13 +215,27 @@ def _taken(call: Call, x: Value, dim: int, index: Value) -> Value:
     return with_axis(x, dim, axis, tensor, len(at))
 
 
+def _looked_up(call: Call, x: Value, dim: int, index: Value) -> Value:
+    """What stands at positions that are computed: of all samples, or of a table."""
+    if index.rank != 1 or index.dtype == "bool":
+        call.refuse("how much it takes depends on the input")
+    if not call.arranger.fixed(x) and not call.arranger.fixed(index):
+        call.refuse("all samples take the positions of all; use gather")
+    x, axis = call.isolated(x, dim)
+    index = call.ordered(index)
+    tensor = call.ops.take(x.tensor, index.tensor, axis=axis)
+    axes = (*x.axes[:axis], *index.axes, *x.axes[axis + 1 :])
+    dims = (*x.dims[:dim], *index.dims, *x.dims[dim + 1 :])
+    return Value(tensor, axes, dims, dtype=x.dtype)
+
+
 @converts("aten.index", "aten._unsafe_index")
 def index(call: Call) -> Value:
     """`x[a, :, b]`, of constants."""
     x = call.value("self")
     given = call.node.arguments.get("indices") or ()
     assert isinstance(given, tuple)
-    indices = [call._value(entry) for entry in given]
+    indices = [call.tensor(entry) for entry in given]
     named = [(d, i) for d, i in enumerate(indices) if i is not None]
     if x.constant and all(i.constant for _, i in named):
         key = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
@@ -227,12 +243,12 @@ def index(call: Call) -> Value:
     if len(named) == 1:
         dim, at = named[0]
         if at.rank == 1 or at.constant and at.dtype == "bool" and at.rank == 1:
-            return _taken(call, x, dim, at)
+            return taken(call, x, dim, at)
         if at.constant and at.dtype != "bool":
             flat_index = constant(call.arranger.array(at).ravel())
-            taken = _taken(call, x, dim, flat_index)
+            found = taken(call, x, dim, flat_index)
             sizes = (*x.shape[:dim], *at.shape, *x.shape[dim + 1 :])
-            result = reshaped(taken, sizes, call.free, call.batch)
+            result = reshaped(found, sizes, call.free, call.batch)
             if result is not None:
                 return result
     # Rows and columns by themselves: x[:, :, rows[:, None], columns].
@@ -244,7 +260,7 @@ def index(call: Call) -> Value:
         and neighbours == list(range(neighbours[0], neighbours[0] + len(named)))
     ):
         for (dim, _), positions in zip(named, grid, strict=True):
-            x = _taken(call, x, dim, constant(positions))
+            x = taken(call, x, dim, constant(positions))
         return x
     return call.refuse("it takes positions by indices that are no constant rows and columns")
 
@@ -299,7 +315,7 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
     open_ = [is_free(v.dims[dim]) for v in values]
     keys = tuple(dict.fromkeys(k for v in values for k in v.keys))
     nonnegative = all(v.nonnegative for v in values)
-    lead = next((n for n, v in enumerate(values) if not v.constant), 0)
+    lead = next((n for n, v in enumerate(values) if not call.arranger.fixed(v)), 0)
     rank, count = values[0].rank, len(values)
     # All share the other dimensions; of this one each has its own, put after them.
     apart = []
@@ -324,11 +340,16 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
     # Samples of a batch are only known from a tensor that has them.
     if all(isinstance(t, np.ndarray) for t in tensors):
         tensor: Any = np.concatenate(tensors, where)
+        held = {_JOINT, *(a for v in bare for a in flat(v.axes))}
+        axes = tuple(tuple(a for a in g if a in held) for g in axes)
     else:
         tensors = _with_batch(call, tensors, where)
         rank = len(axes)
         axis = -1 if where == rank - 1 else where
-        tensor = call.layer(keras.layers.Concatenate, tensors, axis=axis)
+        if any(isinstance(t, np.ndarray) for t in tensors):
+            tensor = call.ops.concatenate(tensors, axis=axis)
+        else:
+            tensor = call.layer(keras.layers.Concatenate, tensors, axis=axis)
     final = tuple(new if g == (_JOINT,) else g for g in axes)
     result_dims = (*dims[:dim], new, *dims[dim + 1 :])
     return Value(tensor, final, result_dims, keys, nonnegative, call.meta.dtype)
@@ -344,6 +365,12 @@ def _joint_axes(lead: Value, mark: Group, dims: Groups, dim: int) -> Groups:
         axes = tuple((_JOINT,) if g == mark else g for g in lead.axes)
         if {a for g in axes for a in g} == {a for g in full for a in g}:
             return axes
+    rest = [a for g in full for a in g if a is not _JOINT]
+    if not mark and len(rest) > 3 and lead.axes and set(flat(lead.axes)) == set(rest):
+        axes = (lead.axes[0], (_JOINT,), *lead.axes[1:])
+        while len(axes) > MOST_AXES:
+            axes = (*axes[:2], axes[2] + axes[3], *axes[4:])
+        return axes
     order: Sequence[int] = range(len(full))
     if len(full) == 4 and (dim == 1 or lead.axes and lead.axes[-1] == dims[1]):
         order = CHANNELS_LAST[4]
@@ -370,7 +397,7 @@ def _with_batch(call: Call, tensors: list[Any], where: int) -> list[Any]:
         return tensors
     # Zeros in the shape that is due: they fold away where the batch is known.
     one = (slice(None),) * where + (slice(0, 1),)
-    return [t if batched(t) else call.ops.zeros_like(lead[one]) + t for t in tensors]
+    return [t if batched(t) else call.ops.add(call.ops.zeros_like(lead[one]), t) for t in tensors]
 
 
 @converts("aten.flip")
@@ -410,7 +437,7 @@ def unfold(call: Call) -> Value:
     dim, size, step = x.dim(call.get("dimension")), call.get("size"), call.get("step")
     count = (x.shape[dim] - size) // step + 1
     at = (np.arange(count)[:, None] * step + np.arange(size)).ravel()
-    x = call.arranger.fused(_taken(call, x, dim, constant(at)), dim)
+    x = call.arranger.fused(taken(call, x, dim, constant(at)), dim)
     sizes = (*x.shape[:dim], count, size, *x.shape[dim + 1 :])
     value = reshaped(x, sizes, [None] * len(sizes), call.batch)
     if value is None:
@@ -458,37 +485,111 @@ def im2col(call: Call) -> Value:
     )
 
 
-@converts("aten.topk", "aten.sort")
-def topk(call: Call) -> list[Value]:
-    """The largest of a dimension in order; of all of them, sorted."""
+@converts("aten.col2im")
+def col2im(call: Call) -> Value:
+    """Columns back to windows of a map, summed where they overlap."""
+    x = call.value("self")
+    size, kernel, step, hole, more = (
+        call.ints(name, 2, default)
+        for name, default in (
+            *(("output_size", 1), ("kernel_size", 1), ("stride", 1)),
+            *(("dilation", 1), ("padding", 0)),
+        )
+    )
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, hole, strict=True)]
+    counts = [
+        (n + 2 * p - span) // s + 1 for n, p, span, s in zip(size, more, spans, step, strict=True)
+    ]
+    channels = x.shape[1] // (kernel[0] * kernel[1])
+    sizes = [x.shape[0], channels, kernel[0] * kernel[1], *counts]
+    apart = reshaped(x, sizes, [None, False, False, False, False], call.batch)
+    assert apart is not None
+    total: Any = None
+    for number, offset in enumerate(np.ndindex(*kernel)):
+        part = squeezed(sliced(call, apart, 2, number, number + 1), [2])
+        tensor = call.ordered(part, CHANNELS_LAST[4]).tensor
+        tensor = _spread(call, tensor, counts, step)
+        pads = [
+            (o * d, n + 2 * p - o * d - c * s)
+            for o, d, n, p, c, s in zip(offset, hole, size, more, counts, step, strict=True)
+        ]
+        tensor = tensor[:, : counts[0] * step[0] + min(pads[0][1], 0)]
+        tensor = tensor[:, :, : counts[1] * step[1] + min(pads[1][1], 0)]
+        room = ((0, 0), *((b, max(a, 0)) for b, a in pads), (0, 0))
+        tensor = call.ops.pad(tensor, room)
+        total = tensor if total is None else call.ops.add(total, tensor)
+    total = total[:, more[0] : more[0] + size[0], more[1] : more[1] + size[1]]
+    return call.result(total, CHANNELS_LAST[4])
+
+
+def _spread(call: Call, tensor: Any, counts: Sequence[int], step: Sequence[int]) -> Any:
+    """Zeros after every position of a map, so that they are a step apart."""
+    (rows, columns), channels, ops = counts, tensor.shape[-1], call.ops
+    if step[0] > 1:
+        tensor = ops.reshape(tensor, (-1, rows, 1, columns * channels))
+        tensor = ops.pad(tensor, ((0, 0), (0, 0), (0, step[0] - 1), (0, 0)))
+    if step[1] > 1:
+        tensor = ops.reshape(tensor, (-1, rows * step[0] * columns, 1, channels))
+        tensor = ops.pad(tensor, ((0, 0), (0, 0), (0, step[1] - 1), (0, 0)))
+    return ops.reshape(tensor, (-1, rows * step[0], columns * step[1], channels))
+
+
+@converts("aten.diagonal", "aten.diagonal_copy", "aten.linalg_diagonal", "aten.diag", "aten.trace")
+def diagonal(call: Call) -> Value:
+    """What stands where two dimensions have the same position; of a vector, the matrix of it."""
+    x = call.value("self" if "self" in call.node.arguments else "A")
+    offset = call.get("offset", call.get("diagonal", 0))
+    if x.rank == 1:
+        return _on_diagonal(call, x, offset)
+    first = -2 if "linalg" in call.node.target else 0
+    a, b = x.dim(call.get("dim1", first)), x.dim(call.get("dim2", first + 1))
+    x = permuted(x, [*(d for d in range(x.rank) if d not in (a, b)), a, b])
+    rows, columns = x.shape[-2:]
+    start = max(-offset, 0)
+    count = min(rows - start, columns - max(offset, 0))
+    mask = np.eye(rows, columns, offset, dtype=x.dtype if x.constant else "float32")
+    product = call.elementwise(call.ops.multiply, x, constant(mask))
+    last = x.rank - 1
+    total = call.reduced(product, [last], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
+    total = sliced(call, squeezed(total, [last]), last - 1, start, start + count)
+    if "trace" not in call.node.target:
+        return total
+    total = call.reduced(total, [0], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
+    return squeezed(total, [0])
+
+
+@converts("aten.diag_embed")
+def diag_embed(call: Call) -> Value:
+    """The last dimension on the diagonal of two."""
+    x = call.value("self")
+    places = sorted(d % (x.rank + 1) for d in (call.get("dim1", -2), call.get("dim2", -1)))
+    found = _on_diagonal(call, x, call.get("offset", 0))
+    order = list(range(x.rank - 1))
+    for place, source in zip(places, (x.rank - 1, x.rank), strict=True):
+        order.insert(place, source)
+    return permuted(found, order)
+
+
+def _on_diagonal(call: Call, x: Value, offset: int) -> Value:
+    if offset:
+        call.refuse("the diagonal is beside the middle")
+    mask = constant(np.eye(x.shape[-1], dtype=x.dtype if x.constant else "float32"))
+    return call.elementwise(call.ops.multiply, unsqueezed(x, x.rank), mask)
+
+
+@converts("aten.diff")
+def diff(call: Call) -> Value:
+    """What neighbours differ by."""
     x = call.value("self")
     dim = x.dim(call.get("dim", -1))
-    count = call.get("k", x.shape[dim])
-    falling = call.get("largest", True) if "topk" in call.node.target else call.get("descending")
-    x = call.last(x, dim)
-    axis = len(x.axes) - 1
-    values, positions = call.ops.top_k(x.tensor if falling else call.ops.negative(x.tensor), count)
-    values = values if falling else call.ops.negative(values)
-    found = with_axis(x, dim, axis, values, count)
-    return [found, replace(found, tensor=positions, dtype="int64")]
-
-
-@converts("aten.index_put")
-def index_put(call: Call) -> Value:
-    """Positions of a constant written to."""
-    x, values = call.value("self"), call.value("values")
-    listed = call.node.arguments.get("indices") or ()
-    assert isinstance(listed, tuple)
-    indices = [call._value(entry) for entry in listed]
-    if not x.constant or not values.constant or not all(i is None or i.constant for i in indices):
-        call.refuse("only positions of a constant can be written to")
-    array = call.arranger.array(x).copy()
-    key: Any = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
-    if call.get("accumulate", False):
-        np.add.at(array, key, call.arranger.array(values))
-    else:
-        array[key] = call.arranger.array(values)
-    return constant(array, x.keys)
+    ends = [call.optional("prepend"), call.optional("append")]
+    before, after = ([v] if v is not None else [] for v in ends)
+    x = joined(call, [*before, x, *after], dim)
+    for _ in range(call.get("n", 1)):
+        size = x.shape[dim]
+        later, earlier = sliced(call, x, dim, 1, size), sliced(call, x, dim, 0, size - 1)
+        x = call.elementwise(call.ops.subtract, later, earlier)
+    return x
 
 
 @converts("aten.roll")
@@ -515,8 +616,10 @@ def roll(call: Call) -> Value:
 _MODES = {
     "reflection_pad1d": "reflect",
     "reflection_pad2d": "reflect",
+    "reflection_pad3d": "reflect",
     "replication_pad1d": "replicate",
     "replication_pad2d": "replicate",
+    "replication_pad3d": "replicate",
     "constant_pad_nd": "constant",
     "_pad_circular": "circular",
 }
@@ -615,7 +718,7 @@ def scattered(call: Call, whole: Value, part: Value) -> Value:
     else:
         start, stop, step = bounds(call, size)
     if step != 1:
-        call.refuse("it writes to every n-th position")
+        return placed(call, whole, dim, np.arange(start, stop, step), part)
     if (start, stop) == (0, size):
         return _as_large(call, part, whole)
     if is_free(whole.dims[dim]):
@@ -628,6 +731,24 @@ def scattered(call: Call, whole: Value, part: Value) -> Value:
     return replace(result, dtype=whole.dtype)
 
 
+def placed(call: Call, whole: Value, dim: int, at: np.ndarray, part: Value) -> Value:
+    """A value with constant positions of a dimension taken from another."""
+    size = whole.shape[dim]
+    if any(a.free for a in whole.dims[dim]):
+        raise BatchError("it writes to a part of a dimension that is open")
+    mask, source = np.zeros(size, bool), np.zeros(size, int)
+    mask[at], source[at] = True, np.arange(len(at))
+    part = replace(part, dims=((),) * (whole.rank - part.rank) + part.dims)
+    if any(a.free for a in part.dims[dim]):
+        raise BatchError("what it writes has the batch in that dimension")
+    if part.dims[dim]:
+        part = taken(call, part, dim, constant(source))
+    here = constant(mask)
+    here = replace(here, dims=tuple(here.dims[0] if d == dim else () for d in range(whole.rank)))
+    part = part.with_tensor(part.tensor.astype(whole.tensor.dtype)) if part.constant else part
+    return call.elementwise(call.ops.where, here, part, whole)
+
+
 def _as_large(call: Call, part: Value, whole: Value) -> Value:
     """What is written, in the shape of what it is written to."""
     missing = set(flat(whole.dims)) - set(flat(part.axes))
@@ -636,7 +757,7 @@ def _as_large(call: Call, part: Value, whole: Value) -> Value:
     if whole.constant and part.constant:
         return constant(np.broadcast_to(call.arranger.array(part), whole.shape).copy())
     assert missing
-    return call.elementwise(lambda p, w: call.ops.zeros_like(w) + p, part, whole)
+    return call.elementwise(lambda p, w: call.ops.add(call.ops.zeros_like(w), p), part, whole)
 
 
 @converts("aten.copy", "aten.copy_")

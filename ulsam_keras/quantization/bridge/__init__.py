@@ -4,6 +4,6 @@ Imports Keras through `ulsam_keras`, and tf_keras inside functions only.
 """
 
 from ulsam_keras.quantization.bridge.build import Bridged, bridge, copy_weights, to_tf_keras
-from ulsam_keras.quantization.bridge.registry import bridges
+from ulsam_keras.quantization.bridge.table import bridges
 
 __all__ = ["Bridged", "bridge", "bridges", "copy_weights", "to_tf_keras"]

@@ -1,20 +1,26 @@
 """A Keras 3 model walked through, call by call, into a tf_keras model.
 
-Imports Keras and `ulsam_keras.graph`, and tf_keras inside functions only.
+Imports Keras, NumPy and `ulsam_keras.graph`, and tf_keras inside functions only.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
-# Registers the layer classes that have functions of their own.
-from ulsam_keras.graph import as_functional, is_graph, new_inputs, trace
-from ulsam_keras.quantization.bridge import ulsam as _ulsam  # noqa: F401
+from ulsam_keras.graph import (
+    Call,
+    Graph,
+    as_functional,
+    is_graph,
+    new_inputs,
+    symbolic_tensors,
+    trace,
+)
 from ulsam_keras.quantization.bridge.emitter import Emitter, Step, variables
 from ulsam_keras.quantization.bridge.operations import bridge_operation
-from ulsam_keras.quantization.bridge.registry import handler_for
-from ulsam_keras.quantization.bridge.stock import bridge_stock, is_stock
+from ulsam_keras.quantization.bridge.table import row_for
 from ulsam_keras.quantization.extra import tf_keras
 from ulsam_keras.spatial_softmax import checked_form
 
@@ -127,14 +133,19 @@ class _Walk:
         values = {id(x): y for x, y in zip(graph.inputs, flat(inputs), strict=True)}
 
         def value(x: Any) -> Any:
-            return values[id(x)] if isinstance(x, keras.KerasTensor) else x
+            # What zeros are like is not needed.
+            return values.get(id(x)) if isinstance(x, keras.KerasTensor) else x
 
-        for call in graph.calls:
+        for call in _used(graph):
             args, kwargs = keras.tree.map_structure(value, (call.args, call.kwargs))
+            fixed = _fixed(call, args, kwargs)
+            if fixed is not None:
+                values |= {id(x): y for x, y in zip(flat(call.result), fixed, strict=True)}
+                continue
             outputs = flat(self._call(call.operation, args, kwargs, prefix, training))
             for x, y in zip(flat(call.result), outputs, strict=True):
                 if not _alike(x, y):
-                    self.emit.enter(call.operation, prefix, None, True)
+                    self.emit.enter(call.operation, prefix)
                     raise self.emit.refusal(
                         f"it gives {x.dtype} of shape {x.shape}, in tf_keras {y.dtype.name} of "
                         f"shape {tuple(y.shape)}"
@@ -153,8 +164,8 @@ class _Walk:
         name = prefix + operation.name
         if not isinstance(operation, keras.Model):
             self.names.add(name)
-        handler = handler_for(operation)
-        self.emit.enter(operation, prefix, training, handler.quantize if handler else True)
+        row = row_for(operation)
+        self.emit.enter(operation, prefix, training, row)
         policy = getattr(operation, "dtype_policy", None)
         more = "LoRA weights" if getattr(operation, "lora_enabled", False) else ""
         if isinstance(policy, keras.dtype_policies.QuantizedDTypePolicy):
@@ -176,14 +187,36 @@ class _Walk:
         }
         if len(args) != 1 or extra:
             raise self.emit.refusal(f"it is called with {sorted(extra) or f'{len(args)} inputs'}")
-        if handler is not None:
-            return handler.function(operation, args[0], self.emit)
-        if is_stock(operation):
-            return bridge_stock(operation, args[0], self.emit)
+        if row is not None and row.becomes is not None:
+            return row.becomes(operation, args[0], self.emit)
         if isinstance(operation, keras.Model):
             _check(operation)
             return self.run(as_functional(operation), args[0], f"{name}/", training)
         raise self.emit.refusal("tf_keras has no such layer")
+
+
+def _used(graph: Graph) -> list[Call]:
+    """The calls that an output depends on; zeros like a tensor do not depend on that."""
+    wanted = {id(x) for x in graph.outputs}
+    found = []
+    for call in reversed(graph.calls):
+        if any(id(x) in wanted for x in call.outputs):
+            found.append(call)
+            if type(call.operation).__name__ != "ZerosLike":
+                wanted |= {id(x) for x in call.inputs}
+    return found[::-1]
+
+
+def _fixed(call: Call, args: Any, kwargs: Any) -> list[Any] | None:
+    """What a call gives where no input changes it, as arrays: tables looked up at constants."""
+    if type(call.operation).__name__ == "ZerosLike":
+        dtype = keras.backend.standardize_dtype(call.outputs[0].dtype)
+        return [np.zeros([size or 1 for size in call.outputs[0].shape], dtype)]
+    symbolic = symbolic_tensors(call.args, call.kwargs)
+    given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, np.ndarray)]
+    if not symbolic or len(given) < len(symbolic):
+        return None
+    return [np.asarray(y) for y in keras.tree.flatten(call.operation(*args, **kwargs))]
 
 
 def _alike(ours: Any, theirs: Any) -> bool:

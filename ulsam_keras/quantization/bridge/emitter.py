@@ -12,8 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from ulsam_keras.quantization.bridge.tables import ACTIVATIONS
+from ulsam_keras.quantization.bridge.activations import ACTIVATIONS
+from ulsam_keras.quantization.bridge.table import Row, recipe_for
 from ulsam_keras.quantization.extra import tf_keras
+from ulsam_keras.quantization.plan import Recipe
 
 
 def variables(layer: Any) -> dict[str, Any]:
@@ -30,6 +32,7 @@ class Step:
 
     Attributes:
         layer: The tf_keras layer.
+        recipe: How it is quantised.
         inputs: The tensor it is called on, or the list of them.
         kwargs: Further call arguments: `training`, where the Keras 3 model fixes it.
         output: The tensor it gives.
@@ -38,6 +41,7 @@ class Step:
     """
 
     layer: Any
+    recipe: Recipe
     inputs: Any
     kwargs: Mapping[str, Any]
     output: Any
@@ -68,12 +72,14 @@ class Emitter:
         self._operation: Any = None
         self._prefix = ""
         self._training: bool | None = None
-        self._quantize = True
+        self._row = Row()
 
-    def enter(self, operation: Any, prefix: str, training: bool | None, quantize: bool) -> None:
-        """Says which Keras 3 layer or operation the next calls come from."""
+    def enter(
+        self, operation: Any, prefix: str, training: bool | None = None, row: Row | None = None
+    ) -> None:
+        """Says which Keras 3 layer or operation the next calls come from, and its row if any."""
         self._operation, self._prefix = operation, prefix
-        self._training, self._quantize = training, quantize
+        self._training, self._row = training, row or Row()
         self._seen.append(operation)
 
     def name(self, part: str = "") -> str:
@@ -139,29 +145,15 @@ class Emitter:
             pairs[names[0]] = variable
         self.weights.setdefault(layer.name, pairs)
         source = self._prefix + self._operation.name
-        self.steps.append(Step(layer, inputs, kwargs, output, source, self._quantize))
+        recipe, quantize = recipe_for(layer, self._row), self._row.quantize
+        self.steps.append(Step(layer, recipe, inputs, kwargs, output, source, quantize))
         return output
 
     def activation(self, name: str, x: Any, part: str = "") -> Any:
         """A Keras 3 activation, by its name."""
-        layers = tf_keras().layers
-        if name == "linear":
-            return x
-        if name == "silu":
-            gate = layers.Activation("sigmoid", name=self.name(f"{part}gate"))
-            return self.merge("Multiply", [x, self(gate, x)], part)
-        if name == "hard_sigmoid":
-            x = self.affine(x, offset=3.0, part=f"{part}shift")
-            x = self(layers.ReLU(6.0, name=self.name(f"{part}clip")), x)
-            return self.affine(x, scale=1.0 / 6.0, part=f"{part}scale")
-        if name == "hard_silu":
-            from ulsam_keras.quantization.tf_layers import HardSilu
-
-            return self(HardSilu(name=self.name(part)), x)
         if name not in ACTIVATIONS:
             raise self.refusal(f"the activation {name!r} has no counterpart")
-        class_name, arguments = ACTIVATIONS[name]
-        return self(getattr(layers, class_name)(**arguments, name=self.name(part)), x)
+        return ACTIVATIONS[name](x, part, self)
 
     def merge(self, class_name: str, inputs: list[Any], part: str = "") -> Any:
         """Add, Multiply and so on, two tensors at a time: each LiteRT operator has a range."""

@@ -1,43 +1,65 @@
-"""The bridging of Keras 3's stock layers, from the tables of `tables.py`.
+"""How Keras 3's stock layers are written in tf_keras; `table.py` says which goes by which function.
 
 Imports Keras and NumPy, and tf_keras inside functions only.
 """
 
 import inspect
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from ulsam_keras.quantization.bridge.emitter import Emitter
-from ulsam_keras.quantization.bridge.registry import bridges
-from ulsam_keras.quantization.bridge.tables import DROPPED, STOCK
 from ulsam_keras.quantization.extra import tf_keras
 
+if TYPE_CHECKING:
+    from ulsam_keras.quantization.bridge.emitter import Emitter
 
-def is_stock(layer: Any) -> bool:
-    """Whether the layer is of one of the classes of the table, and not of a subclass."""
-    name = type(layer).__name__
-    return name in STOCK and type(layer) is getattr(keras.layers, name)
+Bridge = Callable[[Any, Any, Any], Any]
 
 
-def bridge_stock(layer: Any, inputs: Any, emit: Emitter) -> Any:
-    """Bridges a layer of the table; its activation becomes a layer of its own."""
-    entry = STOCK[type(layer).__name__]
-    config = layer.get_config()
-    activation = _activation(layer, emit) if "activation" in config else "linear"
-    config.pop("activation", None)
-    arguments = _arguments(layer, config, emit)
-    layer_class = _tf_class(type(layer).__name__)
-    weights = {
-        theirs: getattr(layer, ours)
-        for theirs, ours in entry.weights.items()
-        if getattr(layer, ours, None) is not None
+# Arguments without a meaning in a float32 tf_keras model whose weights are copied afterwards.
+_DROPPED = frozenset(
+    {
+        "dtype",
+        "autocast",
+        "quantization_config",
+        "lora_rank",
+        "lora_alpha",
+        "gptq_unpacked_column_size",
     }
-    # The last part has the layer's own name, so that outputs keep theirs.
-    name = emit.name("" if activation == "linear" else "linear")
-    x = emit(layer_class(**arguments, name=name), inputs, weights=weights)
-    return emit.activation(activation, x)
+)
+
+
+def same(*weights: str, renamed: Mapping[str, str] | None = None, **others: str) -> Bridge:
+    """A layer that tf_keras has under the same name and that computes the same there.
+
+    Its activation becomes a layer of its own.
+
+    Args:
+        *weights: The attributes of its weights.
+        renamed: The Keras 3 argument, and the tf_keras one.
+        **others: The attribute of the tf_keras layer, and that of the Keras 3 layer.
+    """
+    names = {**dict(zip(weights, weights, strict=True)), **others}
+
+    def bridge(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+        config = layer.get_config()
+        function = activation_name(layer, emit) if "activation" in config else "linear"
+        config.pop("activation", None)
+        layer_class = _tf_class(type(layer).__name__)
+        arguments = _arguments(layer, layer_class, config, renamed or {}, emit)
+        values = {
+            theirs: getattr(layer, ours)
+            for theirs, ours in names.items()
+            if getattr(layer, ours, None) is not None
+        }
+        # The last part has the layer's own name, so that outputs keep theirs.
+        name = emit.name("" if function == "linear" else "linear")
+        x = emit(layer_class(**arguments, name=name), inputs, weights=values)
+        return emit.activation(function, x)
+
+    return bridge
 
 
 def _tf_class(name: str) -> Any:
@@ -48,7 +70,7 @@ def _tf_class(name: str) -> Any:
     return getattr(tf_keras().layers, name)
 
 
-def _activation(layer: Any, emit: Emitter) -> Any:
+def activation_name(layer: Any, emit: "Emitter") -> Any:
     """The name of a layer's activation, Keras 3's own one."""
     activation = layer.activation
     if isinstance(activation, keras.layers.Layer):
@@ -59,10 +81,14 @@ def _activation(layer: Any, emit: Emitter) -> Any:
     return name
 
 
-def _arguments(layer: Any, config: dict[str, Any], emit: Emitter) -> dict[str, Any]:
+def _arguments(
+    layer: Any,
+    layer_class: Any,
+    config: dict[str, Any],
+    renamed: Mapping[str, str],
+    emit: "Emitter",
+) -> dict[str, Any]:
     """The arguments of the tf_keras layer."""
-    name = type(layer).__name__
-    layer_class = _tf_class(name)
     known = {
         parameter
         for base in layer_class.__mro__
@@ -73,21 +99,21 @@ def _arguments(layer: Any, config: dict[str, Any], emit: Emitter) -> dict[str, A
     arguments: dict[str, Any] = {}
     for key, value in config.items():
         # The weights are copied: how they began does not matter.
-        if key == "name" or key in DROPPED or key.endswith("_initializer"):
+        if key == "name" or key in _DROPPED or key.endswith("_initializer"):
             continue
-        if key in STOCK[name].renamed:
-            key = STOCK[name].renamed[key]
+        if key in renamed:
+            key = renamed[key]
         elif key not in known:
             if value and (key not in defaults or value != defaults[key].default):
                 raise emit.refusal(f"its option {key}={value!r} has no counterpart")
             continue
         if key.endswith(("_regularizer", "_constraint")):
-            value = _legacy(key, value, emit)
+            value = legacy(key, value, emit)
         arguments[key] = value
     return arguments
 
 
-def _legacy(key: str, value: Any, emit: Emitter) -> Any:
+def legacy(key: str, value: Any, emit: "Emitter") -> Any:
     """A regularizer or constraint of Keras, made again from its configuration."""
     if value is None:
         return None
@@ -98,38 +124,29 @@ def _legacy(key: str, value: Any, emit: Emitter) -> Any:
     return made(**value["config"])
 
 
-@bridges(keras.layers.Activation)
-def _bridge_activation(layer: Any, inputs: Any, emit: Emitter) -> Any:
-    return emit.activation(_activation(layer, emit), inputs)
+def activation(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+    """The activation alone."""
+    return emit.activation(activation_name(layer, emit), inputs)
 
 
-@bridges(keras.layers.Identity)
-def _bridge_identity(layer: Any, inputs: Any, emit: Emitter) -> Any:
+def identity(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+    """Nothing."""
     return inputs
 
 
-def _bridge_merge(layer: Any, inputs: Any, emit: Emitter) -> Any:
+def merge(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+    """The layer of the same name, of two tensors at a time."""
     return emit.merge(type(layer).__name__, list(inputs))
 
 
-for _class in (
-    keras.layers.Add,
-    keras.layers.Maximum,
-    keras.layers.Minimum,
-    keras.layers.Multiply,
-    keras.layers.Subtract,
-):
-    bridges(_class)(_bridge_merge)
-
-
-@bridges(keras.layers.Average)
-def _bridge_average(layer: Any, inputs: Any, emit: Emitter) -> Any:
+def average(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+    """A sum, then a product with a number."""
     total = emit.merge("Add", list(inputs), part="sum")
     return emit.affine(total, scale=1.0 / len(inputs))
 
 
-@bridges(keras.layers.Rescaling)
-def _bridge_rescaling(layer: Any, inputs: Any, emit: Emitter) -> Any:
+def rescaling(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+    """A scale and an offset."""
     scale = np.asarray(layer.scale)
     if scale.ndim and keras.config.image_data_format() == "channels_first":
         # As Keras does when it is called, to the scale and not to the offset.
@@ -137,8 +154,8 @@ def _bridge_rescaling(layer: Any, inputs: Any, emit: Emitter) -> Any:
     return emit.affine(inputs, scale, layer.offset)
 
 
-@bridges(keras.layers.Normalization)
-def _bridge_normalization(layer: Any, inputs: Any, emit: Emitter) -> Any:
+def normalization(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+    """A scale and an offset."""
     mean, variance = (keras.ops.convert_to_numpy(value) for value in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
     if layer.invert:
@@ -146,10 +163,10 @@ def _bridge_normalization(layer: Any, inputs: Any, emit: Emitter) -> Any:
     return emit.affine(inputs, 1.0 / deviation, -mean / deviation)
 
 
-@bridges(keras.layers.SeparableConv2D)
-def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
+def separable(layer: Any, inputs: Any, emit: "Emitter") -> Any:
+    """A depthwise and a 1x1 convolution."""
     layers = tf_keras().layers
-    activation = _activation(layer, emit)
+    function = activation_name(layer, emit)
     config = layer.get_config()
     depthwise = layers.DepthwiseConv2D(
         layer.kernel_size,
@@ -159,10 +176,10 @@ def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
         data_format=layer.data_format,
         dilation_rate=layer.dilation_rate,
         use_bias=False,
-        depthwise_regularizer=_legacy(
+        depthwise_regularizer=legacy(
             "depthwise_regularizer", config["depthwise_regularizer"], emit
         ),
-        depthwise_constraint=_legacy("depthwise_constraint", config["depthwise_constraint"], emit),
+        depthwise_constraint=legacy("depthwise_constraint", config["depthwise_constraint"], emit),
         name=emit.name("depthwise"),
     )
     pointwise = layers.Conv2D(
@@ -170,14 +187,14 @@ def _bridge_separable(layer: Any, inputs: Any, emit: Emitter) -> Any:
         1,
         data_format=layer.data_format,
         use_bias=layer.use_bias,
-        kernel_regularizer=_legacy("pointwise_regularizer", config["pointwise_regularizer"], emit),
-        kernel_constraint=_legacy("pointwise_constraint", config["pointwise_constraint"], emit),
-        bias_regularizer=_legacy("bias_regularizer", config["bias_regularizer"], emit),
-        bias_constraint=_legacy("bias_constraint", config["bias_constraint"], emit),
-        name=emit.name("" if activation == "linear" else "pointwise"),
+        kernel_regularizer=legacy("pointwise_regularizer", config["pointwise_regularizer"], emit),
+        kernel_constraint=legacy("pointwise_constraint", config["pointwise_constraint"], emit),
+        bias_regularizer=legacy("bias_regularizer", config["bias_regularizer"], emit),
+        bias_constraint=legacy("bias_constraint", config["bias_constraint"], emit),
+        name=emit.name("" if function == "linear" else "pointwise"),
     )
     x = emit(depthwise, inputs, weights={"depthwise_kernel": layer.depthwise_kernel})
     weights = {"kernel": layer.pointwise_kernel}
     if layer.use_bias:
         weights["bias"] = layer.bias
-    return emit.activation(activation, emit(pointwise, x, weights=weights))
+    return emit.activation(function, emit(pointwise, x, weights=weights))

@@ -3,20 +3,19 @@
 Imports Keras and `ulsam_keras.layer`, and tf_keras inside functions only.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from ulsam_keras.layer import ULSAM, SubSpace
-from ulsam_keras.quantization.bridge.emitter import Emitter
-from ulsam_keras.quantization.bridge.registry import bridges
-from ulsam_keras.quantization.bridge.stock import _legacy
+from ulsam_keras.layer import ULSAM
+from ulsam_keras.quantization.bridge.stock import legacy
 from ulsam_keras.quantization.extra import tf_keras
 
+if TYPE_CHECKING:
+    from ulsam_keras.quantization.bridge.emitter import Emitter
 
-@bridges(SubSpace)
-@bridges(ULSAM)
-def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
+
+def bridge_ulsam(layer: ULSAM, inputs: Any, emit: "Emitter") -> Any:
     """`x + x * attention`, with the attention in eight layers."""
     layers = tf_keras().layers
     from ulsam_keras.quantization.tf_layers import BlockDiagonalConv2D, SubspaceAttention
@@ -30,7 +29,7 @@ def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
     config = layer.get_config()
 
     def option(name: str) -> Any:
-        return _legacy(name, config[name], emit)
+        return legacy(name, config[name], emit)
 
     depthwise = layers.DepthwiseConv2D(
         1,
@@ -77,7 +76,7 @@ def bridge_ulsam(layer: ULSAM, inputs: Any, emit: Emitter) -> Any:
     return y
 
 
-def _norm(layer: keras.layers.BatchNormalization, x: Any, part: str, emit: Emitter) -> Any:
+def _norm(layer: keras.layers.BatchNormalization, x: Any, part: str, emit: "Emitter") -> Any:
     from ulsam_keras.quantization.tf_layers import BatchNormalization
 
     norm = BatchNormalization(

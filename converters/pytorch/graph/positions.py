@@ -1,0 +1,239 @@
+"""Positions: the order of values, and what is read and written at positions.
+
+PyTorch: Keras
+
+- topk, sort, argsort, msort, kthvalue, median: `top_k` of the last axis
+- gather, take_along_dim, index_select, index, at positions that are computed: `take`,
+  `take_along_axis`
+- gather at constant positions: `take`
+- a step of slices, index_put, index_fill, index_copy, scatter at constant positions: `where` and
+  `take`
+- index_put at a mask, of one number: `where`
+- scatter, scatter_add at positions that are computed: a comparison with every position, and a sum
+- index_add: a product with a matrix of zeros and ones
+- bucketize, searchsorted of constant boundaries: comparisons, summed
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters.pytorch.graph.attention import multiplied
+from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.elementwise import added
+from converters.pytorch.graph.layout import (
+    Value,
+    constant,
+    permuted,
+    reshaped,
+    squeezed,
+    unsqueezed,
+    with_axis,
+)
+from converters.pytorch.graph.registry import converts
+from converters.pytorch.graph.slicing import placed, sliced, taken
+
+# The order of values
+
+
+@converts("aten.topk", "aten.sort", "aten.msort")
+def topk(call: Call) -> list[Value]:
+    """The largest of a dimension in order; of all of them, sorted."""
+    x = call.value("self")
+    dim = 0 if "msort" in call.node.target else x.dim(call.get("dim", -1))
+    rises = not (call.get("largest", True) if "topk" in call.node.target else _falls(call))
+    return list(_in_order(call, x, dim, call.get("k", x.shape[dim]), rises))
+
+
+@converts("aten.argsort")
+def argsort(call: Call) -> Value:
+    """The positions of a dimension in order of their values."""
+    x = call.value("self")
+    dim = x.dim(call.get("dim", -1))
+    return _in_order(call, x, dim, x.shape[dim], not _falls(call))[1]
+
+
+@converts("aten.kthvalue", "aten.median")
+def kth_value(call: Call) -> list[Value]:
+    """The k-th of a dimension from below; the median is the lower one in the middle."""
+    x = call.value("self")
+    if "dim" not in call.node.arguments:
+        call.refuse("of the tensor as a whole; give a dim")
+    dim = x.dim(call.get("dim", -1))
+    k = call.get("k", (x.shape[dim] + 1) // 2)
+    results = []
+    for value in _in_order(call, x, dim, k, True):
+        one = sliced(call, value, dim, k - 1, k)
+        results.append(one if call.get("keepdim", False) else squeezed(one, [dim]))
+    return results
+
+
+def _falls(call: Call) -> bool:
+    return bool(call.get("descending", False))
+
+
+def _in_order(call: Call, x: Value, dim: int, count: int, rises: bool) -> tuple[Value, Value]:
+    """The first of a dimension in order, and their positions."""
+    call.arranger.own_to_a_sample(x.dims[dim])
+    x = call.last(x, dim)
+    axis = len(x.axes) - 1
+    values, positions = call.ops.top_k(call.ops.negative(x.tensor) if rises else x.tensor, count)
+    values = call.ops.negative(values) if rises else values
+    found = with_axis(x, dim, axis, values, count)
+    return found, replace(found, tensor=positions, dtype="int64")
+
+
+# Reading
+
+
+@converts("aten.gather", "aten.take_along_dim")
+def gather(call: Call) -> Value:
+    """Each position of the result reads its own position of a dimension."""
+    x = call.value("self")
+    index = call.value("indices" if "indices" in call.node.arguments else "index")
+    if call.get("dim") is None:
+        call.refuse("it reads the tensor as one dimension; give a dim")
+    dim = x.dim(call.get("dim"))
+    if x.rank == 1 and index.rank == 1:
+        return taken(call, x, 0, index)
+    call.arranger.own_to_a_sample(x.dims[dim])
+    for d in range(x.rank):
+        if d != dim and 0 < index.shape[d] < x.shape[d]:
+            x = sliced(call, x, d, 0, index.shape[d])
+    if not index.constant:
+        tensor = call.ops.take_along_axis(
+            call.ordered(x).tensor, call.ordered(index).tensor, axis=dim
+        )
+        return call.result(tensor)
+    if dim == 0:
+        call.refuse("it reads across the samples of the batch")
+    at = call.arranger.arranged(index, index.dims[1:]).tensor
+    places = list(np.indices(at.shape))
+    places[dim - 1] = at
+    flat = np.ravel_multi_index(places, x.shape[1:], mode="wrap")
+    rows = call.ops.reshape(call.ordered(x).tensor, (-1, int(np.prod(x.shape[1:]))))
+    tensor = call.ops.take(rows, flat.ravel().astype("int32"), axis=1)
+    return call.result(call.ops.reshape(tensor, (-1, *at.shape)))
+
+
+@converts("aten.bucketize", "aten.searchsorted")
+def bucketize(call: Call) -> Value:
+    """How many of the boundaries are less than each value; or not greater."""
+    sorts = "searchsorted" in call.node.target
+    x = call.value("self")
+    bounds = call.value("sorted_sequence" if sorts else "boundaries")
+    if bounds.rank != 1 or call.optional("sorter") is not None:
+        call.refuse("it searches another sequence for each value")
+    right = call.get("right", False) or call.get("side") == "right"
+    compare = call.ops.less_equal if right else call.ops.less
+    hits = call.elementwise(
+        lambda t, b: call.ops.cast(compare(b, t), "int32"), unsqueezed(x, x.rank), bounds
+    )
+    found = call.reduced(hits, [x.rank], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
+    return squeezed(found, [x.rank])
+
+
+# Writing
+
+
+@converts("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put")
+def index_put(call: Call) -> Value:
+    """Positions of a value written to: at constants, or one number at a mask."""
+    x, values = call.value("self"), call.value("values")
+    listed = call.node.arguments.get("indices") or ()
+    assert isinstance(listed, tuple)
+    indices = [call.tensor(entry) for entry in listed]
+    adds = bool(call.get("accumulate", False))
+    if x.constant and values.constant and all(i is None or i.constant for i in indices):
+        array = call.arranger.array(x).copy()
+        key: Any = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
+        if adds:
+            np.add.at(array, key, call.arranger.array(values))
+        else:
+            array[key] = call.arranger.array(values)
+        return constant(array, x.keys)
+    named = [(d, i) for d, i in enumerate(indices) if i is not None]
+    if len(named) == 1 and not adds:
+        dim, at = named[0]
+        if values.rank and values.rank < x.rank:
+            sizes = (*(1,) * (x.rank - values.rank - (at.rank == 0)), *values.shape)
+            values = reshaped(values, sizes, [None] * len(sizes), call.batch) or values
+        if at.dtype == "bool" and np.prod(values.shape) == 1:
+            rest = x.rank - dim - at.rank
+            mask = replace(at, dims=(*((),) * dim, *at.dims, *((),) * rest))
+            number = replace(values, dims=())
+            return call.elementwise(call.ops.where, mask, number, x)
+        if at.constant and at.dtype != "bool" and at.rank <= 1:
+            where = call.arranger.array(at).reshape(-1) % x.shape[dim]
+            if at.rank == 0 and values.rank == x.rank - 1:
+                values = unsqueezed(values, dim)
+            return placed(call, x, dim, where, values)
+    return call.refuse(
+        "it writes at positions that are not constants of one dimension, nor one number at a mask; "
+        "torch.where is known"
+    )
+
+
+@converts("aten.index_fill", "aten.index_copy")
+def index_fill(call: Call) -> Value:
+    """Constant positions of a dimension written to."""
+    x, index = call.value("self"), call.value("index")
+    dim = x.dim(call.get("dim"))
+    if not index.constant:
+        call.refuse("the positions that it writes to depend on the input")
+    values = call.value("value" if "fill" in call.node.target else "source")
+    return placed(call, x, dim, call.arranger.array(index).reshape(-1) % x.shape[dim], values)
+
+
+@converts("aten.index_add")
+def index_add(call: Call) -> Value:
+    """Values added at positions of a dimension."""
+    x, index, source = call.value("self"), call.value("index"), call.value("source")
+    dim = x.dim(call.get("dim"))
+    if not index.constant:
+        call.refuse("the positions that it adds to depend on the input")
+    at = call.arranger.array(index).reshape(-1)
+    matrix = np.zeros((len(at), x.shape[dim]), "float32")
+    matrix[np.arange(len(at)), at] = call.get("alpha", 1)
+    order = [d for d in range(x.rank) if d != dim]
+    moved = multiplied(call, permuted(source, [*order, dim]), constant(matrix))
+    back = [*range(dim), x.rank - 1, *range(dim, x.rank - 1)]
+    return added(call, x, permuted(moved, back))
+
+
+@converts("aten.scatter", "aten.scatter_add")
+def scatter(call: Call) -> Value:
+    """Each position of the index writes to its own position of a dimension."""
+    x, index, ops = call.value("self"), call.value("index"), call.ops
+    dim = x.dim(call.get("dim"))
+    adds = "scatter_add" in call.node.target
+    if call.get("reduce") is not None:
+        call.refuse("a reduction other than scatter_add's is not known")
+    others = [d for d in range(x.rank) if d != dim]
+    if any(index.shape[d] != x.shape[d] for d in others):
+        call.refuse("its index has other sizes than what it writes to")
+    src = call.optional("src")
+    if src is not None:
+        for d in range(x.rank):
+            src = sliced(call, src, d, 0, index.shape[d]) if index.shape[d] < src.shape[d] else src
+    # (…, k, n): whether the k-th writes to n.
+    places = constant(np.arange(x.shape[dim], dtype="int32"))
+
+    def apart(value: Value) -> Value:
+        return unsqueezed(permuted(value, [*others, dim]), x.rank)
+
+    def summed(value: Value) -> Value:
+        last = [x.rank - 1]
+        total = call.reduced(value, last, lambda t, axes: ops.sum(t, axis=axes, keepdims=True))
+        return permuted(squeezed(total, last), [*range(dim), x.rank - 1, *range(dim, x.rank - 1)])
+
+    hits = call.elementwise(lambda i, p: ops.cast(ops.equal(i, p), "float32"), apart(index), places)
+    if src is None:
+        written = call.value("value")
+    else:
+        written = summed(call.elementwise(ops.multiply, hits, apart(src)))
+        if adds:
+            return added(call, x, written)
+    mask = summed(hits)
+    return call.elementwise(lambda m, w, t: ops.where(ops.greater(m, 0.5), w, t), mask, written, x)

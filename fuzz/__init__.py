@@ -1,0 +1,1 @@
+"""Fuzzing of the readers: inputs of real structure, changed inside it. `python -m fuzz --help`."""

@@ -1,0 +1,50 @@
+"""Which lines of given files run. Imports the standard library only."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+
+def executable(file: Path) -> set[int]:
+    """The lines of a file's functions: what runs at import is not counted."""
+    lines: set[int] = set()
+    pending = [compile(file.read_text(), str(file), "exec")]
+    while pending:
+        code = pending.pop()
+        inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        pending += inner
+        if code.co_name != "<module>" and not _is_class(code):
+            own = {line for *_, line in code.co_lines() if line}
+            lines |= own - {code.co_firstlineno}
+    return lines
+
+
+def _is_class(code: CodeType) -> bool:
+    return "__module__" in code.co_names and "__qualname__" in code.co_names
+
+
+@contextmanager
+def recorded(files: Iterable[Path]) -> Iterator[dict[str, set[int]]]:
+    """Records the lines of these files that run meanwhile, by the file's path."""
+    found: dict[str, set[int]] = {str(file): set() for file in files}
+
+    def on_call(frame: FrameType, event: str, argument: Any) -> Any:
+        lines = found.get(frame.f_code.co_filename)
+        if lines is None:
+            return None
+
+        def on_line(frame: FrameType, event: str, argument: Any) -> Any:
+            lines.add(frame.f_lineno)
+            return on_line
+
+        return on_line
+
+    before = sys.gettrace()
+    sys.settrace(on_call)
+    try:
+        yield found
+    finally:
+        sys.settrace(before)

@@ -1,0 +1,75 @@
+"""A bounded run of the fuzzer with fixed seeds; `make fuzz` runs it guided by coverage."""
+
+import random
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from fuzz import lines, seeds
+from fuzz.targets import TARGETS, Runner
+
+SECONDS = 10  # more for one input is a hang
+MEMORY = 512 << 20
+INPUTS = {"zip": 250, "legacy": 250, "npz": 150, "safetensors": 300, "sharded": 300, "pt2": 40}
+INPUTS["tflite"] = 40
+# Of the reader's lines, by so few inputs; the guided run reaches more (docs/checkpoints.md).
+REACHED = 0.6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("seeds")
+    seeds.write(path)
+    return path
+
+
+@pytest.fixture
+def bounded():
+    """Memory and time of the process, put back after the test."""
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+
+    def hang(*_):
+        raise AssertionError(f"more than {SECONDS} seconds for one input")
+
+    handler = signal.signal(signal.SIGALRM, hang)
+    resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, before[1]))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, handler)
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="measured through /proc")
+@pytest.mark.parametrize("name", TARGETS)
+def test_nothing_but_one_line(folder, bounded, name):
+    target = TARGETS[name]
+    beside = {f.name: f.read_bytes() for f in (folder / "beside" / name).glob("*")}
+    run = Runner(target, beside)
+    start = [file.read_bytes() for file in sorted((folder / name).glob("*"))]
+    draw = random.Random(name)
+    inputs = start + [target.mutate(draw.choice(start), draw) for _ in range(INPUTS[name])]
+    with lines.recorded(target.files) as ran:
+        for content in inputs:
+            signal.alarm(SECONDS)
+            run(content)
+    assert run.past_header > 0.6 * len(inputs)
+    wanted = {str(file): lines.executable(file) for file in target.files}
+    count = sum(len(wanted[file] & ran[file]) for file in wanted)
+    assert count > REACHED * sum(map(len, wanted.values()))
+
+
+def test_a_finding_is_one(tmp_path, monkeypatch):
+    """What a reader may not raise is not swallowed."""
+    target = TARGETS["safetensors"]
+
+    def broken(path):
+        raise KeyError(path)
+
+    run = Runner(type(target)(broken, target.mutate, target.past_header, (), ".x"))
+    with pytest.raises(KeyError):
+        run(b"x")
