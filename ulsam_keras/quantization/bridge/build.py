@@ -15,7 +15,6 @@ from ulsam_keras.graph import (
     as_functional,
     is_graph,
     new_inputs,
-    symbolic_tensors,
     trace,
 )
 from ulsam_keras.quantization.bridge.emitter import Emitter, Step, variables
@@ -212,9 +211,13 @@ def _fixed(call: Call, args: Any, kwargs: Any) -> list[Any] | None:
     if type(call.operation).__name__ == "ZerosLike":
         dtype = keras.backend.standardize_dtype(call.outputs[0].dtype)
         return [np.zeros([size or 1 for size in call.outputs[0].shape], dtype)]
-    symbolic = symbolic_tensors(call.args, call.kwargs)
-    given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, np.ndarray)]
-    if not symbolic or len(given) < len(symbolic):
+    flat = keras.tree.flatten
+    known = [
+        isinstance(given, np.ndarray)
+        for x, given in zip(flat((call.args, call.kwargs)), flat((args, kwargs)), strict=True)
+        if isinstance(x, keras.KerasTensor)
+    ]
+    if not known or not all(known):
         return None
     return [np.asarray(y) for y in keras.tree.flatten(call.operation(*args, **kwargs))]
 
