@@ -20,9 +20,9 @@ from ulsam_keras import ULSAM, with_attention
 
 K = keras.layers
 RNG = np.random.default_rng(0)
-# One step of 8 bits in a range that is twice the largest value, and as much for what was rounded
-# on the way.
-INT8 = 2 / 128
+# A step of 8 bits, in a range that is twice the largest value, for each tensor that is rounded on
+# the way: the image, two maps, and the output.
+INT8 = 4 * 2 / 256
 
 
 def recurrent(layer, **kwargs):
@@ -58,7 +58,7 @@ def test_a_crash_is_an_error_that_names_the_layer():
     content = to_tflite(model, precision="int8", representative_data=x)
     expected = model.predict(x, verbose=0)
     found = next(iter(run(content, x).outputs.values()))
-    assert np.abs(found - expected).max() < 4 * INT8 * np.abs(expected).max()
+    assert np.abs(found - expected).max() < 2 * INT8 * np.abs(expected).max()  # six steps
 
 
 def test_a_refusal_names_the_layer():
@@ -202,6 +202,7 @@ DEAD = -100.0
 
 def dead(name):
     """A small network, part of which is 0 on all data."""
+    keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 4), name="image")
     live = K.Conv2D(4, 3, padding="same", name="live")(image)
     zero = K.ReLU()(K.Conv2D(4, 1, bias_initializer=keras.initializers.Constant(DEAD))(image))

@@ -5,8 +5,10 @@ Imports Keras and TensorFlow inside the functions that use them.
 
 import inspect
 import re
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,7 +180,8 @@ class Exporter:
         self.output_names: list[str] = []
         self._order: list[str] = []
         self._inputs = inputs
-        self._folder = tempfile.TemporaryDirectory(prefix="ulsam-traced-")
+        self._folder = tempfile.mkdtemp(prefix="ulsam-traced-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._saved("softmax")
 
     def convert(
@@ -282,7 +285,7 @@ class Exporter:
         """The folder of the SavedModel with a form of the attention; traced on first use."""
         import tensorflow as tf
 
-        folder = Path(self._folder.name, form)
+        folder = Path(self._folder, form)
         if not folder.exists():
             function = self._trace(form)
             with without_native_logs():
