@@ -114,6 +114,10 @@ def test_a_function_names_the_extra(call):
     assert CONVERT in str(error.value) and "\n" not in str(error.value)
 
 
+def test_what_is_tested_is_the_wheel():
+    assert "site-packages" in converters.__file__
+
+
 def test_help_and_version():
     for arguments in (["--help"], ["convert", "--help"], ["--version"]):
         done = command(*arguments)
