@@ -170,7 +170,7 @@ USAGE = {
     "other array": (["--precision", "int8", "--calibration", "OTHER.npz"], "inputs.NAME.*with x"),
     "no samples": (["--precision", "int8", "--calibration", "NONE.npz"], "at least one sample"),
     "NaN": (["--precision", "int8", "--calibration", "NAN.npz"], "must be finite.*NaN"),
-    "no image": (["--precision", "int8", "--calibration", "FOLDER"], "No image of the folder.*bad.png"),
+    "no image": (["--precision", "int8", "--calibration", "FOLDER"], "No image.*bad.png"),
     "type without int8": (["--inference-type", "uint8"], "--inference-type is for .*int8"),
     "unknown type": (["--inference-type", "int4"], "int4.*is not one of"),
     "type with a float island": (
