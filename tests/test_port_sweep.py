@@ -12,7 +12,7 @@ from torch import nn
 import torch_reference
 from converters.pytorch import port_weights
 from port_cases import CASES
-from port_tools import TOLERANCE, inputs_of, randomise, state_of, to_last
+from port_tools import TOLERANCE, inputs_of, randomise, state_of, to_last, unchanged, values
 from ulsam_keras import ULSAM
 
 
@@ -46,11 +46,13 @@ def built(case):
 def outcome(case):
     """What becomes of a case: the verdict without its word, the warnings, the port report."""
     module, model, name_map = built(case)
+    before = values(model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             report = port_weights(state_of(module), model, name_map=name_map)
         except ValueError:
+            assert unchanged(model, before)
             return "refused", "", ""
     told = " ".join(str(w.message) for w in caught if w.category is UserWarning)
     assert told == " ".join(report.warnings)

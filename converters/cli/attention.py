@@ -6,7 +6,8 @@ import click
 
 from converters.cli.guard import CONTEXT, quiet_tensorflow
 from converters.cli.paths import AnyPath, ModelFile
-from converters.cli.types import Numbers, Size
+from converters.cli.shared import image_mean_option, image_std_option, import_option
+from converters.cli.types import Size
 
 
 @click.command(
@@ -22,17 +23,8 @@ from converters.cli.types import Numbers, Size
     required=True,
     help="File of the picture, .png, .svg or .pdf.",
 )
-@click.option(
-    "--image-mean",
-    type=Numbers(),
-    help="Taken off the pixels of images, which are scaled to 0 to 1 before; one number, or one "
-    "per channel. Default: 0.",
-)
-@click.option(
-    "--image-std",
-    type=Numbers(),
-    help="What the pixels are then divided by, likewise. Default: 1.",
-)
+@image_mean_option
+@image_std_option
 @click.option(
     "--sites",
     metavar="NAME,…",
@@ -61,15 +53,7 @@ from converters.cli.types import Numbers, Size
     show_default=True,
     help="Whether the colours span the values of each site, or of all.",
 )
-@click.option(
-    "--import",
-    "import_files",
-    type=AnyPath(),
-    multiple=True,
-    metavar="FILE",
-    help="A Python file, or a module, to be run first: custom layers of a .keras file, "
-    "registered with keras.saving.register_keras_serializable. Repeatable.",
-)
+@import_option
 def attention(import_files: tuple[str, ...], **options: Any) -> int:
     """Draw the attention of every ULSAM in MODEL over IMAGES.
 

@@ -10,11 +10,11 @@ import click
 from converters.cli.guard import CONTEXT
 from converters.cli.paths import AnyPath, Folder, ModelFile
 from converters.cli.printing import progress_bar
+from converters.cli.shared import image_mean_option, image_std_option
 from converters.cli.types import (
     ATTENTION_FORMS,
     INFERENCE_TYPES,
     PRECISIONS,
-    Numbers,
     Precisions,
     Size,
 )
@@ -93,8 +93,9 @@ from converters.cli.verification import verification_options
     "--calibration",
     type=AnyPath(),
     metavar="FOLDER|NPZ",
-    help="What the ranges of int8 and int16x8 activations are taken from: a folder of images, or "
-    "an .npz file with the array inputs; 100 samples or more.",
+    help="What the ranges of int8 and int16x8 activations are taken from: a folder of images, "
+    "scaled by --image-mean and --image-std, or an .npz file with the array inputs; 100 samples "
+    "or more.",
 )
 @click.option(
     "--calibration-samples",
@@ -103,17 +104,8 @@ from converters.cli.verification import verification_options
     help="The most samples of --calibration to take, evenly over all. Default: 500 images of a "
     "folder, all of an .npz file.",
 )
-@click.option(
-    "--image-mean",
-    type=Numbers(),
-    help="Taken off the pixels of --calibration images, which are scaled to 0 to 1 before; one "
-    "number, or one per channel. Default: 0.",
-)
-@click.option(
-    "--image-std",
-    type=Numbers(),
-    help="What the pixels are then divided by, likewise. Default: 1.",
-)
+@image_mean_option
+@image_std_option
 @click.option(
     "--confirm-calibration",
     is_flag=True,

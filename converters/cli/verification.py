@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from converters.cli.guard import quiet_tensorflow
-from converters.cli.paths import AnyPath
+from converters.cli.shared import import_option
 from converters.cli.types import LIMITS, Limit
 from converters.verify.limits import SIGNIFICANCE
 
@@ -53,15 +53,7 @@ _OPTIONS = (
         "top1, least share of equal top-1 classes, which fails where a binomial test rejects "
         f"it at {SIGNIFICANCE:.0%}. Defaults: {', '.join(map('='.join, LIMITS.items()))}.",
     ),
-    click.option(
-        "--import",
-        "import_files",
-        type=AnyPath(),
-        multiple=True,
-        metavar="FILE",
-        help="A Python file, or a module, to be run first: custom layers of a .keras file, "
-        "registered with keras.saving.register_keras_serializable. Repeatable.",
-    ),
+    import_option,
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, not tables."),
 )
 

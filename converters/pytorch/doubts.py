@@ -4,7 +4,7 @@ A state dict holds no stride, padding, axis or epsilon. Where the Keras model ha
 layers cannot do, or what Keras does unless told and PyTorch does not, the port says so, once for
 all layers of a kind.
 
-Imports the standard library; Keras only inside functions.
+Imports NumPy through ``flattening``; Keras only inside functions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +85,10 @@ def _zeros_before_maximum(op: Any, graph: Graph) -> bool:
     # Of `ops.pad` the value is not to be seen.
     if not isinstance(pad, _zero_paddings()) or not any(map(any, _zeros(pad))):
         return False
-    return not _never_negative(graph.producer(tensors(pad, "input")[0]))
+    op = graph.producer(tensors(pad, "input")[0])
+    while op is not None and any(part in type(op).__name__ for part in ("Pool", "Dropout")):
+        op = graph.producer(tensors(op, "input")[0])
+    return not _never_negative(op)
 
 
 def _never_negative(op: Any) -> bool:
@@ -159,6 +162,8 @@ def _windows(op: Any) -> list[_Window]:
         sizes = tuple(sources[0].shape[2:] if first else sources[0].shape[1:-1])
     else:
         sizes = (None,) * len(_each(window, 1))
+    if isinstance(window, (list, tuple)) and len(window) != len(sizes):
+        return []  # a user's layer, whose windows are its own
     options = (
         window,
         getattr(op, "strides", None) or window,
@@ -204,7 +209,8 @@ def _slope(op: Any, graph: Graph) -> bool:
     import keras
 
     leaky = isinstance(op, keras.layers.LeakyReLU) and round(float(op.negative_slope), 6) == 0.3
-    return leaky or getattr(op, "activation", None) is keras.activations.leaky_relu
+    bare = type(op).__name__ == "LeakyRelu" and op.negative_slope == 0.2
+    return leaky or bare or getattr(op, "activation", None) is keras.activations.leaky_relu
 
 
 def _approximate(op: Any, graph: Graph) -> bool:
@@ -235,7 +241,7 @@ def _other_axis(op: Any, graph: Graph) -> bool:
     kinds = (keras.layers.BatchNormalization, keras.layers.GroupNormalization)
     if isinstance(op, kinds):
         axis = op.axis if isinstance(op.axis, int) else op.axis[0]
-    elif isinstance(op, keras.layers.PReLU) and max(op.alpha.shape) > 1:
+    elif isinstance(op, keras.layers.PReLU) and sum(n > 1 for n in op.alpha.shape) == 1:
         axis = 1 + max(range(len(op.alpha.shape)), key=lambda n: op.alpha.shape[n])
     else:
         return False

@@ -5,11 +5,12 @@ position, (H, W, C). A Linear behind a flattening therefore needs its rows in an
 is invisible in the shapes, so it is read off the model's graph, through Keras's public API. So is
 the order of a norm's weights that is one of whole maps.
 
-Imports NumPy; Keras only inside functions.
+Imports NumPy; Keras and `ulsam_keras` only inside functions.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -69,6 +70,7 @@ class Graph:
         found = list(_operations(target))
         nested = [op for op in found if isinstance(op, keras.Model)]
         self.operations = [op for op in found if not isinstance(op, keras.Model)]
+        self._models = [target, *nested]
         self._ids = {id(op) for op in self.operations}
         self._inputs = {id(t) for t in getattr(target, "inputs", None) or ()}
         self._producers = {id(t): op for op in self.operations for t in tensors(op, "output")}
@@ -130,7 +132,10 @@ class Graph:
             rank = len(inputs[0].shape)
             if rank - 1 not in {axis % rank for axis in layer.axis}:
                 return False  # of height and width alone
-            if self.layout(inputs[0]) == FIRST:
+            layout = self.layout(inputs[0])
+            if layout is None:
+                return Unknown("where the channels of its maps are cannot be seen")
+            if layout == FIRST:
                 return False
         if len(found) == 2 and moved == tuple(found):
             return Unknown("its axes are of one size and may be (C, N) or (N, C)")
@@ -153,6 +158,37 @@ class Graph:
     def readers(self, tensor: Any) -> list[Any]:
         """Find the operations that read a tensor; None among them for an output of the model."""
         return self._readers.get(id(tensor), [])
+
+    @property
+    def called_again(self) -> set[int]:
+        """The ``id`` of every operation that is called more than once."""
+        return self._unseen[0]
+
+    def read_unseen(self, tensor: Any) -> bool:
+        """Whether a nested model reads a tensor, or the further call of an operation."""
+        return id(tensor) in self._unseen[1]
+
+    @cached_property
+    def _unseen(self) -> tuple[set[int], set[int]]:
+        """What the inputs of operations do not show: they are those of the first call."""
+        import keras
+
+        from ulsam_keras.graph import is_graph, trace
+
+        again, read = set(), set()
+        for model in filter(is_graph, self._models):
+            seen: set[int] = set()
+            makers: dict[int, Any] = {}
+            for call in trace(model).calls:
+                op = call.operation
+                if id(op) in seen:
+                    again |= {id(op), *map(id, _operations(op))}
+                if id(op) in seen or isinstance(op, keras.Model):
+                    sources = (makers.get(id(x)) for x in call.inputs)
+                    read |= {id(t) for source in sources for t in tensors(source, "output")}
+                seen.add(id(op))
+                makers |= {id(x): op for x in call.outputs}
+        return again, read
 
     def _of_vector(self, tensor: Any) -> Order | Unknown | None:
         """Follow a vector upstream to where a map was flattened, if it was."""

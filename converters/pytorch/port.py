@@ -1,6 +1,7 @@
 """``port_weights``: plan every weight, check the whole plan, then assign.
 
-Imports NumPy; Keras only inside functions, through ``targets`` and ``flattening``.
+Imports NumPy; Keras only inside functions, through ``targets``, ``flattening``, ``doubts`` and
+``shuffles``.
 """
 
 import fnmatch

@@ -63,7 +63,6 @@ class Shuffles:
         try:
             moved = _moved(chain, source.shape, first, 2 * block)
         except Exception:  # whatever a user's function makes of numbers
-            moved = None
             index, why = None, "it cannot be run by itself"
         else:
             index, why = _order(moved, block, together), "it is in no order that PixelShuffle has"
@@ -90,7 +89,7 @@ class Shuffles:
         """Reorder the outputs of what makes a tensor; say why not if that is not possible."""
         layers = []
         while True:
-            if len(self._graph.readers(tensor)) > 1:
+            if len(self._graph.readers(tensor)) > 1 or self._graph.read_unseen(tensor):
                 return "what goes into it is read elsewhere too"
             op = self._graph.producer(tensor)
             sources = tensors(op, "input")
@@ -98,6 +97,8 @@ class Shuffles:
                 return "no layer that makes its channels can be seen"
             if _makes_channels(op):
                 layers.append(op)
+                if self._called_again(layers):
+                    return "a layer before it is called more than once"
                 self.outputs |= {id(layer): order for layer in layers}
                 return ""
             if len(sources) > 1 or not _keeps_channels(op):
@@ -111,7 +112,7 @@ class Shuffles:
         while waiting:
             tensor = waiting.pop()
             readers = self._graph.readers(tensor)
-            if not readers or None in readers:
+            if not readers or None in readers or self._graph.read_unseen(tensor):
                 return "not all that reads its channels can be seen"
             for op in readers:
                 keeps = len(tensors(op, "input")) == 1 and _keeps_channels(op, depthwise=True)
@@ -119,8 +120,13 @@ class Shuffles:
                     return f"{op.name!r} lies between it and the layers that read its channels"
                 layers += [op] if getattr(op, "weights", None) else []
                 waiting += tensors(op, "output") if keeps else []
+        if self._called_again(layers):
+            return "a layer behind it is called more than once"
         self.inputs |= {id(layer): order for layer in layers}
         return ""
+
+    def _called_again(self, layers: Sequence[Any]) -> bool:
+        return not self._graph.called_again.isdisjoint(map(id, layers))
 
 
 def _makes_channels(op: Any) -> bool:

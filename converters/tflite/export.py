@@ -137,11 +137,10 @@ def _require_extra() -> None:
 
 def _trained(model: Any, inference_type: str, batch: int) -> TfliteFile:
     with tempfile.TemporaryDirectory(prefix="ulsam-trained-") as folder:
-        names = save_trained(model, batch, folder)
-        with _one_line(model, None):
+        inputs, outputs = save_trained(model, batch, folder)
+        with _one_line(model, "int8"):
             content = jobs.convert(folder, precision="int8", inference_type=inference_type)
-            file = TfliteFile(content)
-            file = in_order(file, [*file.graph.named_inputs], names)
+            file = in_order(TfliteFile(content), inputs, outputs)
             jobs.run_once(file.content)
         return file
 
@@ -182,6 +181,7 @@ class Exporter:
         self._inputs = inputs
         self._folder = tempfile.mkdtemp(prefix="ulsam-traced-")
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._float_files: dict[str, TfliteFile] = {}
         self._saved("softmax")
 
     def convert(
@@ -229,7 +229,7 @@ class Exporter:
                 return False
             return False
 
-        with _one_line(self.model, options, fails):
+        with _one_line(self.model, options.precision, fails):
             return self._attempt(options, run, progress)
 
     def _attempt(
@@ -237,7 +237,9 @@ class Exporter:
     ) -> TfliteFile:
         """Converts, and runs the file once; raises what the process says."""
         saved = self._saved(options.attention)
-        if options.integer:
+        if options.precision == "float32":
+            file = self._float_file(options.attention)
+        elif options.integer:
             floats = self._float_graph(options)
             content = jobs.convert(
                 saved,
@@ -271,7 +273,7 @@ class Exporter:
 
         Ranges are taken from a run of it on the CPU kernels without XNNPACK.
         """
-        file = TfliteFile(jobs.convert(self._saved(options.attention), precision="float32"))
+        file = self._float_file(options.attention)
         overwritten = [finding for finding in lint(file) if finding.code == "OVERWRITTEN"]
         if overwritten:
             raise ValueError(
@@ -280,6 +282,13 @@ class Exporter:
                 f"{', '.join(finding.where for finding in overwritten[:3])}"
             )
         return file
+
+    def _float_file(self, form: str) -> TfliteFile:
+        """The file of floats with a form of the attention; converted on first use."""
+        if form not in self._float_files:
+            content = jobs.convert(self._saved(form), precision="float32")
+            self._float_files[form] = TfliteFile(content)
+        return self._float_files[form]
 
     def _saved(self, form: str) -> str:
         """The folder of the SavedModel with a form of the attention; traced on first use."""
@@ -424,13 +433,12 @@ def _order(model: Any, outputs: Any, names: list[str]) -> list[str]:
 
 @contextmanager
 def _one_line(
-    model: Any, options: Options | None, fails: Callable[[Any], bool] | None = None
+    model: Any, precision: str, fails: Callable[[Any], bool] | None = None
 ) -> Iterator[None]:
     """Makes one line, with the layer if `fails` can tell it, of what went wrong in the process."""
     try:
         yield
     except (JobFailed, WorkerDied) as error:
-        precision = "int8" if options is None else options.precision
         layer = find_culprit(model, fails) if fails is not None else None
         where, advice = described(layer)
         if isinstance(error, WorkerDied):
@@ -453,7 +461,7 @@ def _reason(text: str) -> str:
     if operations:
         return f"operations without a LiteRT builtin, {', '.join(operations)}"
     reason = re.search(r"error: (.+)", text)
-    return reason[1] if reason else first_line(ValueError(text))
+    return reason[1] if reason else text.strip().split("\n")[0]
 
 
 def _report(model: Any, file: TfliteFile) -> None:

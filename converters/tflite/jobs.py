@@ -284,9 +284,8 @@ class _Worker:
 
     def close(self, kill: bool = False) -> None:
         """Ends it; a worker that has nothing to do ends by itself once it is told so."""
-        for pipe in (self._process.requests,):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        with contextlib.suppress(OSError):
+            self._process.requests.close()
         with contextlib.suppress(ChildProcessError):
             self._process.wait(kill)
         self._log.close()

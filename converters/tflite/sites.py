@@ -2,7 +2,7 @@
 
 Every form of the block spreads the attention over the channels with a 1x1 convolution whose kernel
 is the 0/1 membership of channels in groups, and multiplies. Imports the flatbuffer reader and
-NumPy.
+NumPy; `ulsam_keras` for the names of layers, inside the function.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,6 @@ import numpy as np
 
 from converters.tflite.flatbuffer import Graph, Operator, Tensor
 
-# How the scope within a layer begins in which a softmax of floats is computed among integers.
-_FLOAT_ISLAND = "ulsam_float_island"
 # What a softmax is made of, between the scores and the attention.
 _SOFTMAX = {
     "DEQUANTIZE", "DIV", "EXP", "LOG_SOFTMAX", "QUANTIZE", "RESHAPE", "SOFTMAX", "SUB", "TRANSPOSE",
@@ -79,10 +77,12 @@ def site_names(sites: Sequence[Site]) -> list[str]:
     traced before, so that Keras puts `_1` behind them all. Sites that are not told apart so are
     `site1`, `site2` and so on.
     """
+    from ulsam_keras.spatial_softmax import FLOAT_ISLAND
+
     scopes = []
     for site in sites:
         parts = site.attention.name.split(";")[0].split("/")[:-1]
-        scopes.append([part for part in parts if not part.startswith(_FLOAT_ISLAND)])
+        scopes.append([part for part in parts if not part.startswith(FLOAT_ISLAND)])
     if all(part.endswith("_1") for parts in scopes for part in parts):
         scopes = [[part.removesuffix("_1") for part in parts] for parts in scopes]
     names = ["/".join(parts) for parts in scopes]

@@ -14,7 +14,7 @@ def is_tf_keras_model(model: Any) -> bool:
     return "tf_keras" in modules
 
 
-def save_trained(model: Any, batch_size: int, folder: str) -> list[str]:
+def save_trained(model: Any, batch_size: int, folder: str) -> tuple[list[str], list[str]]:
     """Writes the SavedModel of a model from `ulsam_keras.quantization.quantize_model`.
 
     Args:
@@ -23,7 +23,7 @@ def save_trained(model: Any, batch_size: int, folder: str) -> list[str]:
         folder: Where to.
 
     Returns:
-        The names of its outputs, in order.
+        The names of its inputs and of its outputs, in order.
 
     Raises:
         ImportError: If the extra `qat` is not installed.
@@ -36,4 +36,4 @@ def save_trained(model: Any, batch_size: int, folder: str) -> list[str]:
     inference = inference_function(model, batch_size)
     with without_native_logs():
         tf.saved_model.save(inference.trackable, folder, signatures=inference.function)
-    return inference.output_names
+    return [*inference.input_shapes], inference.output_names

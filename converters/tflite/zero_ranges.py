@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.tflite.flatbuffer import Graph, Operator, Tensor, TfliteFile, packed
+from converters.tflite.flatbuffer import Graph, Operator, Tensor, TfliteFile, packed, schema
 
 # By type: above the step that the converter gives a tensor of zeros, 2e-6 / 255 and less than
 # 1e-6 / 32767, and below any other; and what such a tensor gets, a range to 2 and to 1, as nothing
@@ -95,12 +95,10 @@ def _floats(twin: Tensor | None, tensor: Tensor, operator: Operator) -> np.ndarr
 
 def _write(model: Any, tensor: Tensor, steps: np.ndarray, scales: np.ndarray) -> None:
     """Gives a constant other integers, which count other steps."""
-    from ai_edge_litert import schema_py_generated as schema
-
     dtype = _INTEGERS[tensor.dtype]
     limits = np.iinfo(dtype)
     integers = np.clip(np.round(steps), max(limits.min, -limits.max), limits.max).astype(dtype)
-    buffer = schema.BufferT()
+    buffer = schema().BufferT()
     buffer.data = np.frombuffer(integers.tobytes(), np.uint8)
     changed = model.subgraphs[0].tensors[tensor.index]
     changed.quantization.scale = [float(scale) for scale in scales]
