@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import torch
 
+from compiled_layer import Compiled
 from ulsam_keras import ULSAM, Ablation, ablate, networks
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -224,21 +225,6 @@ def test_the_model_is_left_as_it_is_and_traced_once():
     model.get_layer("a").depthwise_norm.beta.assign(-np.ones(4))
     assert ablate(model, x)[0].snr != first.snr
     assert ablate(model, x)[1].snr != second.snr
-
-
-class Compiled(keras.layers.Layer):
-    """A layer whose author has compiled it."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = ULSAM(2, name="inner")
-        self.function = tf.function(self.inner)
-
-    def build(self, shape):
-        self.inner.build(shape)
-
-    def call(self, x):
-        return self.function(x)
 
 
 def test_what_was_compiled_before_is_not_taken_for_without_effect():
