@@ -312,6 +312,7 @@ PRODUCTS: Cases = {
     ),
     "vecdot": lambda x: torch.linalg.vecdot(x, x.tanh(), dim=1),
     "cross": lambda x: torch.linalg.cross(x[:, :3], x[:, 1:].sigmoid(), dim=1),
+    "cross_of_the_first_three": lambda x: torch.cross(x[:, :3, :, :3], x[:, 1:, :, :3].sigmoid()),
     "bilinear": lambda x: F.bilinear(
         x, x.tanh(), torch.arange(242.0).view(2, 11, 11) / 99, torch.ones(2)
     ),
@@ -646,6 +647,7 @@ POSITIONS_READ: Cases = {
     "sort_falling": lambda x: x.sort(3, descending=True)[0],
     "argsort": lambda x: x.argsort(1).float() + x,
     "kth": lambda x: x.kthvalue(3, 1)[0],
+    "kth_of_the_last": lambda x: x.kthvalue(3)[0],
     "median": lambda x: x.median(2, keepdim=True)[0],
     "gather": lambda x: x.gather(1, x.argsort(1)[:, :2]),
     "gather_constant": lambda x: x.gather(
@@ -653,6 +655,10 @@ POSITIONS_READ: Cases = {
     ),
     "gather_of_a_list": lambda x: torch.arange(9.0).gather(0, x.argmax(1)[:, 0, 0]) + x[:, 0, 0, 0],
     "take_along": lambda x: torch.take_along_dim(x, x.argsort(3), 3),
+    "take_along_columns": lambda x: torch.take_along_dim(x, x.mean(2, keepdim=True).argsort(3), 3),
+    "take_along_constant": lambda x: torch.take_along_dim(
+        x[:, :1], torch.arange(8).view(1, 4, 2, 1), 2
+    ),
     "looked_up": lambda x: torch.arange(8.0).view(4, 2)[x[:, :, 0, 0].argmax(1)] + x[:, 0, :1, 0],
     "bucketize": lambda x: torch.bucketize(x, torch.tensor([-0.5, 0.0, 1.0])) + 0.1 * x,
     "searchsorted": lambda x: torch.searchsorted(torch.arange(4.0), x.round(), side="right") + x,

@@ -408,6 +408,7 @@ class _Steered(nn.Module):
         (_Mixed(), ["'reshape'", "16", "dynamic batch"]),
         (_PerSample(), ["'add'", "samples", "dynamic batch"]),
         (_Stale(), ["aten.add_", "in place"]),
+        (Functions({"output": torch.median}), ["aten.median.default", "give a dim"]),
         (_Steered(), ["'sum_1'", "samples"]),
     ],
 )

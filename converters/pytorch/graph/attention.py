@@ -204,7 +204,9 @@ def vecdot(call: Call) -> Value:
 def cross(call: Call) -> Value:
     """The cross product of vectors of three."""
     a, b = call.value("self"), call.value("other")
-    dim = a.dim(call.get("dim", -1))
+    # cross takes the first dimension of three, linalg_cross the last of all.
+    first = a.shape.index(3) if call.node.target.startswith("aten.cross") else -1
+    dim = a.dim(call.get("dim", first))
 
     def turned(x: Value, by: int) -> Value:
         return taken(call, x, dim, constant((np.arange(3) + by) % 3))

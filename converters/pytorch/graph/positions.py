@@ -58,7 +58,7 @@ def argsort(call: Call) -> Value:
 def kth_value(call: Call) -> list[Value]:
     """The k-th of a dimension from below; the median is the lower one in the middle."""
     x = call.value("self")
-    if "dim" not in call.node.arguments:
+    if call.node.target == "aten.median.default":
         call.refuse("of the tensor as a whole; give a dim")
     dim = x.dim(call.get("dim", -1))
     k = call.get("k", (x.shape[dim] + 1) // 2)
@@ -99,7 +99,7 @@ def gather(call: Call) -> Value:
         return taken(call, x, 0, index)
     call.arranger.own_to_a_sample(x.dims[dim])
     for d in range(x.rank):
-        if d != dim and 0 < index.shape[d] < x.shape[d]:
+        if "gather" in call.node.target and d != dim and index.shape[d] < x.shape[d]:
             x = sliced(call, x, d, 0, index.shape[d])
     if not index.constant:
         tensor = call.ops.take_along_axis(
@@ -109,6 +109,7 @@ def gather(call: Call) -> Value:
     if dim == 0:
         call.refuse("it reads across the samples of the batch")
     at = call.arranger.arranged(index, index.dims[1:]).tensor
+    at = np.broadcast_to(at, call.meta.hint[1:])
     places = list(np.indices(at.shape))
     places[dim - 1] = at
     flat = np.ravel_multi_index(places, x.shape[1:], mode="wrap")
