@@ -195,9 +195,7 @@ def vecdot(call: Call) -> Value:
     """Products of two vectors, summed."""
     names = list(call.node.arguments)[:2]
     product = call.elementwise(call.ops.multiply, *map(call.value, names))
-    dim = product.dim(call.get("dim", -1))
-    total = call.reduced(product, [dim], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
-    return squeezed(total, [dim])
+    return call.summed(product, [call.get("dim", -1)])
 
 
 @converts("aten.cross", "aten.linalg_cross")
@@ -230,9 +228,7 @@ def bilinear(call: Call) -> Value:
     apart = reshaped(product, (*a.shape[:-1], units, columns), [None] * (a.rank + 1), call.batch)
     assert apart is not None
     both = call.elementwise(call.ops.multiply, apart, unsqueezed(b, b.rank - 1))
-    last = a.rank
-    total = call.reduced(both, [last], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
-    total = squeezed(total, [last])
+    total = call.summed(both, [a.rank])
     bias = call.optional("bias")
     return total if bias is None else added(call, total, bias)
 
@@ -246,10 +242,9 @@ def trilinear(call: Call) -> Value:
         for dim in sorted(call.get(f"expand{number}")):
             value = unsqueezed(value, dim)
         factors.append(value)
-    dims, ops = call.get("sumdim"), call.ops
+    ops = call.ops
     product = call.elementwise(lambda a, b, c: ops.multiply(ops.multiply(a, b), c), *factors)
-    total = call.reduced(product, dims, lambda t, axes: ops.sum(t, axis=axes, keepdims=True))
-    return squeezed(total, dims)
+    return call.summed(product, call.get("sumdim"))
 
 
 @converts("aten.cdist")
@@ -260,9 +255,7 @@ def cdist(call: Call) -> Value:
         call.refuse("distances of order 1 and 2 are known")
     apart = call.elementwise(ops.subtract, unsqueezed(a, a.rank - 1), unsqueezed(b, b.rank - 2))
     single = apart.with_tensor(ops.square(apart.tensor) if p == 2 else ops.abs(apart.tensor))
-    last = apart.rank - 1
-    total = call.reduced(single, [last], lambda t, axes: ops.sum(t, axis=axes, keepdims=True))
-    total = squeezed(total, [last])
+    total = call.summed(single, [-1])
     return total.with_tensor(ops.sqrt(total.tensor)) if p == 2 else total
 
 
@@ -305,8 +298,7 @@ def _summed(call: Call, x: Value, letters: str, wanted: str) -> tuple[Value, str
     gone = [d for d, c in enumerate(letters) if c not in wanted]
     if not gone:
         return x, letters
-    x = call.reduced(x, gone, lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
-    return squeezed(x, gone), "".join(c for c in letters if c in wanted)
+    return call.summed(x, gone), "".join(c for c in letters if c in wanted)
 
 
 def _product(call: Call, a: Value, in_a: str, b: Value, in_b: str, later: str) -> tuple[Value, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from converters.program import Dtype, Meta, Node, Ref
-from converters.pytorch.graph.layout import Atom, Group, Value, constant, per_sample
+from converters.pytorch.graph.layout import Atom, Group, Value, constant, per_sample, squeezed
 from converters.pytorch.graph.operations import Operations
 from converters.pytorch.graph.uses import given
 
@@ -61,25 +61,17 @@ class Call:
         self.node = node
         self.ops: Operations = emitter.ops
         self._emitter = emitter
-        values = [emitter.values.get(name) for name in given(node)]
-        self._beside = next(
-            (v for v in values if isinstance(v, Value) and not emitter.arranger.fixed(v)), None
-        )
+        values = [v for v in map(emitter.values.get, given(node)) if isinstance(v, Value)]
+        self._beside = next((v for v in values if not emitter.arranger.fixed(v)), None)
         self.again = again
         # What is to be repeated for every sample becomes a part of the model.
-        self._trains = again or any(
-            isinstance(v, Value) and (not emitter.arranger.fixed(v) or per_sample(v))
-            for v in values
-        )
+        self._trains = again or self._beside is not None or any(map(per_sample, values))
 
     # What it is given
 
     def value(self, name: str) -> Value:
         """An argument that is a tensor; a number as an array of no dimension."""
-        found = self.optional(name)
-        if found is None:
-            raise self.refusal(f"it has no {name}")
-        return found
+        return self._needed(name, self.optional(name))
 
     def optional(self, name: str) -> Value | None:
         """An argument that is a tensor or left out."""
@@ -95,7 +87,9 @@ class Call:
 
     def weight(self, name: str) -> Value:
         """As `value`, of a tensor that a layer is to hold: a parameter is an array."""
-        found = self.optional_weight(name)
+        return self._needed(name, self.optional_weight(name))
+
+    def _needed(self, name: str, found: Value | None) -> Value:
         if found is None:
             raise self.refusal(f"it has no {name}")
         return found
@@ -104,8 +98,7 @@ class Call:
         """As `weight`, of an argument that may be left out."""
         argument = self.node.arguments.get(name)
         if isinstance(argument, Ref):
-            found = self._emitter.values.get(argument.name)
-            return found if isinstance(found, Value) else self._emitter.constant(argument.name)
+            return self._emitter.constant(argument.name)
         return self.tensor(argument)
 
     def values(self, name: str) -> list[Value]:
@@ -298,7 +291,7 @@ class Call:
             return None
         changed = array if how is None else np.asarray(how(array))
         text = "as it is" if how is None or array.shape == changed.shape == (1,) else "rearranged"
-        if len(value.keys) == 1 and array.size < self._emitter.size(value.keys[0]):
+        if len(value.keys) == 1 and array.size < self._emitter.sizes.get(value.keys[0], 0):
             text = f"a part of it, {text}"
         return Held(np.ascontiguousarray(changed, "float32"), value.keys, text)
 
@@ -330,6 +323,13 @@ class Call:
             kept = tuple(g for n, g in enumerate(value.axes) if n not in axes)
         left = tuple(() if d in chosen else g for d, g in enumerate(value.dims))
         return replace(value, tensor=tensor, axes=kept, dims=left, nonnegative=False)
+
+    def summed(self, value: Value, dims: Sequence[int]) -> Value:
+        """The sum of a value over some dimensions, which it then lacks."""
+        return squeezed(
+            self.reduced(value, dims, lambda t, axes: self.ops.sum(t, axis=axes, keepdims=True)),
+            dims,
+        )
 
     @property
     def arranger(self) -> Any:

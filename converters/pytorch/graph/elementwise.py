@@ -157,7 +157,7 @@ for _target, _name in {
     _binary(_target, _name)
 
 
-@converts("aten.pow")
+@converts("aten.pow", "aten.float_power")
 def pow_(call: Call) -> Value:
     """`self ** exponent`; small whole ones by multiplication."""
     ops = call.ops
@@ -317,12 +317,6 @@ def heaviside(call: Call) -> Value:
         return ops.where(ops.equal(x, 0.0), y, ops.cast(ops.greater(x, 0.0), "float32"))
 
     return call.elementwise(compute, *_alike(call.value("self"), call.value("values")))
-
-
-@converts("aten.float_power")
-def float_power(call: Call) -> Value:
-    """As `pow`, of real numbers."""
-    return pow_(call)
 
 
 @converts("aten.frac")

@@ -43,6 +43,7 @@ class Emitter:
         arranger: Brings values into the axes that are needed.
         values: The values so far, by their names in the program.
         users: The nodes that take each value.
+        sizes: How many elements each weight has, by its key.
         batch: The batch of the example.
         batch_in_sizes: Whether sizes in the program have that batch in them, as a number.
         notes: What the report is to say of nodes, by their names.
@@ -69,6 +70,10 @@ class Emitter:
         self.ported: list[PortedWeight] = []
         self.transposes: list[str] = []
         self.users = users(program.nodes)
+        self.sizes = {
+            weight.key: math.prod(program.values[name].hint)
+            for name, weight in program.weights.items()
+        }
         self.parameters = Parameters(self)
         self.first_input: Any = None
         self._current: Node | None = None
@@ -194,11 +199,6 @@ class Emitter:
         for name in self._weights_of(node):
             if name not in self.values:
                 self.values[name] = self.constant(name)
-
-    def size(self, key: str) -> int:
-        """How many elements a weight has."""
-        names = (name for name, weight in self.program.weights.items() if weight.key == key)
-        return next((math.prod(self.program.values[name].hint) for name in names), 0)
 
     def constant(self, name: str) -> Value:
         """A value that no input changes, as an array; a weight is read."""

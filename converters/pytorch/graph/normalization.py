@@ -17,7 +17,7 @@ import numpy as np
 
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.layout import Value, is_free
 from converters.pytorch.graph.registry import converts
 
 
@@ -116,7 +116,7 @@ def _grouped(call: Call, groups: int, epsilon: float) -> Value:
     x = call.value("input")
     # The batch is the first axis: Keras normalizes over all others, with one axis more inside, so
     # that a map is given with height and width as one.
-    closed = not any(a.free for g in x.dims[2:] for a in g)
+    closed = not any(map(is_free, x.dims[2:]))
     if x.rank > 3 and closed or x.rank not in CHANNELS_LAST:
         joined = tuple(a for g in x.dims[2:] for a in g)
         x = replace(x, dims=(*x.dims[:2], joined))

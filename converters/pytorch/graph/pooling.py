@@ -21,7 +21,7 @@ import numpy as np
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.convolution import is_same
-from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.layout import Value, is_free
 from converters.pytorch.graph.registry import converts
 from converters.pytorch.graph.resizing import mapped
 
@@ -38,7 +38,7 @@ class _Window:
         self.padding = call.ints("padding", count, 0)
         self.dilation = call.ints("dilation", count, 1)
         self.sizes = x.shape[2:]
-        self.open = [any(a.free for a in group) for group in x.dims[2:]]
+        self.open = [is_free(group) for group in x.dims[2:]]
         self.outputs = call.meta.hint[2:]
         self.spans = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
         # ceil_mode reads past the end.
@@ -263,7 +263,7 @@ def adaptive_pool(call: Call) -> list[Value]:
             value = x.with_tensor(tensor, axes=axes, dims=dims, nonnegative=x.nonnegative)
             return [value]
         return [call.result(tensor, order, nonnegative=x.nonnegative)]
-    if any(a.free for g in x.dims[2:] for a in g):
+    if any(map(is_free, x.dims[2:])):
         call.refuse("an open height or width is pooled to a fixed size; export it with fixed sizes")
     x = call.ordered(x, order)
     if all(n % o == 0 for n, o in zip(sizes, goal, strict=True)):

@@ -110,7 +110,7 @@ def gather(call: Call) -> Value:
         call.refuse("it reads across the samples of the batch")
     at = call.arranger.arranged(index, index.dims[1:]).tensor
     at = np.broadcast_to(at, call.meta.hint[1:])
-    places = list(np.indices(at.shape))
+    places: list[Any] = list(np.indices(at.shape))
     places[dim - 1] = at
     flat = np.ravel_multi_index(places, x.shape[1:], mode="wrap")
     rows = call.ops.reshape(call.ordered(x).tensor, (-1, int(np.prod(x.shape[1:]))))
@@ -131,8 +131,7 @@ def bucketize(call: Call) -> Value:
     hits = call.elementwise(
         lambda t, b: call.ops.cast(compare(b, t), "int32"), unsqueezed(x, x.rank), bounds
     )
-    found = call.reduced(hits, [x.rank], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
-    return squeezed(found, [x.rank])
+    return call.summed(hits, [x.rank])
 
 
 # Writing
@@ -225,9 +224,8 @@ def scatter(call: Call) -> Value:
         return unsqueezed(permuted(value, [*others, dim]), x.rank)
 
     def summed(value: Value) -> Value:
-        last = [x.rank - 1]
-        total = call.reduced(value, last, lambda t, axes: ops.sum(t, axis=axes, keepdims=True))
-        return permuted(squeezed(total, last), [*range(dim), x.rank - 1, *range(dim, x.rank - 1)])
+        total = call.summed(value, [x.rank - 1])
+        return permuted(total, [*range(dim), x.rank - 1, *range(dim, x.rank - 1)])
 
     hits = call.elementwise(lambda i, p: ops.cast(ops.equal(i, p), "float32"), apart(index), places)
     if src is None:

@@ -18,7 +18,7 @@ from converters.program import Ref
 from converters.pytorch.graph.call import Call, Held
 from converters.pytorch.graph.convolution import dense
 from converters.pytorch.graph.elementwise import added
-from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.layout import Value, is_free, squeezed
 from converters.pytorch.graph.registry import converts
 from converters.pytorch.graph.slicing import parts, sliced
 
@@ -63,7 +63,7 @@ def recurrent(call: Call) -> list[Value]:
     if x.rank != 3:
         call.refuse("its input has no batch")
     order = (0, 1, 2) if call.get("batch_first", False) else (1, 0, 2)
-    if any(atom.free for atom in x.dims[order[1]]):
+    if is_free(x.dims[order[1]]):
         call.refuse("the length of its sequences is open; export it with a fixed length")
     names = _listed(call, "params")
     count = 4 if call.get("has_biases", True) else 2
@@ -143,8 +143,7 @@ def _states(call: Call, starts: Sequence[Value], number: int, tensor: Any) -> An
         return None
     found = []
     for start in starts:
-        state = sliced(call, start, 0, number, number + 1)
-        state = Value(state.tensor, state.axes, state.dims[1:], dtype=state.dtype)
+        state = squeezed(sliced(call, start, 0, number, number + 1), [0])
         if call.arranger.fixed(state):
             row = call.arranger.ordered(state, (1,)).tensor
             found.append(call.ops.add(call.ops.zeros_like(tensor[:, 0, :1]), row))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value, squeezed, with_axis
+from converters.pytorch.graph.layout import Value, is_free, squeezed, with_axis
 from converters.pytorch.graph.registry import converts
 
 
@@ -97,7 +97,7 @@ def _variance(call: Call, x: Value, dims: Sequence[int]) -> Value:
     if correction is None:
         correction = 1 if call.get("unbiased", True) else 0
     factor = count / max(count - correction, 0) if count > correction else float("nan")
-    if factor != 1 and any(a.free for d in dims for a in x.dims[d]):
+    if factor != 1 and any(is_free(x.dims[d]) for d in dims):
         call.refuse("the number that it divides by depends on a dimension that is open")
 
     def compute(tensor: Any, axes: tuple[int, ...]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value, permuted, reshaped
+from converters.pytorch.graph.layout import Value, is_free, permuted, reshaped
 from converters.pytorch.graph.registry import converts
 
 
@@ -56,12 +56,12 @@ def upsample(call: Call) -> Value:
     x = call.ordered(x, order)
     nearest, corners = "nearest" in target, bool(call.get("align_corners", False))
     whole = all(o % n == 0 for n, o in zip(sizes, goal, strict=True))
-    if goal == sizes and not any(a.free for g in x.dims[2:] for a in g):
+    if goal == sizes and not any(map(is_free, x.dims[2:])):
         return x
     linear = "linear" in target and not corners
     scales = _scales(call, sizes, goal, count)
     plain = all(abs(s * n - o) < 1e-6 * o for s, n, o in zip(scales, sizes, goal, strict=True))
-    open_ = any(a.free for g in x.dims[2:] for a in g)
+    open_ = any(map(is_free, x.dims[2:]))
     # Keras repeats for the nearest, which is five dimensions in the file.
     if whole and plain and count == 2 and (nearest and open_ or linear):
         tensor = call.layer(
@@ -129,14 +129,17 @@ def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.
 
 def _cubic(x: np.ndarray) -> np.ndarray:
     """Keys's kernel."""
-    return np.where(x <= 1, cubic(x, False), cubic(x, True))
+    return np.where(x <= 1, near(x), far(x))
 
 
-def cubic(x: Any, far: bool, a: float = -0.75) -> Any:
-    """Keys's kernel up to a distance of one, or `far` from one to two."""
-    if far:
-        return ((x * a - 5 * a) * x + 8 * a) * x - 4 * a
+def near(x: Any, a: float = -0.75) -> Any:
+    """Keys's kernel up to a distance of one."""
     return (x * (a + 2) - (a + 3)) * x * x + 1
+
+
+def far(x: Any, a: float = -0.75) -> Any:
+    """Keys's kernel from a distance of one to two."""
+    return ((x * a - 5 * a) * x + 8 * a) * x - 4 * a
 
 
 def _regrouped(

@@ -8,7 +8,7 @@ PyTorch: Keras
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ import numpy as np
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.attention import multiplied
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value, constant, permuted, reshaped
+from converters.pytorch.graph.layout import Value, constant, flat, is_free, permuted, reshaped
 from converters.pytorch.graph.registry import converts
-from converters.pytorch.graph.resizing import cubic
+from converters.pytorch.graph.resizing import far, near
 
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDING = ("zeros", "border", "reflection")
@@ -31,7 +31,7 @@ def grid_sample(call: Call) -> Value:
     x, grid = call.value(names[0]), call.value(names[1])
     mode = _MODES[call.get("interpolation_mode", 0)]
     count = x.rank - 2
-    if any(a.free for v in (x, grid) for group in v.dims[1:] for a in group):
+    if is_free(flat(x.dims[1:] + grid.dims[1:])):
         call.refuse("an open height or width is sampled; export it with fixed sizes")
     if x.constant:
         call.refuse("it reads a constant at coordinates that depend on the input")
@@ -39,33 +39,32 @@ def grid_sample(call: Call) -> Value:
     goal = grid.shape[1:-1]
     x = call.ordered(x, CHANNELS_LAST[x.rank])
     channels = x.shape[1]
-    shared = not any(a.free for group in grid.axes for a in group)
+    shared = not is_free(flat(grid.axes))
     # (…, P, count): positions of all rows as one axis; those that all samples share have no batch.
-    group = tuple(a for g in grid.dims[1:-1] for a in g)
+    group = tuple(flat(grid.dims[1:-1]))
     lead = () if shared else (grid.dims[0],)
-    axes = (*lead, group, grid.dims[-1]) if group else (*lead, (), grid.dims[-1])
-    places = call.arranger.arranged(grid, axes).tensor
+    places = call.arranger.arranged(grid, (*lead, group, grid.dims[-1])).tensor
     taps = [
         _taps(call, ops.reshape(places[..., count - 1 - n], (-1,)), size, mode)
         for n, size in enumerate(sizes)
     ]
-    flat = ops.reshape(x.tensor, (-1, int(np.prod(sizes)), channels))
+    rows = ops.reshape(x.tensor, (-1, int(np.prod(sizes)), channels))
     if not shared:
         # Rows of all samples as one axis: each sample's positions begin where its rows do.
         ones = ops.ones_like(places[..., 0], dtype="int32")
         before = ops.multiply(ops.subtract(ops.cumsum(ones, axis=0), ones), int(np.prod(sizes)))
         before = ops.reshape(before, (-1,))
-        flat = ops.reshape(flat, (-1, channels))
+        rows = ops.reshape(rows, (-1, channels))
     total: Any = None
     for combination in itertools.product(*taps):
-        at: Any = 0
+        at: Any = None
         weight: Any = None
         for size, (position, share) in zip(sizes, combination, strict=True):
-            at = ops.add(ops.multiply(at, size), ops.cast(position, "int32"))
+            at = position if at is None else ops.add(ops.multiply(at, size), position)
             if share is not None:
                 weight = share if weight is None else ops.multiply(weight, share)
         at = at if shared else ops.add(at, before)
-        part = ops.take(flat, at, axis=1 if shared else 0)
+        part = ops.take(rows, at, axis=1 if shared else 0)
         if weight is not None:
             part = ops.multiply(part, ops.expand_dims(weight, -1))
         total = part if total is None else ops.add(total, part)
@@ -83,41 +82,29 @@ def _taps(call: Call, place: Any, size: int, mode: str) -> list[tuple[Any, Any]]
     if mode != "bicubic":
         at = _within(call, at, size, padding, corners)
     if mode == "nearest":
-        return [_tap(call, ops.round(at), None, size, padding, corners)]
+        return [_tap(call, ops.round(at), None, size, padding)]
     first = ops.floor(at)
     t = ops.subtract(at, first)
     if mode == "bilinear":
         shares = [ops.subtract(1.0, t), t]
         steps: Sequence[int] = (0, 1)
     else:
-        near: Callable[[Any], Any] = lambda d: cubic(d, False)  # noqa: E731
-        far: Callable[[Any], Any] = lambda d: cubic(d, True)  # noqa: E731
         shares = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
         steps = (-1, 0, 1, 2)
-    return [
-        _tap(call, ops.add(first, float(step)), share, size, padding, corners, mode == "bicubic")
-        for step, share in zip(steps, shares, strict=True)
-    ]
+    reads = [ops.add(first, float(step)) for step in steps]
+    if mode == "bicubic":
+        reads = [_within(call, read, size, padding, corners) for read in reads]
+    return [_tap(call, r, share, size, padding) for r, share in zip(reads, shares, strict=True)]
 
 
-def _tap(
-    call: Call,
-    position: Any,
-    share: Any,
-    size: int,
-    padding: str,
-    corners: bool,
-    reflects: bool = False,
-) -> tuple[Any, Any]:
+def _tap(call: Call, position: Any, share: Any, size: int, padding: str) -> tuple[Any, Any]:
     """A position within the dimension, and its share: none of it where zeros are read."""
     ops = call.ops
-    if reflects:
-        position = _within(call, position, size, padding, corners)
     inside = ops.clip(position, 0.0, float(size - 1))
     if padding == "zeros":
         known = ops.cast(ops.equal(inside, position), "float32")
         share = known if share is None else ops.multiply(share, known)
-    return inside, share
+    return ops.cast(inside, "int32"), share
 
 
 def _within(call: Call, at: Any, size: int, padding: str, corners: bool) -> Any:

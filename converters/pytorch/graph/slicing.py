@@ -47,7 +47,7 @@ def sliced(call: Call, x: Value, dim: int, start: int, stop: int, step: int = 1)
     count = max(0, -(-(stop - start) // step))
     if (start, step) == (0, 1) and stop >= size:
         return x
-    if is_free(group) and size > 1 and extent(group) == size and any(a.free for a in group):
+    if is_free(group) and size > 1 and extent(group) == size:
         return _sliced_open(call, x, dim, start, stop, step)
     if not any(a in flat(x.axes) for a in group):
         atom = (Atom(count),) if count != 1 else ()
@@ -143,7 +143,7 @@ def select(call: Call) -> Value:
     x = call.value("self")
     dim = x.dim(call.get("dim", 0))
     index = call.get("index") % max(x.shape[dim], 1)
-    if any(a.free for a in x.dims[dim]):
+    if is_free(x.dims[dim]):
         x, axis = call.isolated(x, dim)
         tensor = _cut(x.tensor, axis, index, index + 1, 1)
         return squeezed(with_axis(x, dim, axis, tensor, 1), [dim])
@@ -198,7 +198,7 @@ def index_select(call: Call) -> Value:
 def taken(call: Call, x: Value, dim: int, index: Value) -> Value:
     """Positions of a dimension, given by a list of them."""
     if not index.constant:
-        if any(a.free for a in x.dims[dim]):
+        if is_free(x.dims[dim]):
             raise BatchError("it takes samples of the batch")
         return _looked_up(call, x, dim, index)
     at = call.arranger.array(index)
@@ -549,13 +549,8 @@ def diagonal(call: Call) -> Value:
     count = min(rows - start, columns - max(offset, 0))
     mask = np.eye(rows, columns, offset, dtype=x.dtype if x.constant else "float32")
     product = call.elementwise(call.ops.multiply, x, constant(mask))
-    last = x.rank - 1
-    total = call.reduced(product, [last], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
-    total = sliced(call, squeezed(total, [last]), last - 1, start, start + count)
-    if "trace" not in call.node.target:
-        return total
-    total = call.reduced(total, [0], lambda t, axes: call.ops.sum(t, axis=axes, keepdims=True))
-    return squeezed(total, [0])
+    total = sliced(call, call.summed(product, [-1]), x.rank - 2, start, start + count)
+    return call.summed(total, [0]) if "trace" in call.node.target else total
 
 
 @converts("aten.diag_embed")
@@ -734,12 +729,12 @@ def scattered(call: Call, whole: Value, part: Value) -> Value:
 def placed(call: Call, whole: Value, dim: int, at: np.ndarray, part: Value) -> Value:
     """A value with constant positions of a dimension taken from another."""
     size = whole.shape[dim]
-    if any(a.free for a in whole.dims[dim]):
+    if is_free(whole.dims[dim]):
         raise BatchError("it writes to a part of a dimension that is open")
     mask, source = np.zeros(size, bool), np.zeros(size, int)
     mask[at], source[at] = True, np.arange(len(at))
     part = replace(part, dims=((),) * (whole.rank - part.rank) + part.dims)
-    if any(a.free for a in part.dims[dim]):
+    if is_free(part.dims[dim]):
         raise BatchError("what it writes has the batch in that dimension")
     if part.dims[dim]:
         part = taken(call, part, dim, constant(source))
