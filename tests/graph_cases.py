@@ -319,6 +319,7 @@ PRODUCTS: Cases = {
         x, x.tanh(), torch.arange(242.0).view(2, 11, 11) / 99, torch.ones(2)
     ),
     "distances": lambda x: torch.cdist(tokens(x), tokens(x)[:, :7].tanh()),
+    "distances_of_order_1": lambda x: torch.cdist(x, x[:, :, :5].tanh(), p=1),
     "distances_by_hand": lambda x: x.mean((1, 2))[:, :9, None] + x.mean((1, 3))[:, None],
     "multihead": Attention(True),
     "multihead_positions_first": Attention(False),
@@ -433,8 +434,13 @@ SHAPING: Cases = {
     "fold": lambda x: F.fold(F.unfold(x, 3, padding=1, stride=2), (9, 11), 3, padding=1, stride=2),
     "fold_dilated": lambda x: F.fold(F.unfold(x, (2, 3), dilation=2), (9, 11), (2, 3), dilation=2),
     "diagonal": lambda x: torch.diagonal(x, 1, 2, 3),
+    "linalg_diagonal": lambda x: torch.linalg.diagonal(x, offset=-2),
+    "diag": lambda x: x[0, 0].diag(1) + x[..., 0, None][..., :8, :],
+    "diag_of_a_vector": lambda x: x[0, 0, 0].diag()[:9] + x,
+    "trace": lambda x: x[0, 0].trace() + x,
     "diag_embed": lambda x: torch.diag_embed(x[:, :, 0]),
     "diff": lambda x: x.diff(dim=2),
+    "diff_twice": lambda x: x.diff(2, 3),
     "every_other": every_other,
     "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
     "unfold": lambda x: x.unfold(2, 3, 3),
@@ -578,10 +584,24 @@ class Cells(nn.Module):
         return [h, c, self.gru(x[:, 0, 1], h), self.rnn(x[:, 0, 2])]
 
 
+class Started(nn.Module):
+    """A layer that starts from a parameter and a constant, the same for every sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.LSTM(11, 5, batch_first=True)
+        self.start = nn.Parameter(torch.randn(1, 1, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[0]
+        return self.inner(x[:, 0], (self.start.repeat(1, n, 1), torch.full((1, n, 5), 0.5)))[0]
+
+
 RECURRENT: Cases = {
     "lstm": Recurrent(nn.LSTM, batch_first=True),
     "lstm_two_ways": Recurrent(nn.LSTM, num_layers=2, bidirectional=True, dropout=0.1),
     "lstm_from_states": Recurrent(nn.LSTM, True, batch_first=True, bias=False),
+    "lstm_from_a_parameter": Started(),
     "gru": Recurrent(nn.GRU, num_layers=2),
     "gru_without_bias": Recurrent(nn.GRU, bidirectional=True, bias=False, batch_first=True),
     "rnn": Recurrent(nn.RNN, nonlinearity="relu", batch_first=True),

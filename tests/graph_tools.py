@@ -1,5 +1,6 @@
 """Networks exported by PyTorch, converted, and compared with PyTorch's answers."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 
 import converters
+from converters import runtime
+from converters.tflite.flatbuffer import read_graphs
 
 # Of PyTorch's largest value: float32 sums in another order.
 LIMIT = 1e-5
@@ -126,3 +129,22 @@ def compare(
             wrong[name] = difference
     assert not wrong, wrong
     return model, report
+
+
+def compare_file(module: torch.nn.Module, model: Any, report: Any, shape: Sequence[int]) -> None:
+    """Compares the file of a model with PyTorch; no tensor has more than four dimensions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = converters.to_tflite(model)
+    graph = read_graphs(content)[0]
+    assert max(len(t.shape) for op in graph.operators for t in op.outputs) <= 4
+    x = random_inputs(shape, seed=5)
+    array = np.ascontiguousarray(x[0].numpy().transpose(0, 2, 3, 1))
+    result = runtime.run(content, {next(iter(graph.named_inputs)): array})
+    assert result.outcome == "ok"
+    with torch.no_grad():
+        wanted = module(*x)
+    for end in report.outputs:
+        found = np.transpose(result.outputs[end.name], np.argsort(end.order))
+        expected = wanted[end.name].numpy()
+        assert np.abs(found - expected).max() <= LIMIT * np.abs(expected).max(), end.name

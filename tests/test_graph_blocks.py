@@ -3,18 +3,13 @@
 Channels, height and width are equal, so that no axis can be taken for another unseen.
 """
 
-import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, as everywhere
 
-import converters
-from converters import runtime
-from converters.tflite.flatbuffer import read_graphs
-from graph_tools import LIMIT, Functions, compare, random_inputs
+from graph_tools import Functions, compare, compare_file
 
 C = 8
 SHAPE = (1, C, C, C)
@@ -267,18 +262,4 @@ def test_blocks(tmp_path: Path) -> None:
     model, report = compare(module, [two], tmp_path, samples=C, dynamic_shapes={"inputs": batch})
     kinds = {(record.kind, record.status) for record in report.weights}
     assert ("parameter", "constant") not in kinds
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        content = converters.to_tflite(model)
-    graph = read_graphs(content)[0]
-    assert max(len(t.shape) for op in graph.operators for t in op.outputs) <= 4
-    x = random_inputs(SHAPE, seed=5)
-    array = np.ascontiguousarray(x[0].numpy().transpose(0, 2, 3, 1))
-    result = runtime.run(content, {next(iter(graph.named_inputs)): array})
-    assert result.outcome == "ok"
-    with torch.no_grad():
-        wanted = module(*x)
-    for end in report.outputs:
-        found = np.transpose(result.outputs[end.name], np.argsort(end.order))
-        expected = wanted[end.name].numpy()
-        assert np.abs(found - expected).max() <= LIMIT * np.abs(expected).max(), end.name
+    compare_file(module, model, report, SHAPE)

@@ -135,10 +135,9 @@ def test_stock_keras_loads_it_and_the_file_holds_no_trace(tmp_path: Path) -> Non
 
     # The same with the parameters as buffers: constants, of which nothing is left to compute.
     held = Attention()
-    for key, value in [*module.named_parameters(recurse=False), ("query.weight", None)]:
-        if value is not None:
-            delattr(held, key)
-            held.register_buffer(key, value.detach())
+    for key, value in module.named_parameters(recurse=False):
+        delattr(held, key)
+        held.register_buffer(key, value.detach())
     (tmp_path / "held").mkdir()
     constant, _ = convert(held.eval(), random_inputs(IMAGE), tmp_path / "held")
     counts = [

@@ -247,7 +247,7 @@ def trilinear(call: Call) -> Value:
     return call.summed(product, call.get("sumdim"))
 
 
-@converts("aten.cdist")
+@converts("aten.cdist", "aten._cdist_forward")
 def cdist(call: Call) -> Value:
     """How far every two rows are from each other."""
     a, b, ops, p = call.value("x1"), call.value("x2"), call.ops, float(call.get("p", 2.0))
