@@ -467,6 +467,7 @@ ARITHMETIC: Cases = {
     "root": lambda x: x.abs() ** 0.5,
     "power": lambda x: (x.abs() + 1) ** -1.5,
     "two_to_the": lambda x: 2**x,
+    "float_power": lambda x: torch.float_power(x.abs() + 1, 1.5).float(),
     "itself": lambda x: x * x,
     "sqrt": lambda x: x.abs().sqrt(),
     "rsqrt": lambda x: (x.abs() + 1).rsqrt(),
