@@ -162,7 +162,8 @@ def strided(
             f"a tensor expanded to {count * dtype.itemsize} bytes is refused; save it contiguous. "
             f"Received: shape {shown(shape)}, strides {shown(strides)}"
         )
-    place = (storage.key, first, shape, strides, dtype)
+    # A key is a storage's in its own file: of a checkpoint in several each has its own reader.
+    place = ((storage.read, storage.key), first, shape, strides, dtype)
     return LazyTensor(shape, dtype, partial(_read, storage, *place[1:]), place)
 
 
@@ -229,7 +230,7 @@ def _with_attributes(
     """torch._tensor._rebuild_from_type_v2: a tensor with Python attributes, or a subclass."""
     while isinstance(function, Global) and function.name == _FROM_TYPE:  # itself inside itself
         unpickler.room.take(_COST)
-        function, kind, arguments, *_ = arguments
+        function, kind, arguments = arguments[:3]
     tensor = unpickler.call(function, arguments)
     if isinstance(tensor, Object):
         return _made_by(unpickler, tensor.origin, tensor)
