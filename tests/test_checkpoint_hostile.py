@@ -569,10 +569,18 @@ def safetensors_of(header):
     return struct.pack("<Q", len(header)) + header
 
 
-def directory(count):
-    """A zip directory of members that have neither names nor data."""
+def directory(count, name=b""):
+    """A zip directory of members that have no data and a number behind their name."""
     entries = numbered(
-        lambda i: b"PK\x01\x02" + bytes(24) + b"\x04\x00" + bytes(16) + struct.pack("<I", i), count
+        lambda i: (
+            b"PK\x01\x02"
+            + bytes(24)
+            + struct.pack("<H", len(name) + 4)
+            + bytes(16)
+            + name
+            + struct.pack("<I", i)
+        ),
+        count,
     )
     end = struct.pack("<4H2LH", 0, 0, 0xFFFF, 0xFFFF, len(entries), 30, 0)
     return b"PK\x03\x04" + bytes(26) + entries + b"PK\x05\x06" + end
@@ -667,6 +675,7 @@ BOMBS = {
     "small deflated pickle": lambda: deflated(b"\x80\x02" + b"}" * ((1 << 20) - 99) + b"."),
     "members": lambda: zip_of(b"\x80\x02}.", dict.fromkeys(range(100_000), b"")),
     "directory": lambda: directory(400_000),
+    "long names": lambda: directory(600, b"a/" + b"\xb0" * 0xFFF9),
     "compressed npz": compressed_npz,
     "header of entries": lambda: safetensors_of(
         b"{" + b",".join(

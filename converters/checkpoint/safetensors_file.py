@@ -34,8 +34,8 @@ def read_tree(file: BinaryIO, room: Room) -> Tree:
             f"a damaged or incomplete safetensors file, whose header ends at {start}; get it "
             f"again. Received: {size} bytes"
         )
-    room.take(start)
-    header = json_header.parse(file.read(start - 8), room, "the header of a safetensors file")
+    room.take(start * (1 + json_header.OBJECTS))
+    header = json_header.parse(file.read(start - 8), "the header of a safetensors file")
     header.pop("__metadata__", None)
     entries = sorted((_entry(name, entry) for name, entry in header.items()), key=lambda e: e[:2])
     tree, position = {}, 0
