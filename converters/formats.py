@@ -11,7 +11,7 @@ from converters import zip_directory
 # "program": torch.export; "other": checkpoints, and whatever else their readers name.
 Format = Literal["tflite", "keras", "program", "torchscript", "aotinductor", "executorch", "other"]
 
-# What is compiled, or is code: its weights cannot be taken out without running it. Instead:
+# What is compiled, or is code, and what to do: its weights cannot be taken out without running it.
 _EXPORT = "export the module itself with torch.export (converters.export_program)"
 COMPILED = {
     "torchscript": "TorchScript, a program as code; load it with torch.jit.load and save its "

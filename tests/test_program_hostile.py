@@ -189,6 +189,10 @@ HOSTILE = {
     "a list": (replaced("models/model.json", b"[1]"), "JSON object"),
     "empty": (replaced("models/model.json", b"{}"), "schema"),
     "deep JSON": (replaced("models/model.json", deep(1_000)), "."),
+    "large JSON": (
+        replaced("models/model.json", b" " * ((1 << 24) + 1)),
+        "a program of more than 16777216 bytes",
+    ),
     "deeper JSON": (replaced("models/model.json", deep(1_000_000)), "is damaged or incomplete"),
     "deep config": (replaced("weights_config.json", deep(100_000)), "is damaged or incomplete"),
     "schema too new": (program(lambda j: j.update(schema_version={"major": 9})), "schema"),

@@ -1,6 +1,6 @@
 """From a path to the reader of its format, told by the content.
 
-May import the readers of this package.
+May import the readers of this package and `formats`.
 """
 
 import errno

@@ -14,11 +14,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from converters.checkpoint import json_header
-from converters.checkpoint.content import ContentError, LazyTensor, Room, Tree, read_into, shown
+from converters.checkpoint.content import (
+    ContentError,
+    LazyTensor,
+    Room,
+    Tree,
+    is_shape,
+    read_into,
+    shown,
+)
 from converters.checkpoint.dtypes import SAFETENSORS_DTYPES
 
 _COST = 700  # bytes that describing a tensor takes
-_MOST_DIMENSIONS = 32
 
 
 def read_tree(file: BinaryIO, room: Room) -> Tree:
@@ -60,7 +67,7 @@ def _entry(name: str, entry: Any) -> tuple[int, int, str, np.dtype, tuple[int, .
     """Take an entry of the header apart."""
     match entry:
         case {"dtype": str() as kind, "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
-            if len(shape) <= _MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape):
+            if is_shape(shape):
                 if kind in SAFETENSORS_DTYPES:
                     return begin, end, name, SAFETENSORS_DTYPES[kind], tuple(shape)
                 raise ContentError(
