@@ -1,5 +1,6 @@
 """What leaving out the attention of one site changes, against networks that do not have it."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 import torch
 
+from compiled_layer import Compiled
 from ulsam_keras import ULSAM, Ablation, ablate, networks
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -226,21 +228,6 @@ def test_the_model_is_left_as_it_is_and_traced_once():
     assert ablate(model, x)[1].snr != second.snr
 
 
-class Compiled(keras.layers.Layer):
-    """A layer whose author has compiled it."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = ULSAM(2, name="inner")
-        self.function = tf.function(self.inner)
-
-    def build(self, shape):
-        self.inner.build(shape)
-
-    def call(self, x):
-        return self.function(x)
-
-
 def test_what_was_compiled_before_is_not_taken_for_without_effect():
     inputs = keras.Input((5, 5, 4))
     model = filled(keras.Model(inputs, ULSAM(2, name="a")(Compiled(name="c")(inputs))))
@@ -248,6 +235,7 @@ def test_what_was_compiled_before_is_not_taken_for_without_effect():
     layer = model.get_layer("c")
     layer.function = tf.function(layer.inner)  # it is compiled now, with the switch
     rows = ablate(model, x)
+    gc.collect()  # what was compiled still works
     assert [row.site for row in rows] == ["c/inner", "a"]
     hidden = layer.inner(x)
     expected = model.get_layer("a")(hidden).numpy()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from compiled_layer import Compiled
 from ulsam_keras import ULSAM, SubSpace, attention_maps, with_attention
 from ulsam_keras.spatial_softmax import attention_form
 
@@ -244,21 +245,6 @@ def test_the_probe_can_be_saved(tmp_path):
         np.testing.assert_array_equal(again[name], value)
 
 
-class Hidden(keras.layers.Layer):
-    """A layer that calls a ULSAM within a function of the back end's own."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = ULSAM(2, name="inner")
-        self.function = tf.function(self.inner)
-
-    def build(self, shape):
-        self.inner.build(shape)
-
-    def call(self, x):
-        return self.function(x)
-
-
 class Mapped(keras.layers.Layer):
     """One that calls it on every sample by itself."""
 
@@ -273,7 +259,7 @@ class Mapped(keras.layers.Layer):
         return shape
 
 
-@pytest.mark.parametrize("layer", [Hidden, Mapped])
+@pytest.mark.parametrize("layer", [Compiled, Mapped])
 def test_what_cannot_be_seen_is_said(layer):
     inputs = keras.Input((4, 4, 4))
     x = images(3, 4, 4, 4)

@@ -171,8 +171,6 @@ class Graph:
     @cached_property
     def _unseen(self) -> tuple[set[int], set[int]]:
         """What the inputs of operations do not show: they are those of the first call."""
-        import keras
-
         from ulsam_keras.graph import is_graph, trace
 
         again, read = set(), set()
@@ -183,10 +181,10 @@ class Graph:
                 op = call.operation
                 if id(op) in seen:
                     again |= {id(op), *map(id, _operations(op))}
-                if id(op) in seen or isinstance(op, keras.Model):
-                    sources = (makers.get(id(x)) for x in call.inputs)
-                    read |= {id(t) for source in sources for t in tensors(source, "output")}
                 seen.add(id(op))
+                sources = [makers.get(id(x)) for x in call.inputs]
+                made = [t for source in sources for t in tensors(source, "output")]
+                read |= {id(t) for t in made if op not in self.readers(t)}
                 makers |= {id(x): op for x in call.outputs}
         return again, read
 
