@@ -11,9 +11,9 @@ from converters import zip_directory
 # "program": torch.export; "other": checkpoints, and whatever else their readers name.
 Format = Literal["tflite", "keras", "program", "torchscript", "aotinductor", "executorch", "other"]
 
-# What is compiled, or is code: its weights cannot be taken out without running it.
+# What is compiled, or is code, and what to do: its weights cannot be taken out without running it.
 _EXPORT = "export the module itself with torch.export (converters.export_program)"
-_COMPILED = {
+COMPILED = {
     "torchscript": "TorchScript, a program as code; load it with torch.jit.load and save its "
     f"state_dict() with torch.save, or {_EXPORT}",
     "aotinductor": f"an AOTInductor package, compiled machine code; {_EXPORT}, or save its "
@@ -27,7 +27,7 @@ _MODELS = (
     *(".pth", ".pt", ".ckpt", ".tar", ".bin", ".npz"),
 )
 # So many members of an archive tell what it is.
-_ENOUGH = 50_000
+_ENOUGH = 10_000
 
 
 def format_of(file: BinaryIO) -> Format:
@@ -63,11 +63,6 @@ def format_of(file: BinaryIO) -> Format:
     return "program" if "serialized_exported_program.json" in {*names, *inner} else "other"
 
 
-def compiled(file: BinaryIO) -> str | None:
-    """What an open file is that nothing can be read from, and what to export instead."""
-    return _COMPILED.get(format_of(file))
-
-
 def special_folder(path: str | os.PathLike[str]) -> str | None:
     """What a folder is that is known, and which file of it or made of it to name instead."""
     names = sorted(os.listdir(path))
@@ -98,7 +93,7 @@ def refuse_unreadable(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"Expected a file. Received: {os.fspath(path)!r}, {folder}")
     try:
         with open(path, "rb") as file:
-            what = compiled(file)
+            what = COMPILED.get(format_of(file))
     except OSError:
         return
     if what is not None:

@@ -20,6 +20,7 @@ _LOCATOR = struct.Struct("<4s4xQ4x")
 _END_64 = struct.Struct("<4s36x2Q")
 _LONGEST_COMMENT = 0xFFFF
 _IN_EXTRA = 0xFFFFFFFF
+_LONGEST_NAME = 1024
 _BUFFER = 1 << 16
 
 
@@ -60,6 +61,8 @@ def members(file: BinaryIO) -> Iterator[Member]:
         signature, flags, method, crc, packed, size, name, extra, comment, offset = head
         if signature != b"PK\x01\x02":
             raise BadZipFile("no member where the directory has one")
+        if name > _LONGEST_NAME:
+            raise BadZipFile(f"a member's name of {name} bytes")
         text = take(name).decode("utf-8" if flags & _UTF8 else "cp437")
         fields = take(extra)
         take(comment)

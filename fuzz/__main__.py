@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from fuzz import lines
-from fuzz.targets import COMMON, ROOT, TARGETS, Runner
+from fuzz.targets import COMMON, ROOT, TARGETS, Runner, beside
 
 _HANG = 10  # seconds for one input
 _MEMORY = 512 << 20  # bytes beside what the process has when it begins
@@ -66,11 +66,6 @@ def _all(options: argparse.Namespace) -> int:
     return min(failed, 1)
 
 
-def _beside(options: argparse.Namespace, name: str) -> dict[str, bytes]:
-    folder = options.folder / "seeds" / "beside" / name
-    return {file.name: file.read_bytes() for file in folder.glob("*")}
-
-
 def _limit_memory() -> None:
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
@@ -91,7 +86,7 @@ def _fuzz(options: argparse.Namespace) -> None:
     found, corpus = options.folder / "found", options.folder / "corpus" / name
     for folder in (found, corpus):
         folder.mkdir(parents=True, exist_ok=True)
-    run = Runner(target, _beside(options, name))
+    run = Runner(target, beside(options.folder / "seeds", name))
     counted = options.folder / f"{name}.json"
 
     def one(data: bytes) -> None:
@@ -141,7 +136,7 @@ def _count(options: argparse.Namespace) -> None:
         files |= set(COMMON)
     with lines.recorded(files) as ran:
         for name in names:
-            run = Runner(TARGETS[name], _beside(options, name))
+            run = Runner(TARGETS[name], beside(options.folder / "seeds", name))
             for folder in ("seeds", "corpus"):
                 for file in sorted((options.folder / folder / name).glob("*")):
                     run(file.read_bytes())

@@ -1,4 +1,7 @@
-"""Inputs to begin with: small files of every format and of what the tests know. Needs PyTorch."""
+"""Inputs to begin with: small files of every format and of what the tests know.
+
+Needs PyTorch, safetensors, Keras and the tests' own modules.
+"""
 
 import base64
 import io
@@ -15,16 +18,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fuzz.targets import ROOT
+
 if TYPE_CHECKING:
     import torch
 
 _LARGEST = 1 << 17
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # whose files the checkpoints' tests write
 
 
 def write(folder: Path) -> None:
     """Writes `folder/FORMAT/NAME`, and `folder/beside/FORMAT` for what lies in the same folder."""
+    sys.path.append(str(ROOT / "tests"))  # whose modules have files to begin with
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, content in (*_checkpoints(), *_programs(), *_tflite()):

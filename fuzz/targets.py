@@ -155,20 +155,25 @@ TARGETS = {
 }
 
 
+def beside(seeds: Path, name: str) -> dict[str, bytes]:
+    """What lies in the folder of a format's inputs, by name."""
+    return {file.name: file.read_bytes() for file in (seeds / "beside" / name).glob("*")}
+
+
 class Runner:
     """Reads one input after another as a file.
 
     Args:
         target: The format.
-        beside: Files by name that lie in the folder too, as shards do.
+        others: Files by name that lie in the folder too, as shards do.
     """
 
-    def __init__(self, target: Target, beside: dict[str, bytes] | None = None):
+    def __init__(self, target: Target, others: dict[str, bytes] | None = None):
         memory = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
         self._path = os.path.join(self._folder.name, f"input{target.ending}")
         self._target = target
-        for name, content in (beside or {}).items():
+        for name, content in (others or {}).items():
             Path(self._folder.name, name).write_bytes(content)
         self.inputs = self.past_header = 0
 

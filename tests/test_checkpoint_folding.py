@@ -143,6 +143,14 @@ def test_parts_that_are_shared(tmp_path, save):
         np.testing.assert_allclose(loaded[key], tensor.detach().numpy(), rtol=RTOL, err_msg=key)
 
 
+def test_a_large_kernel_of_one_pixel(tmp_path):
+    """More elements than the longest row may have, in rows that are short."""
+    layers = [way(nn.Conv2d(1024, 1536, 1)) for way in (old_weight_norm, old_spectral_norm)]
+    torch.save(nn.Sequential(*layers).state_dict(), tmp_path / "c.pth")
+    names = [t.name for t in list_tensors(tmp_path / "c.pth")]
+    assert sorted(names) == ["0.bias", "0.weight", "1.bias", "1.weight"]
+
+
 def test_position_and_order(tmp_path):
     model = nn.Sequential(nn.Linear(2, 3), parametrizations.weight_norm(nn.Linear(3, 2)))
     torch.save(model.state_dict(), tmp_path / "c.pth")

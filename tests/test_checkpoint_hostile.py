@@ -569,10 +569,18 @@ def safetensors_of(header):
     return struct.pack("<Q", len(header)) + header
 
 
-def directory(count):
-    """A zip directory of members that have neither names nor data."""
+def directory(count, name=b""):
+    """A zip directory of members that have no data and a number behind their name."""
     entries = numbered(
-        lambda i: b"PK\x01\x02" + bytes(24) + b"\x04\x00" + bytes(16) + struct.pack("<I", i), count
+        lambda i: (
+            b"PK\x01\x02"
+            + bytes(24)
+            + struct.pack("<H", len(name) + 4)
+            + bytes(16)
+            + name
+            + struct.pack("<I", i)
+        ),
+        count,
     )
     end = struct.pack("<4H2LH", 0, 0, 0xFFFF, 0xFFFF, len(entries), 30, 0)
     return b"PK\x03\x04" + bytes(26) + entries + b"PK\x05\x06" + end
@@ -589,6 +597,25 @@ def compressed_npz():
     stream = io.BytesIO()
     np.savez_compressed(stream, a=np.zeros(150 << 20, np.uint8))
     return stream.getvalue()
+
+
+def expanded_and_pruned():
+    """Weights of 64 MiB, each of which is one element of 4, and to be computed."""
+    tensor = REBUILD + b"(" + STORAGE + b"K\x00M\x00\x10M\x00\x10\x86K\x00K\x00\x86\x89NtR"
+    pairs = numbered(
+        lambda i: name_of(f"a{i}_orig") + b"h\x00" + name_of(f"a{i}_mask") + b"h\x00", 8
+    )
+    return zip_of(b"\x80\x02" + tensor + b"q\x000}(" + pairs + b"u.", {"0": DATA})
+
+
+def a_module_of_many_names():
+    """In another one many times: each time all names would be looked at."""
+    start = b"ca\nb\n)\x81}(" + name_of("_parameters") + b"}("
+    inner = start + numbered(lambda i: name_of(i) + b"N", 100_000) + b"u"
+    inner += name_of("_modules") + b"}ub"
+    outer = b"ca\nb\n)\x81}(" + name_of("_parameters") + b"}" + name_of("_modules") + b"}("
+    outer += numbered(lambda i: name_of(i) + b"h\x00", 5000) + b"uub"
+    return zip_of(b"\x80\x02" + inner + b"q\x000" + outer + b".")
 
 
 def shared_modules():
@@ -627,6 +654,18 @@ BOMBS = {
         {"0": DATA},
     ),
     "expanded": expanded,
+    "expanded and pruned": expanded_and_pruned,
+    "calls with many arguments": lambda: zip_of(
+        b"\x80\x02(" + b"N" * (1 << 20) + b"tq\x00ctorch._utils\n_rebuild_sparse_tensor\nq\x01"
+        + b"h\x01h\x00R" * 50 + b"."
+    ),
+    "a module of many names": a_module_of_many_names,
+    "entries": lambda: zip_of(
+        b"\x80\x02}(" + name_of("model") + b"}" + name_of("a") + REBUILD + b"(" + STORAGE
+        + b"K\x00K\x04\x85K\x01\x85\x89NtRq\x00s"
+        + numbered(lambda i: name_of(f"n{i}") + b"}" + name_of("a") + b"h\x00s", 40_000) + b"u.",
+        {"0": DATA},
+    ),
     "copies of a dict": lambda: zip_of(
         b"\x80\x02}(" + numbered(lambda i: name_of(i) + b"N", 1000) + b"uq\x00"
         + b"ccollections\nOrderedDict\nq\x01" + b"h\x01h\x00\x85R" * (1 << 20) + b"."
@@ -636,6 +675,7 @@ BOMBS = {
     "small deflated pickle": lambda: deflated(b"\x80\x02" + b"}" * ((1 << 20) - 99) + b"."),
     "members": lambda: zip_of(b"\x80\x02}.", dict.fromkeys(range(100_000), b"")),
     "directory": lambda: directory(400_000),
+    "long names": lambda: directory(600, b"a/" + b"\xb0" * 0xFFF9),
     "compressed npz": compressed_npz,
     "header of entries": lambda: safetensors_of(
         b"{" + b",".join(

@@ -68,6 +68,12 @@ def test_a_refusal_names_the_layer():
     assert "leave this precision out" in text
 
 
+def test_a_refusal_of_a_layer_that_was_called_elsewhere_first():
+    inputs, norm = keras.Input((4, 4, 4)), K.LayerNormalization(name="middle")
+    norm(keras.Input((2, 2, 4)))
+    named(keras.Model(inputs, norm(inputs)), "int16x8", "16x8-bit not yet supported")
+
+
 def test_a_hang_is_an_error(monkeypatch):
     model = small()
     monkeypatch.setattr(jobs, "PATIENCE", 0.001)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import namedtuple
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils._pytree import _register_namedtuple as register_named_tuple
 from converters.program import Dtype, Module, Ref, Weight, read_program, summarise
 from converters.program.graph import module_path
 from converters.program.symbols import readable
-from program_tools import run
+from program_tools import members, run, write
 
 DATA = Path(__file__).parent / "data"
 Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - what users return
@@ -166,6 +167,20 @@ def test_older_archives(name):
         close(found[end.name], recorded[key("outputs", end, program.outputs)])
     assert all("." not in end.name for end in program.inputs)
     assert {"2.2.2": set(), "2.4.1": set(inputs)}[name.split("_")[1]] == set(program.examples)
+
+
+def test_storages_of_one_key_in_two_members(tmp_path):
+    """torch.save counts the storages of each file from 0: equal keys tie no tensors."""
+    contents = members(DATA / "torch_2.4.1_net.pt2")
+    state, constants = (
+        torch.load(BytesIO(contents[f"serialized_{kind}.pt"]))
+        for kind in ("state_dict", "constants")
+    )
+    stream = BytesIO()
+    torch.save({"extra": torch.ones_like(next(iter(state.values()))), **constants}, stream)
+    contents["serialized_constants.pt"] = stream.getvalue()
+    program = read_program(write(tmp_path / "n.pt2", contents))
+    assert "extra" in program.tensors and program.aliases == {}
 
 
 def test_no_pytorch_is_imported(parts, tmp_path):

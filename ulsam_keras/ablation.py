@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -15,10 +16,11 @@ import numpy as np
 from ulsam_keras import cost
 from ulsam_keras.attention import built, check_model, named_outputs, named_ulsams
 from ulsam_keras.batches import batches
-from ulsam_keras.layer import recorded_scores, switched_attention
+from ulsam_keras.layer import ULSAM, recorded_scores, switched_attention
 
 # Below it, the values that an output has on different samples differ by float32's own rounding.
 _CONSTANT = 1e-6
+_SWITCHES: WeakKeyDictionary[ULSAM, keras.Variable] = WeakKeyDictionary()
 # Sums of a softmax's float16 values are off 1 by as much.
 _SUM_OF_SHARES = 5e-3
 
@@ -127,8 +129,10 @@ def ablate(
         expected.append(probe.answer(batch))
         for switch, change in zip(probe.switches, changes, strict=True):
             switch.assign(False)
-            change.add(expected[-1], probe.answer(batch))
-            switch.assign(True)
+            try:
+                change.add(expected[-1], probe.answer(batch))
+            finally:
+                switch.assign(True)
     if probe is None:
         raise ValueError("There must be samples to compute on. Received: data without any")
     outputs = {name: np.concatenate([each[name] for each in expected]) for name in expected[0]}
@@ -187,10 +191,7 @@ class _Switched(keras.Model):
         super().__init__(autocast=False, name="ablated")
         self.model = model
         self.maps: dict[str, list[tuple[Any, ...]]] = {}
-        self.switches = [
-            self.add_weight(shape=(), dtype="bool", initializer="ones", trainable=False)
-            for _ in named_ulsams(model)
-        ]
+        self.switches = [_switch(layer) for layer in named_ulsams(model)]
         self.built = True  # else JAX computes everything once, an operation at a time
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -208,6 +209,13 @@ class _Switched(keras.Model):
     def answer(self, batch: Any) -> dict[str, np.ndarray]:
         """The model's outputs on a batch, by name."""
         return named_outputs(self.model, self.predict_on_batch(batch))
+
+
+def _switch(layer: ULSAM) -> keras.Variable:
+    """The switch of a layer, one for its life: a function compiled meanwhile refers to it."""
+    if layer not in _SWITCHES:
+        _SWITCHES[layer] = keras.Variable(True, dtype="bool", trainable=False)
+    return _SWITCHES[layer]
 
 
 @dataclass

@@ -110,7 +110,6 @@ def _state_dict(
     """Open a checkpoint, choose its state dict and give every content error the file's name."""
     with naming(path), files.open_tree(path, checksums=checksums) as tree:
         tensors, notes = entries.select(tree, entry)
-        del tree
         for note in notes:
             # The caller of load_checkpoint, past this and its context manager.
             warnings.warn(f"{os.fspath(path)!r} {note}", stacklevel=4)

@@ -207,19 +207,6 @@ def read_tree(file: BinaryIO, room: Room, *, checksums: bool) -> Tree:
         return Tree(arrays, room, list(arrays.values()))
     if "data.pkl" in tops:
         return torch_zip.read_tree(archive)
-    if {"models/model.json", "serialized_exported_program.json"} & {
-        *names,
-        *(name.partition("/")[2] for name in names),
-    }:
-        raise ContentError(
-            "expected a checkpoint; converters.read_program reads a program, and "
-            "`ulsam-keras convert` converts one. Received: a .pt2 of torch.export"
-        )
-    if {"config.json", "model.weights.h5"} <= tops:
-        raise ContentError(
-            "expected a checkpoint of torch.save, .safetensors or .npz. "
-            "Received: a Keras model (.keras)"
-        )
     raise ContentError(
         "expected a zip archive with data.pkl (torch.save) or .npy members (.npz). "
         f"Received: members {shown(names[:4])}"

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 _SHOWN = 80
+_MOST_DIMENSIONS = 32  # NumPy 1's limit; NumPy 2 has 64
 # What reading may take beside the data of tensors, in bytes; an eighth of the file more.
 _ROOM = 48 << 20
 
@@ -125,6 +126,15 @@ class Tree:
     made: list[LazyTensor | UnsupportedTensor] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+def is_shape(value: object) -> bool:
+    """Say whether these are sizes, or strides, that an array can have; of a list or a tuple."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= _MOST_DIMENSIONS
+        and all(type(n) is int and n >= 0 for n in value)
+    )
 
 
 def shown(value: object) -> str:

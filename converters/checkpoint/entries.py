@@ -4,6 +4,7 @@ Imports nothing outside this package.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,7 @@ def select(tree: Tree, entry: str | None) -> tuple[dict[str, LazyTensor], list[s
     _refuse_others(chosen)
     counter = chosen.tensors.get(_AVERAGING_COUNTER)
     stripped, dropped = _strip(chosen.tensors)
-    tensors, folded = folding.fold(stripped)
+    tensors, folded = folding.fold(stripped, tree.room)
     notes += folded
     handed = [t for t in chosen.tensors.values() if not (dropped and t is counter)]
     told = [found[other].node for other in others]
@@ -232,8 +233,8 @@ def _model_path(paths: list[_Path]) -> _Path | None:
 
 def _listing(paths: Iterable[_Path], found: Iterable[_Path]) -> str:
     """Name state dicts as `entry` takes them: by the top key, or by the path if that is shared."""
-    tops = [path[:1] for path in found]
-    names = [".".join(path[:1] if tops.count(path[:1]) == 1 else path) or _TOP for path in paths]
+    tops = Counter(path[:1] for path in found)
+    names = [".".join(path[:1] if tops[path[:1]] == 1 else path) or _TOP for path in paths]
     return listing([shown(name) for name in names], _MOST_NAMES)
 
 

@@ -1,6 +1,6 @@
 """From a path to the reader of its format, told by the content.
 
-May import the readers of this package.
+May import the readers of this package and `formats`.
 """
 
 import errno
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from converters.checkpoint import sharded
 from converters.checkpoint.content import ContentError, Room, Tree, shown, size_of
-from converters.formats import compiled, special_folder
+from converters.formats import COMPILED, format_of, special_folder
 
 _HEAD = 512
 _WANTED = (
@@ -26,6 +26,12 @@ _OTHER_FORMATS = (
     (b"\x28\xb5\x2f\xfd", "zstd-compressed data; decompress it first"),
     (b"\x93NUMPY", "a single .npy array; save named arrays with numpy.savez"),
 )
+_READ_ELSEWHERE = {
+    "tflite": "a TFLite model",
+    "keras": "a Keras model (.keras)",
+    "program": "a .pt2 of torch.export: a program, which converters.read_program reads and "
+    "`ulsam-keras convert` converts",
+}
 _TEXT_BYTES = frozenset(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D}
 
 
@@ -56,7 +62,8 @@ def open_tree(path: str | os.PathLike[str], *, checksums: bool) -> Iterator[Tree
 
         def read(path: str, read_shard: Callable[[str], Tree] | None = None) -> Tree:
             file = opened.enter_context(open_binary(path))
-            room.grow(os.fstat(file.fileno()).st_size)
+            if read_shard:  # an index has the room of its shards already
+                room.grow(size_of(file))
             return _read(file, room, read_shard, checksums)
 
         room = Room(0)
@@ -72,10 +79,12 @@ def _read(
     """Choose the reader by content; shards have no shards."""
     head = file.read(_HEAD)
     file.seek(0)
-    if what := compiled(file):
+    kind = format_of(file)
+    if what := COMPILED.get(kind) or _READ_ELSEWHERE.get(kind):
         raise ContentError(f"{_WANTED}. Received: {what}")
     folder, name = os.path.split(os.fsdecode(file.name))
-    if name.endswith((".distcp", ".metadata")) and (what := special_folder(folder or ".")):
+    is_part = name.endswith(".distcp") or name == ".metadata"
+    if is_part and (what := special_folder(folder or ".")):
         raise ContentError(f"{_WANTED}. Received: a part of {what}")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         from converters.checkpoint import archive

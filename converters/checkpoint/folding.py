@@ -13,7 +13,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, LazyTensor, listing, shown
+from converters.checkpoint.content import ContentError, LazyTensor, Room, listing, shown
 
 _BLOCK = 1 << 18  # elements that are looked at in double precision at once
 _LONGEST_ROW = 1 << 20
@@ -25,11 +25,12 @@ _Parts = Mapping[str, LazyTensor]
 _Compute = Callable[[np.ndarray, dict[str, np.ndarray]], None]
 
 
-def fold(tensors: dict[str, LazyTensor]) -> tuple[dict[str, LazyTensor], list[str]]:
+def fold(tensors: dict[str, LazyTensor], room: Room) -> tuple[dict[str, LazyTensor], list[str]]:
     """Put weights in place of their parts.
 
     Args:
         tensors: A state dict.
+        room: What copies of parts may take whose memory is not theirs alone.
 
     Returns:
         The state dict with whole weights where their first part was; and what was done, or could
@@ -53,7 +54,9 @@ def fold(tensors: dict[str, LazyTensor]) -> tuple[dict[str, LazyTensor], list[st
                 unknown.append(shown(name))
             continue
         what, whole, compute = found
-        own = held[_memory(parts[whole])] == 1
+        own = held[_memory(parts[whole])] == 1 and not _is_expanded(parts[whole])
+        if not own:
+            room.take(math.prod(parts[whole].shape) * parts[whole].dtype.itemsize)
         tensor = LazyTensor(
             parts[whole].shape,
             parts[whole].dtype,
@@ -85,6 +88,11 @@ def fold(tensors: dict[str, LazyTensor]) -> tuple[dict[str, LazyTensor], list[st
 def _memory(tensor: LazyTensor) -> Hashable:
     """What is the same for tensors that may share their memory."""
     return tensor.place[0] if isinstance(tensor.place, tuple) else id(tensor)
+
+
+def _is_expanded(tensor: LazyTensor) -> bool:
+    """Say whether one element of memory stands for many."""
+    return isinstance(tensor.place, tuple) and 0 in tuple(tensor.place[3])
 
 
 def _role(key: str) -> tuple[str, str]:
@@ -120,7 +128,8 @@ def _fits(length: LazyTensor, weight: LazyTensor) -> bool:
     Which axis weight norm left out is what the shape tells: where every size is 1, it is all one.
     """
     shape = length.shape
-    return _is_whole(weight) and (
+    rows = max(shape, default=1)
+    return _is_whole(weight, rows if rows > 1 else (weight.shape or (0,))[0]) and (
         shape == ()
         or len(shape) == len(weight.shape)
         and all(n in (1, whole) for n, whole in zip(shape, weight.shape, strict=True))
@@ -128,10 +137,10 @@ def _fits(length: LazyTensor, weight: LazyTensor) -> bool:
     )
 
 
-def _is_whole(weight: LazyTensor) -> bool:
+def _is_whole(weight: LazyTensor, rows: int) -> bool:
     """Say whether a tensor can be the weight of a layer, with rows that fit into some memory."""
     count = math.prod(weight.shape)
-    return len(weight.shape) > 1 and 0 < count <= _LONGEST_ROW * min(weight.shape)
+    return len(weight.shape) > 1 and 0 < count <= _LONGEST_ROW * rows
 
 
 def _axes(weight: LazyTensor, u: LazyTensor, v: LazyTensor) -> list[int]:
@@ -139,14 +148,14 @@ def _axes(weight: LazyTensor, u: LazyTensor, v: LazyTensor) -> list[int]:
     count = math.prod(weight.shape)
     if len(u.shape) != 1 or len(v.shape) != 1 or u.shape[0] * v.shape[0] != count:
         return []
-    if not _is_whole(weight):
+    if not _is_whole(weight, u.shape[0]):
         return []
     return [axis for axis, n in enumerate(weight.shape) if n == u.shape[0]]
 
 
 def _computed(name: str, parts: _Parts, whole: str, compute: _Compute, own: bool) -> np.ndarray:
     weight = parts[whole].read()
-    if not own or not weight.flags.writeable:
+    if not own:
         weight = weight.copy(order="K")
     try:
         compute(weight, {role: part.read() for role, part in parts.items() if role != whole})

@@ -3,23 +3,21 @@
 import json
 from typing import Any
 
-from converters.checkpoint.content import ContentError, Room, shown
+from converters.checkpoint.content import ContentError, shown
 
-_OBJECTS = 24  # bytes that a byte of JSON may become: `{},{},{}` does
+OBJECTS = 24  # bytes that a byte of JSON may become: `{},{},{}` does
 
 
-def parse(data: bytes, room: Room, what: str) -> dict[str, Any]:
+def parse(data: bytes, what: str) -> dict[str, Any]:
     """Read a JSON object of which every key is there once.
 
     Args:
-        data: The text.
-        room: What its objects may take.
+        data: The text, for which the caller had room `OBJECTS` times.
         what: What it is, for errors.
 
     Raises:
-        ContentError: It is no such object, or one too large for the file.
+        ContentError: It is no such object.
     """
-    room.take(_OBJECTS * len(data))
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:

@@ -17,7 +17,7 @@ from converters.checkpoint.unpickler import Object
 _DEEPEST = 200
 _MOST_MODULES = 100_000
 _LONGEST_KEY = 4096
-_COST = 200  # bytes that a key takes, beside its length
+_COST = 200  # bytes that a key or a module takes, beside its length
 
 
 def state_dict(module: Object, room: Room) -> dict[str, Any]:
@@ -58,6 +58,8 @@ def state_dict(module: Object, room: Room) -> dict[str, Any]:
                 "modules inside themselves, or nested as in no network; the file is damaged or "
                 f"malicious. Received: {shown(str(inner.origin))}"
             )
+        dicts = (v for v in inner.state.values() if isinstance(v, dict | list))
+        room.take(_COST + 8 * sum(map(len, dicts)))  # looked at in each place that it has
         listed = inner.state.get("_non_persistent_buffers_set")
         left_out = set(filter(_is_text, listed)) if isinstance(listed, list) else set()
         for kind in ("_parameters", "_buffers"):

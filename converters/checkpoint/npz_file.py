@@ -1,6 +1,7 @@
 """NumPy's .npz: the .npy header of every member first, the data when asked for.
 
 Not ``numpy.load``: it would trust a header's size before it sees the data, and keep a second copy.
+May import NumPy.
 """
 
 import io

@@ -10,13 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, shown
+from converters.checkpoint.content import (
+    ContentError,
+    LazyTensor,
+    UnsupportedTensor,
+    is_shape,
+    shown,
+)
 from converters.checkpoint.spans import Span
 from converters.checkpoint.unpickler import INERT, Global, Inert, Object, Unbuilt, Unpickler
 
 _NUMBERS = re.compile(r"[biufc](1|2|4|8|16)")
 _NO_WEIGHTS = re.compile(r"[USTMmO]\d*")  # text, dates, objects
-_MOST_DIMENSIONS = 32
 _COST = 700  # bytes that describing an array takes
 
 
@@ -73,8 +78,7 @@ def _array(unpickler: Unpickler, data: Any, dtype: Any, shape: Any, order: Any) 
     if not (
         isinstance(data, bytes | Span)
         and isinstance(shape, tuple)
-        and len(shape) <= _MOST_DIMENSIONS
-        and all(type(n) is int and n >= 0 for n in shape)
+        and is_shape(shape)
         and order in ("C", "F")
         and math.prod(shape) * kind.itemsize == len(data)
     ):

@@ -14,11 +14,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from converters.checkpoint import json_header
-from converters.checkpoint.content import ContentError, LazyTensor, Room, Tree, read_into, shown
+from converters.checkpoint.content import (
+    ContentError,
+    LazyTensor,
+    Room,
+    Tree,
+    is_shape,
+    read_into,
+    shown,
+)
 from converters.checkpoint.dtypes import SAFETENSORS_DTYPES
 
 _COST = 700  # bytes that describing a tensor takes
-_MOST_DIMENSIONS = 32
 
 
 def read_tree(file: BinaryIO, room: Room) -> Tree:
@@ -34,8 +41,8 @@ def read_tree(file: BinaryIO, room: Room) -> Tree:
             f"a damaged or incomplete safetensors file, whose header ends at {start}; get it "
             f"again. Received: {size} bytes"
         )
-    room.take(start)
-    header = json_header.parse(file.read(start - 8), room, "the header of a safetensors file")
+    room.take(start * (1 + json_header.OBJECTS))
+    header = json_header.parse(file.read(start - 8), "the header of a safetensors file")
     header.pop("__metadata__", None)
     entries = sorted((_entry(name, entry) for name, entry in header.items()), key=lambda e: e[:2])
     tree, position = {}, 0
@@ -60,7 +67,7 @@ def _entry(name: str, entry: Any) -> tuple[int, int, str, np.dtype, tuple[int, .
     """Take an entry of the header apart."""
     match entry:
         case {"dtype": str() as kind, "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
-            if len(shape) <= _MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape):
+            if is_shape(shape):
                 if kind in SAFETENSORS_DTYPES:
                     return begin, end, name, SAFETENSORS_DTYPES[kind], tuple(shape)
                 raise ContentError(

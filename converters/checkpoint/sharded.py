@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from converters.checkpoint import json_header
-from converters.checkpoint.content import ContentError, Room, Tree, listing, shown
+from converters.checkpoint.content import ContentError, Room, Tree, listing, shown, size_of
 
+_TEXT = re.compile(rb'"([^"]*)"')
 _SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})(?P<ending>\.\w+)")
 
 
@@ -20,14 +21,22 @@ def read_tree(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree]) -> 
 
     Args:
         file: The index.
-        room: What reading all of them may take.
+        room: What reading all of them may take; it grows by the shards.
         read_shard: Reads the file of a path.
 
     Raises:
         ContentError: It is no such index, or shards do not hold what it says.
     """
     what = "the index of a sharded checkpoint"
-    places = json_header.parse(file.read(), room, what).get("weight_map")
+    folder = os.path.dirname(os.fsdecode(file.name)) or "."
+    there = os.listdir(folder)
+    room.take(size_of(file))
+    text, names = file.read(), set(map(os.fsencode, there))
+    # Before the objects are made: the index of a thousand experts is large, and so are its shards.
+    for name in {match[1] for match in _TEXT.finditer(text) if match[1] in names}:
+        room.grow(os.path.getsize(os.path.join(folder, os.fsdecode(name))))
+    room.take(json_header.OBJECTS * len(text))
+    places = json_header.parse(text, what).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ContentError(f"{what} must have a weight_map. Received: {shown(places)}")
     wanted: dict[str, list[str]] = {}
@@ -38,8 +47,6 @@ def read_tree(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree]) -> 
                 f"Received: {shown(shard)} at {shown(key)}"
             )
         wanted.setdefault(shard, []).append(key)
-    folder = os.path.dirname(os.fsdecode(file.name)) or "."
-    there = os.listdir(folder)
     if missing := sorted(wanted.keys() - set(there)):
         raise ContentError(
             f"{len(missing)} of {len(wanted)} shards are missing in the index's folder; get them. "
@@ -50,6 +57,7 @@ def read_tree(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree]) -> 
     for shard, keys in wanted.items():
         content = read_shard(os.path.join(folder, shard))
         tensors: dict[Any, Any] = content.root if isinstance(content.root, dict) else {}
+        left = [key for key in tensors if places.get(key) != shard]
         absent = [key for key in keys if key not in tensors]
         if absent:
             raise ContentError(
@@ -57,16 +65,17 @@ def read_tree(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree]) -> 
                 f"Received: no {listing([shown(key) for key in absent], 3)} in {shown(shard)}"
             )
         tree.root.update((key, tensors[key]) for key in keys)
-        unlisted += [shown(key) for key in tensors if places.get(key) != shard]
-        tree.made += content.made
+        unlisted += map(shown, left)
+        told = {id(tensors[key]) for key in left}
+        tree.made += [tensor for tensor in content.made if id(tensor) not in told]
         tree.unknown += content.unknown
     if unlisted:
         tree.notes.append(
-            f"the index does not list {listing(unlisted, 8)}, which are in its shards and were left"
+            f"does not list {listing(unlisted, 8)}, which are in its shards and were left"
         )
     if extra := sorted(shown(n) for n in there if n not in wanted and _alike(n, wanted)):
         tree.notes.append(
-            f"the index names no {listing(extra, 8)}, which lie beside its shards and were left"
+            f"names no {listing(extra, 8)}, which lie beside its shards and were left"
         )
     return tree
 

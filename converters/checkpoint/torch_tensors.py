@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from converters.checkpoint.content import ContentError, LazyTensor, UnsupportedTensor, shown
+from converters.checkpoint.content import (
+    ContentError,
+    LazyTensor,
+    UnsupportedTensor,
+    is_shape,
+    shown,
+)
 from converters.checkpoint.dtypes import (
     STORAGES,
     TORCH_DTYPES,
@@ -20,7 +26,6 @@ from converters.checkpoint.dtypes import (
 from converters.checkpoint.numpy_globals import NUMPY_CONSTRUCTORS
 from converters.checkpoint.unpickler import Global, Object, Unpickler
 
-_MOST_DIMENSIONS = 32  # NumPy 1's limit; NumPy 2 has 64
 # An expanded tensor has more elements than its storage: none of a model is larger than this.
 _MOST_EXPANDED_BYTES = 1 << 26
 # Bytes that describing a tensor takes: its shape and strides and where it is; so many more an axis.
@@ -139,8 +144,9 @@ def strided(
         and _is_count(offset)
         and isinstance(shape, tuple)
         and isinstance(strides, tuple)
-        and len(shape) == len(strides) <= _MOST_DIMENSIONS
-        and all(map(_is_count, shape + strides))
+        and len(shape) == len(strides)
+        and is_shape(shape)
+        and is_shape(strides)
     ):
         raise ContentError(
             "a tensor without a proper storage, shape or strides; the file is damaged or "
@@ -162,7 +168,8 @@ def strided(
             f"a tensor expanded to {count * dtype.itemsize} bytes is refused; save it contiguous. "
             f"Received: shape {shown(shape)}, strides {shown(strides)}"
         )
-    place = (storage.key, first, shape, strides, dtype)
+    # A key is a storage's in its own file: of a checkpoint in several each has its own reader.
+    place = ((storage.read, storage.key), first, shape, strides, dtype)
     return LazyTensor(shape, dtype, partial(_read, storage, *place[1:]), place)
 
 
@@ -229,7 +236,7 @@ def _with_attributes(
     """torch._tensor._rebuild_from_type_v2: a tensor with Python attributes, or a subclass."""
     while isinstance(function, Global) and function.name == _FROM_TYPE:  # itself inside itself
         unpickler.room.take(_COST)
-        function, kind, arguments, *_ = arguments
+        function, kind, arguments = arguments[:3]
     tensor = unpickler.call(function, arguments)
     if isinstance(tensor, Object):
         return _made_by(unpickler, tensor.origin, tensor)

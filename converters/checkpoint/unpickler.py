@@ -150,11 +150,12 @@ class Unpickler:
 
     def call(self, function: Any, arguments: Any) -> Any:
         """Do what stands for calling a global."""
-        self.room.take(_OBJECT)
         if isinstance(function, Object):  # a partial, a method that was got before
+            self.room.take(_OBJECT)
             return Object(function.origin, function, arguments)
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise TypeError("a call of what is no global")
+        self.room.take(_OBJECT + _SLOT * len(arguments))
         constructor = self._constructors.get((function.module, function.name))
         if constructor is None:
             return Object(function, arguments)

@@ -6,7 +6,6 @@ what lies where; up to 2.7 the program and three files of `torch.save`. May impo
 
 import base64
 import binascii
-import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from converters.checkpoint import npz_file, torch_zip
+from converters.checkpoint import json_header, npz_file, torch_zip
 from converters.checkpoint.archive import Archive
 from converters.checkpoint.content import (
     ContentError,
@@ -30,7 +29,7 @@ from converters.checkpoint.torch_tensors import Storage, strided
 from converters.program.arguments import scalar_type
 
 REFERENCE = "reference/"  # among the archive's extra files: one .npy in Base64 for every array
-_LARGEST_JSON = 1 << 26
+_LARGEST_JSON = 1 << 24  # some times that of the largest networks, which have 4 MB
 _PROGRAM, _OLD_PROGRAM = "models/", "serialized_exported_program.json"
 _HOW = "export it with torch.export.export(model.eval(), inputs) and torch.export.save"
 
@@ -157,15 +156,7 @@ def _json(archive: Archive, name: str) -> dict[str, Any]:
         raise ContentError(
             f"a program of more than {_LARGEST_JSON} bytes is refused. Received: {size} bytes"
         )
-    try:
-        value = json.loads(archive.read(name).tobytes())
-    except (ValueError, RecursionError) as error:
-        raise ContentError(
-            f"expected JSON at {shown(name)}; get the file again. Received: {shown(str(error))}"
-        ) from None
-    if not isinstance(value, dict):
-        raise ContentError(f"expected a JSON object at {shown(name)}. Received: {shown(value)}")
-    return value
+    return json_header.parse(archive.read(name).tobytes(), shown(name))
 
 
 def _shared(archive: Archive) -> Callable[[Storage, np.dtype], np.ndarray]:

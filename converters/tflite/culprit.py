@@ -28,15 +28,18 @@ def find_culprit(model: Any, fails: Callable[[Any], bool]) -> Any | None:
         The layer; `None` where the model is not functional, or no beginning of it fails.
     """
     layers = _layers(model)
-    if not layers or not fails(_beginning(model, layers)):
+    try:
+        if not layers or not fails(_beginning(model, layers)):
+            return None
+        low, high = 0, len(layers)  # The first `low` are right, the first `high` fail.
+        while high - low > 1:
+            middle = (low + high) // 2
+            if fails(_beginning(model, layers[:middle])):
+                high = middle
+            else:
+                low = middle
+    except ValueError:  # Of a layer that was first called elsewhere the output is not this model's.
         return None
-    low, high = 0, len(layers)  # The first `low` are right, the first `high` fail.
-    while high - low > 1:
-        middle = (low + high) // 2
-        if fails(_beginning(model, layers[:middle])):
-            high = middle
-        else:
-            low = middle
     return layers[high - 1]
 
 
@@ -54,16 +57,11 @@ def _layers(model: Any) -> list[Any]:
 
     if not getattr(model, "inputs", None):
         return []
-    found = []
-    for layer in getattr(model, "operations", model.layers):
-        try:
-            layer.output  # noqa: B018
-        # Called several times, or never: it has no output that could be asked for.
-        except (AttributeError, ValueError):
-            continue
-        if not isinstance(layer, keras.layers.InputLayer):
-            found.append(layer)
-    return found
+    return [
+        layer
+        for layer in getattr(model, "operations", model.layers)
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
 
 
 def _beginning(model: Any, layers: Sequence[Any]) -> Any:
