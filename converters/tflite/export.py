@@ -31,11 +31,14 @@ from converters.tflite.options import (
 from converters.tflite.order import in_order
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.ranges import with_measured_ranges
-from converters.tflite.rebuild import first_line, float32_model
+from converters.tflite.rebuild import first_line, float32_model, layers_of
 from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import is_tf_keras_model, save_trained
 from converters.tflite.zero_ranges import with_ranges_for_zeros
+
+# Operators that run other graphs: what is in these has no range.
+_CONTROL_FLOW = {"WHILE", "IF"}
 
 
 def to_tflite(
@@ -236,7 +239,7 @@ class Exporter:
         self, options: Options, run: jobs.Batches, progress: Progress | None
     ) -> TfliteFile:
         """Converts, and runs the file once; raises what the process says."""
-        saved = self._saved(options.attention)
+        saved = self._saved(options.attention, unrolled=options.integer)
         if options.precision == "float32":
             file = self._float_file(options.attention)
         elif options.integer:
@@ -273,7 +276,10 @@ class Exporter:
 
         Ranges are taken from a run of it on the CPU kernels without XNNPACK.
         """
-        file = self._float_file(options.attention)
+        file = self._float_file(options.attention, unrolled=True)
+        loops = sorted({o.name for o in file.graph.operators} & _CONTROL_FLOW)
+        if loops:
+            raise JobFailed(f"control flow, {', '.join(loops)}, which calibration does not survive")
         overwritten = [finding for finding in lint(file) if finding.code == "OVERWRITTEN"]
         if overwritten:
             raise ValueError(
@@ -283,20 +289,28 @@ class Exporter:
             )
         return file
 
-    def _float_file(self, form: str) -> TfliteFile:
+    def _float_file(self, form: str, unrolled: bool = False) -> TfliteFile:
         """The file of floats with a form of the attention; converted on first use."""
-        if form not in self._float_files:
-            content = jobs.convert(self._saved(form), precision="float32")
-            self._float_files[form] = TfliteFile(content)
-        return self._float_files[form]
+        saved = self._saved(form, unrolled)
+        if saved not in self._float_files:
+            self._float_files[saved] = TfliteFile(jobs.convert(saved, precision="float32"))
+        return self._float_files[saved]
 
-    def _saved(self, form: str) -> str:
-        """The folder of the SavedModel with a form of the attention; traced on first use."""
+    def _saved(self, form: str, unrolled: bool = False) -> str:
+        """The folder of the SavedModel with a form of the attention; traced on first use.
+
+        Args:
+            form: How the attention's softmax is computed.
+            unrolled: Whether recurrent layers are written out step by step: no loop of theirs is
+                calibrated.
+        """
         import tensorflow as tf
 
-        folder = Path(self._folder, form)
+        layers = _loops(self.model) if unrolled else []
+        folder = Path(self._folder, f"{form}_unrolled" if layers else form)
         if not folder.exists():
-            function = self._trace(form)
+            with _unrolled(layers):
+                function = self._trace(form)
             with without_native_logs():
                 tf.saved_model.save(tf.Module(), str(folder), signatures=function)
         return str(folder)
@@ -346,6 +360,25 @@ class Exporter:
                 f"`input_shape` that it takes. Received: {self.input_shapes}, "
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
+
+
+def _loops(model: Any) -> list[Any]:
+    """The recurrent layers of a model that run in a loop."""
+    import keras
+
+    return [x for x in layers_of(model) if isinstance(x, keras.layers.RNN) and not x.unroll]
+
+
+@contextmanager
+def _unrolled(layers: Sequence[Any]) -> Iterator[None]:
+    """Has recurrent layers written out step by step meanwhile."""
+    try:
+        for layer in layers:
+            layer.unroll = True
+        yield
+    finally:
+        for layer in layers:
+            layer.unroll = False
 
 
 def _float_island(file: TfliteFile) -> list[str]:
