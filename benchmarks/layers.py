@@ -25,7 +25,7 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ MOST, LEAST = 100.0, -20.0
 MARGIN = 1.0
 TIMEOUT = 300.0
 # Cases of one model.
-COMPANY = 12
+COMPANY = 16
 
 Data = Mapping[str, np.ndarray]
 
@@ -150,46 +150,35 @@ class Together:
 
         import layer_cases
 
-        models = {f"c{n}": layer_cases.build(case) for n, case in enumerate(cases)}
-        self.cases = cases
-        self._keys = {case: key for key, case in zip(models, cases, strict=True)}
-        inputs = {
-            f"{key}_{x.name}": keras.Input(x.shape[1:], dtype=x.dtype, name=f"{key}_{x.name}")
-            for key, model in models.items()
-            for x in model.inputs
-        }
-        outputs = {}
-        self._data: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        # Alone it is called as it was made: a message can say which layer of it fails.
+        alone = len(cases) == 1
+        self.cases, outputs, inputs = cases, {}, {}
+        self._data: dict[tuple[str, int], dict[str, np.ndarray]] = defaultdict(dict)
         self._wanted: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-        for key, model in models.items():
-            own = [inputs[f"{key}_{x.name}"] for x in model.inputs]
-            # Alone it is called as it was made: a message can say which layer of it fails.
-            made = model.outputs if len(cases) == 1 else keras.tree.flatten(_called(model, own))
-            outputs |= {f"{key}_y{n}": y for n, y in enumerate(made)}
-        if len(cases) == 1:
-            [(key, model)] = models.items()
-            inputs = {f"{key}_{x.name}": x for x in model.inputs}
-        self.model = keras.Model(inputs, outputs, name=next(iter(models.values())).name)
-        for kind, (count, seed) in itertools.product(DATA, ((CALIBRATION, 1), (CHECKED, 2))):
-            found = self._data[kind, count] = {}
-            for key, model in models.items():
+        for number, case in enumerate(cases):
+            model, prefix = layer_cases.build(case), "" if alone else f"c{number}_"
+            own = list(model.inputs)
+            if not alone:
+                own = [keras.Input(x.shape[1:], dtype=x.dtype, name=prefix + x.name) for x in own]
+            made = keras.tree.flatten(model.outputs if alone else _called(model, own))
+            inputs |= {x.name: x for x in own}
+            outputs |= {f"{prefix}y{n}": y for n, y in enumerate(made)}
+            for kind, (count, seed) in itertools.product(DATA, ((CALIBRATION, 1), (CHECKED, 2))):
                 drawn = layer_cases.samples(model, kind, count, seed)
-                found |= {f"{key}_{name}": value for name, value in drawn.items()}
+                self._data[kind, count] |= {prefix + name: x for name, x in drawn.items()}
                 if count == CHECKED:
-                    values = keras.tree.flatten(_called(model, [*drawn.values()], training=False))
-                    case = self.cases[int(key[1:])]
+                    values = _called(model, [*drawn.values()], training=False)
                     self._wanted[case, kind] = {
-                        f"{key}_y{n}": np.asarray(y) for n, y in enumerate(values)
+                        f"{prefix}y{n}": np.asarray(y)
+                        for n, y in enumerate(keras.tree.flatten(values))
                     }
-        if len(cases) == 1:
-            self._names = {f"{key}_{x.name}": x.name for x in self.model.inputs}
-        else:
-            self._names = {name: name for name in inputs}
+            name = model.name
+        self.model = keras.Model(inputs, outputs, name=name)
         self._exporter: Any = None
         self._folder = tempfile.TemporaryDirectory()
 
     def data(self, kind: str, count: int) -> Data:
-        return {self._names[name]: value for name, value in self._data[kind, count].items()}
+        return self._data[kind, count]
 
     def ours(self, precision: str, data: Data | None) -> bytes:
         from converters.tflite import Exporter
@@ -202,13 +191,11 @@ class Together:
 
         folder = Path(self._folder.name, "saved")
         if not folder.exists():
-            signature = keras.tree.map_structure(
-                lambda x: keras.InputSpec(shape=(1, *x.shape[1:]), dtype=x.dtype, name=x.name),
-                self.model.input,
-            )
+            signature = {
+                name: keras.InputSpec(shape=(1, *x.shape[1:]), dtype=x.dtype, name=x.name)
+                for name, x in self.model.input.items()
+            }
             self.model.export(folder, verbose=False, input_signature=[signature])
-        if data is not None:  # its signature has the keys of the dictionary
-            data = {key: data[x.name] for key, x in self.model.input.items()}
         return child("stock", str(folder), precision, data)
 
     def compared(self, case: str, kind: str, found: Data) -> float | str:
@@ -273,8 +260,6 @@ class Side:
             if precision not in INTEGER:
                 files[group] = content
         data = together.data(kind, CHECKED)
-        if not self._ours:
-            data = {key: data[x.name] for key, x in together.model.input.items()}
         run, words = _tried(lambda: self._child("answers", content, data))
         if run is None:
             return f"does not run: {words}"
@@ -343,7 +328,8 @@ def measure(options: argparse.Namespace) -> None:
             for (case, kind), value in mine.items():
                 kept = cells[case][precision][kind][1] if options.again else other[case, kind]
                 cells.setdefault(case, {}).setdefault(precision, {})[kind] = [value, kept]
-            print(f"{time.monotonic() - begun:.0f} s: {precision} of {', '.join(group)}")
+            spent = time.monotonic() - begun
+            print(f"{spent:.0f} s: {precision} of {', '.join(group)}", flush=True)
         _write(options.results, results)
         for case in group:
             failed = [
@@ -402,8 +388,183 @@ def _write(path: Path, results: Mapping[str, Any]) -> None:
     path.with_suffix(".new").replace(path)
 
 
+# ------------------------------------------------------------------------------- the page
+
+HEAD = """# Layers, converted
+
+{count} layers and small graphs: every public layer class of Keras that can stand in a graph to be
+converted, and what networks are made of. Each in the five precisions, calibrated and run on data of
+five kinds: {cells} cells. Written by `benchmarks/layers.py` from [layers.json](layers.json):
+TensorFlow {tensorflow}, Keras {keras}, LiteRT {litert}; the models are those of
+`tests/layer_cases.py`, with random weights.
+
+- **Data**: `live`, normal numbers; `dead`, zeros; `constant`, 0.7; `huge` and `tiny`, normal
+  numbers times 1e6 and 1e-6. {calibration} samples calibrate; {checked} others of the same kind are
+  compared.
+- **SNR**: 10 log10 of the energy of what Keras answers in float32 over that of the difference, in
+  dB, of the worst output; {most:.0f} stands for more, {least:.0f} for less. The file runs on LiteRT
+  with XNNPACK.
+- **TensorFlow's own**: `tf.lite.TFLiteConverter` on `model.export` of the same model with a batch
+  of 1, calibrated on the same samples; with the same operators (`TFLITE_BUILTINS_INT8`, the 16x8
+  set). What kills its process on live data is not tried on the others.
+- A cell **fails** if it neither runs nor is refused by the layer's name, if a number is NaN or
+  infinite where Keras's is not, or if it is more than {margin:.0f} dB below TensorFlow's own.
+- Up to {company} cases are converted side by side in one model, and by themselves where that fails.
+
+"""
+
+
 def write(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    results = _read(options.results)
+    cells = [*_cells(results["cells"])]
+    versions = results["versions"]
+    text = HEAD.format(
+        count=len(results["cells"]), cells=len(cells), tensorflow=versions["tensorflow"],
+        keras=versions["keras"], litert=versions["ai-edge-litert"], calibration=CALIBRATION,
+        checked=CHECKED, company=COMPANY, most=MOST, least=LEAST, margin=MARGIN,
+    )  # fmt: skip
+    sections = (_counts, _failures, _refusals, _better, _numbers)
+    options.page.write_text(text + "\n".join(section(cells) for section in sections))
+
+
+Cell = tuple[str, str, str, list[Any]]
+
+
+def _counts(cells: Sequence[Cell]) -> str:
+    lines = [
+        "## What became of them\n",
+        "Run / refused by name / **fail**; in brackets, of how many TensorFlow's own converter gives "
+        "a file that runs.\n",
+        f"| precision | {' | '.join(DATA)} |",
+        "|---" * (len(DATA) + 1) + "|",
+    ]
+    for precision in PRECISIONS:
+        row = []
+        for kind in DATA:
+            own = [cell for _, p, d, cell in cells if (p, d) == (precision, kind)]
+            failed = sum(bool(verdict(*cell)) for cell in own)
+            refused = sum(isinstance(cell[0], str) and not verdict(*cell) for cell in own)
+            stock_runs = sum(not isinstance(cell[1], str) for cell in own)
+            bad = f" / **{failed}**" if failed else ""
+            row.append(f"{len(own) - refused - failed} / {refused}{bad} ({stock_runs})")
+        lines.append(f"| {precision} | {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _grouped(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """(case, precision, words) with the kinds of data that say the same in one line."""
+    together = defaultdict(list)
+    for case, precision, kind, words in rows:
+        together[case, precision, words].append(kind)
+    for (case, precision, words), kinds in together.items():
+        where = "" if len(kinds) == len(DATA) else f" ({', '.join(kinds)})"
+        yield case, precision + where, words
+
+
+def _failures(cells: Sequence[Cell]) -> str:
+    found = [
+        (
+            case,
+            precision,
+            kind,
+            f"{verdict(*cell)}{f': {cell[0]}' if isinstance(cell[0], str) else ''}",
+        )
+        for case, precision, kind, cell in cells
+        if verdict(*cell)
+    ]
+    if not found:
+        return "No cell fails.\n"
+    lines = ["## What fails\n"]
+    lines += [f"- {case}, {where}: {_escaped(words)}" for case, where, words in _grouped(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _refusals(cells: Sequence[Cell]) -> str:
+    """By what is said, the layer's name left out."""
+    said = defaultdict(list)
+    refused = [
+        (case, p, kind, cell[0])
+        for case, p, kind, cell in cells
+        if isinstance(cell[0], str) and not verdict(*cell)
+    ]
+    for case, where, words in _grouped(refused):
+        text = re.sub(r"model '[^']*' at layer '[^']+'", "model … at layer '…'", words)
+        said[re.sub(r"Failed for tensor \S+", "Failed for tensor …", text)].append(
+            f"{case}: {where}"
+        )
+    lines = ["## What is refused, and in which words\n"]
+    for text, cases in sorted(said.items(), key=lambda item: -len(item[1])):
+        lines += [f"- {_escaped(text)}  ", f"  *{'; '.join(cases)}*"]
+    worse = [
+        (case, p, kind, f"{cell[1]:.1f} dB")
+        for case, p, kind, cell in cells
+        if isinstance(cell[0], str) and not isinstance(cell[1], str)
+    ]
+    lines += ["\nOf these TensorFlow's own converter gives a file that runs, and its SNR:\n"]
+    lines += [f"- {case}, {where}: {words}" for case, where, words in _grouped(worse)] or ["- none"]
+    return "\n".join(lines) + "\n"
+
+
+def _better(cells: Sequence[Cell]) -> str:
+    lines = [
+        "## Against TensorFlow's own converter\n",
+        "Cells by the difference in SNR, and those where one of the two alone gives a file that "
+        "runs.\n",
+        f"| precision | over {MARGIN:.0f} dB less | as good | over {MARGIN:.0f} dB more | "
+        "over 10 dB more | only here | only there |",
+        "|---" * 7 + "|",
+    ]
+    for precision in PRECISIONS:
+        own = [cell for _, p, _, cell in cells if p == precision]
+        both = [a - b for a, b in own if not isinstance(a, str) and not isinstance(b, str)]
+        counts = [
+            sum(d < -MARGIN for d in both),
+            sum(-MARGIN <= d <= MARGIN for d in both),
+            sum(d > MARGIN for d in both),
+            sum(d > 10 for d in both),
+            sum(not isinstance(a, str) and isinstance(b, str) for a, b in own),
+            sum(isinstance(a, str) and not isinstance(b, str) for a, b in own),
+        ]
+        lines.append(f"| {precision} | {' | '.join(map(str, counts))} |")
+    better = [
+        (case, f"{precision}, {kind}: {cell[0]:.0f} for {cell[1]:.0f} dB", cell[0] - cell[1])
+        for case, precision, kind, cell in cells
+        if not any(isinstance(value, str) for value in cell) and cell[0] - cell[1] > MARGIN
+    ]
+    by_case = defaultdict(list)
+    for case, words, _ in sorted(better, key=lambda row: -row[2]):
+        by_case[case].append(words)
+    lines += ["\nWhere it is better:\n"]
+    lines += [f"- {case}: {'; '.join(words)}" for case, words in by_case.items()]
+    only = [
+        (case, precision, kind, cell[1])
+        for case, precision, kind, cell in cells
+        if isinstance(cell[1], str) and not isinstance(cell[0], str)
+    ]
+    lines += ["\nWhere TensorFlow's own converter gives no file that runs, and what it says:\n"]
+    lines += [f"- {case}, {where}: {_escaped(said[:160])}" for case, where, said in _grouped(only)]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(cells: Sequence[Cell]) -> str:
+    lines = [
+        "## Every case on live data\n",
+        "SNR in dB, in brackets that of TensorFlow's own converter where it is another.\n",
+        f"| case | {' | '.join(PRECISIONS)} |",
+        "|---" * (len(PRECISIONS) + 1) + "|",
+    ]
+    rows = defaultdict(list)
+    for case, _, kind, (ours, theirs) in cells:
+        if kind != "live":
+            continue
+        a, b = ("–" if isinstance(v, str) else f"{v:.0f}" for v in (ours, theirs))
+        rows[case].append(a if a == b else f"{a} ({b})")
+    lines += [f"| {case} | {' | '.join(row)} |" for case, row in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([*_<>|])", r"\\\1", text)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ What a layer is called in the model is its case's name, so that a message can be
 """
 
 import re
+import zlib
 
 import keras
 import numpy as np
@@ -296,6 +297,11 @@ def _shared(a, b):
     return layers.Add()([layer(a), layer(b)])
 
 
+def _shared_by_scales(x):
+    layer = layers.Conv2D(4, 3, padding="same", name="shared")
+    return layers.Concatenate()([layer(x), layer(layers.Rescaling(20.0)(x))])
+
+
 def _nested(x):
     inner_input = keras.Input(MAP)
     inner = keras.Model(inner_input, _residual(inner_input), name="inner")
@@ -374,6 +380,7 @@ GRAPHS = {
     "channel shuffle": of(_channel_shuffle),
     "pixel shuffle": of(_pixel_shuffle),
     "shared layer": of(_shared, MAP, MAP),
+    "shared layer, other range": of(_shared_by_scales),
     "nested models": of(_nested),
     "transformer": of(_transformer, SEQUENCE),
     "Dense chain": single(
@@ -416,10 +423,10 @@ CASES = {**LAYERS, **GRAPHS}
 DATA = ("live", "dead", "constant", "huge", "tiny")
 
 
-def build(case: str, seed: int = 0) -> keras.Model:
-    """The model of a case, with weights that are the same in every process."""
+def build(case: str) -> keras.Model:
+    """The model of a case, with weights of its own that are the same in every process."""
     model = CASES[case](re.sub(r"\W", "_", case))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(zlib.crc32(case.encode()))
     for weight in model.weights:
         name = weight.path.split("/")[-1]
         if not str(weight.dtype).startswith("float"):

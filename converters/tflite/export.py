@@ -19,6 +19,7 @@ import numpy as np
 from converters.data.samples import batches, representative_samples
 from converters.extras import EXTRAS, require
 from converters.tflite import jobs
+from converters.tflite.constants import with_biases
 from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
@@ -252,7 +253,7 @@ class Exporter:
                 batches=run,
                 progress=progress,
             )
-            file = with_ranges_for_zeros(TfliteFile(content), floats)
+            file = with_biases(with_ranges_for_zeros(TfliteFile(content), floats))
             file = with_measured_ranges(file, floats, run)
         else:
             file = TfliteFile(jobs.convert(saved, precision=options.precision))

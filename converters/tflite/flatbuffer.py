@@ -24,6 +24,7 @@ _QUANTIZED: dict[str, Any] = {
     "UINT8": np.uint8,
     "INT16": np.int16,
     "INT32": np.int32,
+    "INT64": np.int64,
 }
 
 

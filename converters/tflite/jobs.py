@@ -129,11 +129,12 @@ def _job(
         (folder / "request.json").write_text(text, encoding="utf-8")
         count = len(batches or ())
         with _LOCK:
+            # To the end of the replies: who leaves before it is taken to have been interrupted.
             for reply in _asked(folder):
-                if "error" in reply:
-                    raise JobFailed(reply["error"])
                 if progress and "batch" in reply:
                     progress(reply["batch"], count)
+        if "error" in reply:
+            raise JobFailed(reply["error"])
         yield folder
 
 
