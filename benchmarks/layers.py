@@ -433,8 +433,8 @@ Cell = tuple[str, str, str, list[Any]]
 def _counts(cells: Sequence[Cell]) -> str:
     lines = [
         "## What became of them\n",
-        "Run / refused by name / **fail**; in brackets, of how many TensorFlow's own converter gives "
-        "a file that runs.\n",
+        "Run / refused by name / **fail**; in brackets, of how many TensorFlow's own converter "
+        "gives a file that runs.\n",
         f"| precision | {' | '.join(DATA)} |",
         "|---" * (len(DATA) + 1) + "|",
     ]

@@ -48,17 +48,42 @@ def named(model, precision, where):
     return text
 
 
+class Sum(K.Layer):
+    """A running sum, in a loop over lists of tensors: calibration does not survive it."""
+
+    def call(self, x):
+        steps = keras.ops.moveaxis(x, 1, 0)
+        start = keras.ops.zeros_like(steps[0])
+        sums = keras.ops.scan(lambda total, step: (total + step, total + step), start, steps)[1]
+        return keras.ops.moveaxis(sums, 0, 1)
+
+
 @pytest.mark.slow
 def test_a_crash_is_an_error_that_names_the_layer():
-    text = named(recurrent(K.LSTM), "int8", "layer 'memory' (LSTM)")
-    assert "unroll=True" in text and "SIGSEGV" in text
-    # The way out that it names, and that the next conversion has a process again.
-    model = recurrent(K.LSTM, unroll=True)
+    inputs = keras.Input((6, 6))
+    x = Sum(name="memory")(K.Dense(3, name="before")(inputs))
+    text = named(keras.Model(inputs, K.Dense(2)(x)), "int8", "layer 'memory' (Sum)")
+    assert "does not survive" in text and "SIGSEGV" in text
+    to_tflite(small())  # The next conversion has a process again.
+
+
+def test_recurrent_layers_are_unrolled_for_integers():
+    model = recurrent(K.LSTM)
     x = data(model)
     content = to_tflite(model, precision="int8", representative_data=x)
     expected = model.predict(x, verbose=0)
     found = next(iter(run(content, x).outputs.values()))
     assert np.abs(found - expected).max() < 2 * INT8 * np.abs(expected).max()  # six steps
+    assert not model.get_layer("memory").unroll
+    assert "WHILE" in {o.name for o in TfliteFile(to_tflite(model)).graph.operators}
+
+
+def test_a_refusal_leaves_the_process_alive():
+    inputs = keras.Input((4, 4, 4))
+    named(keras.Model(inputs, K.LayerNormalization()(inputs)), "int16x8", "LayerNormalization")
+    [worker] = jobs._WORKERS
+    named(keras.Model(inputs, K.LayerNormalization()(inputs)), "int16x8", "LayerNormalization")
+    assert worker in jobs._WORKERS
 
 
 def test_a_refusal_names_the_layer():
@@ -149,19 +174,20 @@ def alive(pid):
 
 @pytest.mark.slow
 def test_the_command_ends_with_one_line_and_nothing_written(tmp_path):
-    model = recurrent(K.LSTM)
+    inputs = keras.Input((4, 4, 4))
+    model = keras.Model(inputs, K.LayerNormalization(name="norm")(inputs))
     model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", inputs=data(model))
     done = subprocess.run(
         [sys.executable, "-c", "from converters.cli import main; main()", "convert"]
-        + [tmp_path / "model.keras", "-o", tmp_path / "out", "--precision", "int8"]
+        + [tmp_path / "model.keras", "-o", tmp_path / "out", "--precision", "int16x8"]
         + ["--calibration", tmp_path / "data.npz"]
         + ["--no-gpu"],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2, done.stderr
-    assert "layer 'memory' (LSTM)" in done.stderr.splitlines()[-1]
+    assert "layer 'norm' (LayerNormalization)" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
 
 

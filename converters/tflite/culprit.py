@@ -7,14 +7,7 @@ nothing. Imports Keras inside functions.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# By the class of a layer: what can be done about it.
-_ADVICE = {
-    **dict.fromkeys(
-        ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"),
-        "build it with unroll=True, which needs a known number of steps",
-    ),
-}
-_OTHERWISE = "replace {}, or leave this precision out"
+_ADVICE = "replace {}, or leave this precision out"
 
 
 def find_culprit(model: Any, fails: Callable[[Any], bool]) -> Any | None:
@@ -46,9 +39,8 @@ def find_culprit(model: Any, fails: Callable[[Any], bool]) -> Any | None:
 def described(layer: Any | None) -> tuple[str, str]:
     """Where it failed, and what to do, for a message."""
     if layer is None:
-        return "", f"; {_OTHERWISE.format('what it names')}"
-    kind = type(layer).__name__
-    return f" at layer {layer.name!r} ({kind})", f"; {_ADVICE.get(kind, _OTHERWISE.format('it'))}"
+        return "", f"; {_ADVICE.format('what it names')}"
+    return f" at layer {layer.name!r} ({type(layer).__name__})", f"; {_ADVICE.format('it')}"
 
 
 def _layers(model: Any) -> list[Any]:

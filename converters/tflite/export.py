@@ -38,9 +38,6 @@ from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import is_tf_keras_model, save_trained
 from converters.tflite.zero_ranges import with_ranges_for_zeros
 
-# Operators that run other graphs: what is in these has no range.
-_CONTROL_FLOW = {"WHILE", "IF"}
-
 
 def to_tflite(
     model: Any,
@@ -278,9 +275,6 @@ class Exporter:
         Ranges are taken from a run of it on the CPU kernels without XNNPACK.
         """
         file = self._float_file(options.attention, unrolled=True)
-        loops = sorted({o.name for o in file.graph.operators} & _CONTROL_FLOW)
-        if loops:
-            raise JobFailed(f"control flow, {', '.join(loops)}, which calibration does not survive")
         overwritten = [finding for finding in lint(file) if finding.code == "OVERWRITTEN"]
         if overwritten:
             raise ValueError(
@@ -302,8 +296,8 @@ class Exporter:
 
         Args:
             form: How the attention's softmax is computed.
-            unrolled: Whether recurrent layers are written out step by step: no loop of theirs is
-                calibrated.
+            unrolled: Whether recurrent layers are written out step by step: calibration does not
+                survive their loops.
         """
         import tensorflow as tf
 
