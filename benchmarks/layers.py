@@ -355,7 +355,7 @@ def verdict(ours: float | str, theirs: float | str) -> str:
     """Why a cell fails; nothing if it does not."""
     if isinstance(ours, str):
         named = re.search(r"at layer '[^']+' \(\w+\); ", ours)
-        return "" if named else "without a name"
+        return "" if named else "no name of a layer"
     if isinstance(theirs, str) or ours >= theirs - MARGIN:
         return ""
     return f"{theirs - ours:.1f} dB below"
@@ -403,9 +403,9 @@ def _write(path: Path, results: Mapping[str, Any]) -> None:
 
 HEAD = """# Layers, converted
 
-{count} layers and small graphs: every public layer class of Keras that can stand in a graph to be
-converted, and what networks are made of. Each in the five precisions, calibrated and run on data of
-five kinds: {cells} cells. Written by `benchmarks/layers.py` from [layers.json](layers.json):
+{count} of {all} layers and small graphs: of all of them, every public layer class of Keras that can
+stand in a graph to be converted, and what networks are made of. Each in the five precisions,
+calibrated and run on data of five kinds: {cells} cells. Written by `benchmarks/layers.py` from [layers.json](layers.json):
 TensorFlow {tensorflow}, Keras {keras}, LiteRT {litert}; the models are those of
 `tests/layer_cases.py`, with random weights.
 
@@ -428,11 +428,14 @@ TensorFlow {tensorflow}, Keras {keras}, LiteRT {litert}; the models are those of
 
 
 def write(options: argparse.Namespace) -> None:
+    import layer_cases
+
     results = _read(options.results)
     cells = [*_cells(results["cells"])]
     versions = results["versions"]
     text = HEAD.format(
-        count=len(results["cells"]), cells=len(cells), tensorflow=versions["tensorflow"],
+        count=len(results["cells"]),
+        all=len(layer_cases.CASES), cells=len(cells), tensorflow=versions["tensorflow"],
         keras=versions["keras"], litert=versions["ai-edge-litert"], calibration=CALIBRATION,
         checked=CHECKED, company=COMPANY, most=MOST, least=LEAST, margin=MARGIN,
     )  # fmt: skip
