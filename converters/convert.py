@@ -29,6 +29,7 @@ from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
+from converters.tflite.ahead import Ahead
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
@@ -142,6 +143,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             model.save(folder.path("model.keras"))
         with stages("trace the model"):
             exporter, ours, attention = _exporter(model, request, size, made.reference)
+        floats = [p for p in request.precision if p not in INTEGER_PRECISIONS]
+        ahead = Ahead(exporter, floats)
         with stages("run Keras"):
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
@@ -156,23 +159,28 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if theirs is None and samples.kind != "example":
                     samples = spread
                 calibration = _answered(calibration, spread, ours, judge, samples.labels)
-        files = []
-        attends = _attends(ours.model)
+        converted = {}
         stem = request.name or stem_of(request.source)
-        for precision in request.precision:
+        for precision in (*floats, *_integers(request)):
             with stages(f"export {precision}"):
-                options = _options(precision, calibration, request)
-                file = mark_attention(exporter.convert(precision, **options), attention)
-                name = f"{stem}_{precision}.tflite"
-                folder.path(name).write_bytes(file.content)
-                files.append(File.of(name, precision, file))
+                if precision in floats:
+                    file = ahead.take(precision)
+                else:
+                    options = _options(precision, calibration, request)
+                    file = exporter.convert(precision, **options)
+                converted[precision] = file = mark_attention(file, attention)
+                folder.path(f"{stem}_{precision}.tflite").write_bytes(file.content)
+        attends = _attends(ours.model)
+        for precision in request.precision:
             with stages(f"verify {precision}"):
-                side = replace(file_side(file, precision, runner), precision=precision)
+                side = replace(
+                    file_side(converted[precision], precision, runner), precision=precision
+                )
                 if request.require_gpu:
                     refuse_off_gpu(side)
                 side, _ = paired(ours, side)
                 found += judge.compare(side, ours, samples, targets, attention=attends)
-                if calibration is not None and samples is not spread and options:
+                if precision not in floats and samples is not spread:
                     # A reference may be of a sample or two; these are of what it is meant for.
                     found += judge.compare(side, ours, spread, CPU[:1], attention=False)
                 if theirs is not None:
@@ -185,7 +193,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             parameters=int(sum(np.prod(w.shape) for w in model.weights)),
             port_report=made.port_report,
             keys=made.keys,
-            files=files,
+            files=[File.of(f"{stem}_{p}.tflite", p, converted[p]) for p in request.precision],
             verification=found,
             samples=samples.kind,
             reference=None if theirs is None else theirs.reference,
