@@ -3,7 +3,6 @@
 TensorFlow and Keras are imported when the first stage needs them.
 """
 
-import json
 import os
 import re
 import time
@@ -27,6 +26,7 @@ from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
+from converters.report.page import model_card, written
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
 from converters.tflite.ahead import Ahead
@@ -41,6 +41,7 @@ from converters.verify.inputs import (
     random_samples,
     reference_samples,
 )
+from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
 from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
@@ -122,7 +123,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             and there is none. Nothing is written.
     """
     _check(request)
-    stages = _Stages(progress, 6 + bool(_integers(request)) + 2 * len(request.precision))
+    stages = _Stages(progress, 7 + bool(_integers(request)) + 2 * len(request.precision))
     judge, runner = request.judge, request.runner
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the files"):
@@ -185,6 +186,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                     found += judge.compare(side, ours, spread, CPU[:1], attention=False)
                 if theirs is not None:
                     found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
+        if theirs is not None:
+            found += Verification(maps=recorded_maps(theirs, found.maps, made.modules))
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,
@@ -203,8 +206,14 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             seconds=stages.seconds,
             warnings=[*caught, *made.warnings],
         )
-        document = json.dumps(report.to_dict(), indent=1, allow_nan=False)
-        folder.path("report.json").write_text(document + "\n", encoding="utf-8")
+        with stages("write the report"):
+            page, card = written(report, ".html"), model_card(report)
+        for file_name, text in (
+            ("report.html", page),
+            ("model_card.md", card),
+            ("report.json", written(report, ".json")),
+        ):
+            folder.path(file_name).write_text(text, encoding="utf-8")
         folder.commit()
     stages.finish()
     return report
