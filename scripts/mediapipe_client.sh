@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 rm -rf .mediapipe
 "${PYTHON:-python3}" -m venv .mediapipe
 .mediapipe/bin/python -m pip install --quiet --no-deps "mediapipe==1.2.*"
-.mediapipe/bin/python -m pip install --quiet absl-py flatbuffers numpy pillow matplotlib \
-  opencv-python-headless
+.mediapipe/bin/python -m pip install --quiet absl-py flatbuffers numpy matplotlib \
+  opencv-python-headless certifi
 libraries() { ldd .mediapipe/lib/python3*/site-packages/mediapipe/tasks/c/libmediapipe.so; }
 if libraries | grep -q 'not found' && command -v apt-get > /dev/null; then
   apt-get install -y -qq libegl1 libgles2 > /dev/null
