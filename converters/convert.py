@@ -6,6 +6,7 @@ TensorFlow and Keras are imported when the first stage needs them.
 import json
 import os
 import re
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
+from converters.scratch import scratch_folder
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
 from converters.tflite.marks import mark_attention
@@ -139,7 +141,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             size = request.input_size or (recorded.image_size() if recorded else None)
             made = source.make(request.porting, size, recorded)
             model = made.model
-            model.save(folder.path("model.keras"))
+            _save(model, folder)
         with stages("trace the model"):
             exporter, ours, attention = _exporter(model, request, size, made.reference)
         with stages("run Keras"):
@@ -164,7 +166,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 options = _options(precision, calibration, request)
                 file = mark_attention(exporter.convert(precision, **options), attention)
                 name = f"{stem}_{precision}.tflite"
-                folder.path(name).write_bytes(file.content)
+                with folder.writing(name) as path:
+                    path.write_bytes(file.content)
                 files.append(File.of(name, precision, file))
             with stages(f"verify {precision}"):
                 side = replace(file_side(file, precision, runner), precision=precision)
@@ -196,7 +199,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             warnings=[*caught, *made.warnings],
         )
         document = json.dumps(report.to_dict(), indent=1, allow_nan=False)
-        folder.path("report.json").write_text(document + "\n", encoding="utf-8")
+        with folder.writing("report.json") as path:
+            path.write_text(document + "\n", encoding="utf-8")
         folder.commit()
     stages.finish()
     return report
@@ -242,6 +246,14 @@ def _check(request: Request) -> None:
             "`inference_type` out, or give `attention` log_softmax. "
             f"Received: `inference_type` {request.inference_type}"
         )
+
+
+def _save(model: "keras.Model", folder: OutputFolder) -> None:
+    """Saves beside Keras's own temporary files, so that it is known which disk is full."""
+    with scratch_folder("ulsam-saved-") as scratch:
+        model.save(scratch / "model.keras")
+        with folder.writing("model.keras") as path:
+            shutil.copyfile(scratch / "model.keras", path)
 
 
 def _exporter(

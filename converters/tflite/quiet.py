@@ -89,22 +89,31 @@ def _shown_if_it_dies(path: str, terminal: int) -> Iterator[None]:
     if os.name != "posix":
         yield
         return
-    script = 'read -r _ || { cat "$1/native.log"; rm -rf "$1"; }'
+    # It is given the log as its input, whose folder may be gone by then, and the pipe as its error.
+    script = 'exec 3<&2 2> /dev/null; read -r _ <&3 || { cat; rm -rf "$1"; }'
+    awaited, ours = os.pipe()
     try:
-        watcher = subprocess.Popen(
-            ["/bin/sh", "-c", script, "sh", os.path.dirname(path)],
-            stdin=subprocess.PIPE,
-            stdout=terminal,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not meant for it.
-        )
+        with open(path, "rb") as log:
+            watcher = subprocess.Popen(
+                ["/bin/sh", "-c", script, "sh", os.path.dirname(path)],
+                stdin=log,
+                stdout=terminal,
+                stderr=awaited,
+                start_new_session=True,  # Ctrl-C is not meant for it.
+            )
     except OSError:  # no shell here
+        os.close(awaited)
+        os.close(ours)
         yield
         return
+    os.close(awaited)
     try:
         yield
     finally:
-        watcher.communicate(b"\n")
+        with contextlib.suppress(OSError):  # somebody has ended it
+            os.write(ours, b"\n")
+        os.close(ours)
+        watcher.wait()
 
 
 def _flush() -> None:
