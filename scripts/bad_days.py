@@ -459,15 +459,16 @@ class Days:
         def changes(path: Path, seed: int, over: threading.Event) -> None:
             rng = random.Random(seed)
             while not over.is_set():
-                match rng.randrange(4):
-                    case 0:
-                        path.write_bytes(content[: rng.randrange(len(content))])
-                    case 1:
-                        path.write_bytes(content)
-                    case 2:
-                        path.unlink(missing_ok=True)
-                    case _:
-                        with contextlib.suppress(OSError):
+                # Its folder may be gone, as the run is over.
+                with contextlib.suppress(OSError):
+                    match rng.randrange(4):
+                        case 0:
+                            path.write_bytes(content[: rng.randrange(len(content))])
+                        case 1:
+                            path.write_bytes(content)
+                        case 2:
+                            path.unlink(missing_ok=True)
+                        case _:
                             os.truncate(path, rng.randrange(len(content)))
                 time.sleep(rng.uniform(0, 0.01))
 
@@ -507,13 +508,14 @@ class Days:
                     files = sorted(folder.iterdir())
                     while not over.is_set():
                         path = rng.choice(files)
-                        match rng.randrange(3):
-                            case 0:
-                                path.unlink(missing_ok=True)
-                            case 1:
-                                path.write_bytes(b"half")
-                            case _:
-                                (folder / f"new{rng.randrange(9)}.png").write_bytes(b"")
+                        with contextlib.suppress(OSError):
+                            match rng.randrange(3):
+                                case 0:
+                                    path.unlink(missing_ok=True)
+                                case 1:
+                                    path.write_bytes(b"half")
+                                case _:
+                                    (folder / f"new{rng.randrange(9)}.png").write_bytes(b"")
                         time.sleep(0.02)
 
                 def copy(place: Place, source=source) -> None:

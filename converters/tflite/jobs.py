@@ -133,13 +133,15 @@ def _job(
         (folder / "request.json").write_text(text, encoding="utf-8")
         count = len(batches or ())
         with _LOCK:
+            # To the end before anything is raised: an answer that nobody takes costs the process.
+            reply: dict[str, Any] = {}
             for reply in _asked(folder):
-                if "no_room" in reply:
-                    raise unwritable(reply["no_room"])
-                if "error" in reply:
-                    raise JobFailed(reply["error"])
                 if progress and "batch" in reply:
                     progress(reply["batch"], count)
+        if "no_room" in reply:
+            raise unwritable(reply["no_room"])
+        if "error" in reply:
+            raise JobFailed(reply["error"])
         yield folder
 
 
