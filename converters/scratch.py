@@ -19,13 +19,14 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
         OSError: If it cannot be made, or written to in the block; one line that names the folder
             that all temporary ones are in.
     """
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
-        try:
+    name = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
             yield Path(name)
-        except OSError as error:
-            if reason := _reason(name, error):
-                raise unwritable(reason) from error
-            raise
+    except OSError as error:
+        if reason := _reason(name, error):
+            raise unwritable(reason) from error
+        raise
 
 
 def _reason(folder: str, error: OSError) -> str:

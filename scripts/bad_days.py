@@ -1,8 +1,8 @@
 """Bad days, one after the other: what the command leaves when a process is killed, a disk is full.
 
-    python scripts/bad_days.py                      # all of them, a table
-    python scripts/bad_days.py kill signals -n 5    # some of them, with five runs each
-    python scripts/bad_days.py --write docs/bad_days.md
+    python scripts/bad_days.py                           # all of them; an hour or two
+    python scripts/bad_days.py kill signals -n 5         # some of them, at five moments each
+    python scripts/bad_days.py --update docs/bad_days.md # their rows of the table written anew
 
 Every run is the real command on the digits network, in a folder that holds an earlier conversion
 and a file of the user's. Full disks and read-only ones are small file systems of their own, in a
@@ -59,7 +59,7 @@ class Day:
 
 
 class Place:
-    """A folder for one run: a destination with an earlier conversion, a folder for what is temporary.
+    """A folder for one run: with a destination, and a folder for what is temporary.
 
     Args:
         base: Where it is made.
@@ -129,6 +129,7 @@ def start(place: Place, *arguments: object, shell: str = "", **options) -> subpr
 
 
 def finish(running: subprocess.Popen[bytes], limit: float = 300) -> tuple[int, str, str]:
+    """Its exit status, and what it printed; 99 for one that hangs."""
     try:
         out, err = running.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -180,6 +181,7 @@ def judge(
 
 
 def of_destination(place: Place, status: int, before: dict[str, bytes | None]) -> set[str]:
+    """What did not hold of the output folder."""
     after = {k: v for k, v in tree(place.out).items() if not k.startswith(".ulsam-")}
     hidden = {k for k in tree(place.out) if k.startswith(".ulsam-")}
     wrong = set()
@@ -217,11 +219,13 @@ def kinds(names: "Iterator[str] | set[str] | dict") -> str:
 
 
 def shortened(line: str, place: Place) -> str:
+    """A line without what differs from run to run."""
     line = re.sub(r"(ulsam-\w+-)\w+", r"\1*", line.replace(str(place.root), "…"))
     return line.replace(str(ROOT), "…")[:300]
 
 
 def name_of(pid: int) -> str:
+    """What a process runs."""
     with contextlib.suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         return next((Path(w).name for w in words if w.endswith("worker.py")), words[0])
@@ -262,16 +266,18 @@ class Days:
         during: Callable[[Place, subprocess.Popen[bytes]], object] = lambda place, running: None,
         lines: int = 1,
         destination: bool = True,
+        env: dict[str, str] | None = None,
         **options,
     ) -> None:
-        """One run of the command and what became of it; `OUT` in an argument is the destination."""
+        """One run of the command and what became of it; ROOT in an argument is its folder."""
         place = Place(self.base, None if new else self.earlier)
         try:
             prepare(place)
             before = {k: v for k, v in tree(place.out).items() if not k.startswith(".ulsam-")}
             given = [str(a).replace("ROOT", str(place.root)) for a in arguments]
             given = given or ["convert", str(CHECKPOINT), *CPU, "-o", str(place.out)]
-            running = start(place, *given, **options)
+            env = {k: v.replace("ROOT", str(place.root)) for k, v in (env or {}).items()}
+            running = start(place, *given, env=env, **options)
             during(place, running)
             ended = finish(running)
             judge(day, place, ended, before, allowed, lines=lines, destination=destination)
@@ -317,12 +323,18 @@ class Days:
                 number = getattr(signal, name)
                 for moment in self.moments(max(1, self.count // 4)):
 
-                    def send(place: Place, running, moment=moment, number=number, twice=twice):
+                    def send(
+                        place: Place, running, moment=moment, number=number, twice=twice, day=day
+                    ):
                         time.sleep(moment)
                         running.send_signal(number)
                         if twice:
                             time.sleep(0.05)
                             running.send_signal(number)
+                        with contextlib.suppress(subprocess.TimeoutExpired):
+                            if running.wait(10) is not None:
+                                return
+                        day.wrong["went on"] += 1
 
                     # Before Python has its handlers the signal's own doing ends it.
                     allowed = (0, 128 + number, -number)
@@ -365,7 +377,7 @@ class Days:
 
                     with contextlib.suppress(OSError):  # no room for the earlier one
                         self.run(day, allowed=(0, 2), prepare=mount)
-                yield f"{what} full, counted in {unit}", day
+                yield f"{what} is full after more and more {unit}", day
 
     def sizes(self, where: str) -> list[int]:
         """KiB, from too few for anything to enough; the earlier conversion has 620 of them."""
@@ -578,42 +590,43 @@ class Days:
             "hangs": "time.sleep(1000)",
         }
         arguments = ("convert", CHECKPOINT, *ONE, "-o", "ROOT/out", "--timeout", 5)
-        for where in ("from the start", "on the model"):
+        for where, spared in (("", "False"), (" on the model", "os.path.getsize(path) < 9999")):
             for what, line in faults.items():
-                day = Day()
 
-                def stand_in(place: Place, line=line, where=where) -> None:
-                    probing = (
-                        "False" if where == "from the start" else "os.path.getsize(path) < 9999"
-                    )
+                def stand_in(place: Place, line=line, spared=spared) -> None:
                     (place.root / "sitecustomize.py").write_text(
                         "import os, sys, time\n"
                         "if any(a.endswith('runtime/worker.py') for a in sys.orig_argv):\n"
                         "    from ai_edge_litert.compiled_model import CompiledModel\n"
                         "    real = CompiledModel.from_file\n"
                         "    def from_file(path, **options):\n"
-                        f"        if {probing}: return real(path, **options)\n"
+                        f"        if {spared}: return real(path, **options)\n"
                         f"        {line}\n"
                         "    CompiledModel.from_file = from_file\n"
                     )
 
-                for required in ((), ("--require-gpu",)):
-                    place = Place(self.base, self.earlier)
-                    stand_in(place)
-                    before = tree(place.out)
-                    environment = {"PYTHONPATH": str(place.root), "LD_LIBRARY_PATH": str(VULKAN)}
-                    given = [str(a).replace("ROOT", str(place.root)) for a in arguments]
-                    ended = finish(start(place, *given, *required, env=environment))
-                    judge(day, place, ended, before, (2,) if required else (0, 1))
-                    print(ended[1][-1500:] if "-v" in sys.argv else "", ended[2], file=sys.stderr)
-                    place.clear()
-                yield f"a GPU process that {what} {where}", day
+                day = Day()
+                environment = {"PYTHONPATH": "ROOT", "LD_LIBRARY_PATH": str(VULKAN)}
+                # A GPU that runs nothing is left out; a model that it does not run is told.
+                for required, allowed in (
+                    ((), (1,) if where else (0,)),
+                    (("--require-gpu",), (2,)),
+                ):
+                    self.run(
+                        day,
+                        *arguments,
+                        *required,
+                        allowed=allowed,
+                        prepare=stand_in,
+                        env=environment,
+                    )
+                yield f"a GPU process that {what}{where}; required too", day
         day = Day()
         self.run(day, *arguments, allowed=(0,), env={"VK_ICD_FILENAMES": "/nowhere"})
         self.run(
             day, *arguments, "--require-gpu", allowed=(2,), env={"VK_ICD_FILENAMES": "/nowhere"}
         )
-        yield "no GPU", day
+        yield "no GPU; required too", day
 
     def surroundings(self) -> Iterator[tuple[str, Day]]:
         """Streams, locale, clock."""
@@ -652,18 +665,7 @@ class Days:
                     f"import random, time\nreal = time.time\ntime.time = lambda: {jump}\n"
                 )
 
-            place = Place(self.base, self.earlier)
-            clock(place)
-            before = tree(place.out)
-            ended = finish(
-                start(
-                    place,
-                    *("convert", CHECKPOINT, *CPU, "-o", place.out),
-                    env={"PYTHONPATH": str(place.root)},
-                )
-            )
-            judge(day, place, ended, before, (0, 2))
-            place.clear()
+            self.run(day, allowed=(0, 2), prepare=clock, env={"PYTHONPATH": "ROOT"})
         yield "a clock that jumps, is in 1970, in 2128", day
 
     def others(self) -> Iterator[tuple[str, Day]]:
@@ -731,6 +733,7 @@ class Days:
 
 
 def tmpfs(folder: Path, options: str) -> None:
+    """Makes a folder a file system of its own."""
     folder.mkdir(exist_ok=True, parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
 
@@ -748,30 +751,57 @@ ALL = (
 )
 
 
+def row(title: str, day: Day) -> str:
+    """A day's row of the table."""
+
+    def told(counts: Counter) -> str:
+        return ", ".join(f"{what} ({count})" for what, count in sorted(counts.items()))
+
+    statuses = told(Counter({named(status): n for status, n in day.statuses.items()}))
+    return f"| {title} | {day.runs} | {statuses} | {told(day.wrong) or 'all of it'} |"
+
+
+def named(status: int) -> str:
+    """An exit status as a shell has it, or the signal."""
+    return str(status) if status >= 0 else signal.Signals(-status).name
+
+
+def update(path: Path, rows: dict[str, str]) -> None:
+    """Puts rows into a document's table, in the place of those of the same days."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    places = {line.split(" | ")[0][2:]: n for n, line in enumerate(lines) if line[:2] == "| "}
+    last = max(places.values())
+    new = [text for title, text in rows.items() if title not in places]
+    for title, place in places.items():
+        lines[place] = rows.get(title, lines[place])
+    lines[last + 1 : last + 1] = new
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main() -> None:
+    """Runs the days that are named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*ALL, []], help="Default: all.")
+    parser.add_argument("names", nargs="*", metavar="DAY", help=f"{', '.join(ALL)}. Default: all.")
     parser.add_argument("-n", type=int, default=50, help="How many random moments.")
-    parser.add_argument("--write", type=Path, help="Markdown file for the table.")
-    parser.add_argument("-v", action="store_true", help="Show what was printed.")
+    parser.add_argument("--update", type=Path, help="Markdown file with the table.")
+    parser.add_argument("-v", action="store_true", help="Print tracebacks.")
     options = parser.parse_args()
     if "ULSAM_MOUNTS" not in os.environ:
         # Mounts of its own, that nobody else sees and that end with it.
         line = ["unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--mount"]
         os.environ["ULSAM_MOUNTS"] = "1"
         os.execvp(line[0], [*line, sys.executable, *sys.argv])
-    base = ROOT / "build" / "bad_days"
-    days = Days(base / str(os.getpid()), options.n)
-    rows = []
+    days = Days(ROOT / "build" / "bad_days" / str(os.getpid()), options.n)
     for name in options.names or ALL:
         for title, day in getattr(days, name)():
-            rows.append((title, day))
-            print(f"{title}: {day.runs} runs, {dict(day.statuses)}, wrong {dict(day.wrong)}")
+            print(row(title, day))
             for line, count in day.told.most_common():
                 print(f"    {count:3} {line}")
             if day.kept:
                 print(f"    left by SIGKILL {dict(day.kept)}")
             sys.stdout.flush()
+            if options.update:
+                update(options.update, {title: row(title, day)})
     shutil.rmtree(days.base, ignore_errors=True)
 
 

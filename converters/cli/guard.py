@@ -39,12 +39,16 @@ class Settings:
 
 def run_command(cli: click.Command) -> None:
     """Runs the command and ends the process, with the exit status that `converters.cli` names."""
+    came: Sequence[int] = ()
     with careful_streams():
         try:
             with signals_end_the_run() as came, _warnings_as_lines():
                 status = _status(cli, came)
         except Ended as end:  # came after all was done and told
-            status = 128 + end.number
+            came, status = (end.number,), 128 + end.number
+    if came:
+        # Native code that was interrupted in its import, TensorFlow's for one, aborts at the end.
+        os._exit(status)
     sys.exit(status)
 
 

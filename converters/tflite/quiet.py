@@ -1,7 +1,7 @@
 """Keeps the converter's native log lines off the user's terminal.
 
-Imports the standard library only. TensorFlow's C++ code writes to file descriptor 2 past Python,
-and its one switch is an environment variable that counts only before the import.
+Imports `scratch`. TensorFlow's C++ code writes to file descriptor 2 past Python, and its one
+switch is an environment variable that counts only before the import.
 """
 
 import contextlib
@@ -10,10 +10,11 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+from converters.scratch import scratch_folder
 
 # absl's log lines ("I0000 00:00:1795362269.803458    9584 loader.cc:236] ..."), and those that
 # TensorFlow writes without the prefix.
@@ -37,14 +38,14 @@ def without_native_logs() -> Iterator[None]:
     is shown: the converter writes the same text there that its exception carries. If the process
     dies in it, all of it is shown.
     """
-    with _LOCK, tempfile.TemporaryDirectory(prefix="ulsam-log-") as folder:
+    with _LOCK, scratch_folder("ulsam-log-") as folder:
         _flush()
         try:
             terminal = os.dup(2)
         except OSError:  # No standard error, as in a windowed program: nothing to keep clean.
             yield
             return
-        path = os.path.join(folder, "native.log")
+        path = str(folder / "native.log")
         with open(path, "w+b") as held, _shown_if_it_dies(path, terminal):
             shown, now = sys.stderr, _Terminal(terminal, "w", closefd=False)
             if shown is not None:
