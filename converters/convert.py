@@ -3,7 +3,6 @@
 TensorFlow and Keras are imported when the first stage needs them.
 """
 
-import json
 import os
 import re
 import shutil
@@ -28,9 +27,11 @@ from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
+from converters.report.page import model_card, written
 from converters.scratch import scratch_folder
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
+from converters.tflite.ahead import Ahead
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
@@ -42,6 +43,7 @@ from converters.verify.inputs import (
     random_samples,
     reference_samples,
 )
+from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
 from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
@@ -123,7 +125,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             and there is none. Nothing is written.
     """
     _check(request)
-    stages = _Stages(progress, 6 + bool(_integers(request)) + 2 * len(request.precision))
+    stages = _Stages(progress, 7 + bool(_integers(request)) + 2 * len(request.precision))
     judge, runner = request.judge, request.runner
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the files"):
@@ -144,6 +146,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             _save(model, folder)
         with stages("trace the model"):
             exporter, ours, attention = _exporter(model, request, size, made.reference)
+        floats = [p for p in request.precision if p not in INTEGER_PRECISIONS]
+        ahead = Ahead(exporter, floats)
         with stages("run Keras"):
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
@@ -158,28 +162,35 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if theirs is None and samples.kind != "example":
                     samples = spread
                 calibration = _answered(calibration, spread, ours, judge, samples.labels)
-        files = []
-        attends = _attends(ours.model)
+        converted = {}
         stem = request.name or stem_of(request.source)
-        for precision in request.precision:
+        for precision in (*floats, *_integers(request)):
             with stages(f"export {precision}"):
-                options = _options(precision, calibration, request)
-                file = mark_attention(exporter.convert(precision, **options), attention)
-                name = f"{stem}_{precision}.tflite"
-                with folder.writing(name) as path:
+                if precision in floats:
+                    file = ahead.take(precision)
+                else:
+                    options = _options(precision, calibration, request)
+                    file = exporter.convert(precision, **options)
+                converted[precision] = file = mark_attention(file, attention)
+                with folder.writing(f"{stem}_{precision}.tflite") as path:
                     path.write_bytes(file.content)
-                files.append(File.of(name, precision, file))
+        attends = _attends(ours.model)
+        for precision in request.precision:
             with stages(f"verify {precision}"):
-                side = replace(file_side(file, precision, runner), precision=precision)
+                side = replace(
+                    file_side(converted[precision], precision, runner), precision=precision
+                )
                 if request.require_gpu:
                     refuse_off_gpu(side)
                 side, _ = paired(ours, side)
                 found += judge.compare(side, ours, samples, targets, attention=attends)
-                if calibration is not None and samples is not spread and options:
+                if precision not in floats and samples is not spread:
                     # A reference may be of a sample or two; these are of what it is meant for.
                     found += judge.compare(side, ours, spread, CPU[:1], attention=False)
                 if theirs is not None:
                     found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
+        if theirs is not None:
+            found += Verification(maps=recorded_maps(theirs, found.maps, made.modules))
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,
@@ -188,7 +199,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             parameters=int(sum(np.prod(w.shape) for w in model.weights)),
             port_report=made.port_report,
             keys=made.keys,
-            files=files,
+            files=[File.of(f"{stem}_{p}.tflite", p, converted[p]) for p in request.precision],
             verification=found,
             samples=samples.kind,
             reference=None if theirs is None else theirs.reference,
@@ -198,9 +209,15 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             seconds=stages.seconds,
             warnings=[*caught, *made.warnings],
         )
-        document = json.dumps(report.to_dict(), indent=1, allow_nan=False)
-        with folder.writing("report.json") as path:
-            path.write_text(document + "\n", encoding="utf-8")
+        with stages("write the report"):
+            page, card = written(report, ".html"), model_card(report)
+        for file_name, text in (
+            ("report.html", page),
+            ("model_card.md", card),
+            ("report.json", written(report, ".json")),
+        ):
+            with folder.writing(file_name) as path:
+                path.write_text(text, encoding="utf-8")
         folder.commit()
     stages.finish()
     return report

@@ -32,8 +32,8 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
 def _reason(folder: str, error: OSError) -> str:
     """Why a folder could not be written to; empty for an error of something else."""
     full = os.strerror(errno.ENOSPC)
-    if error.errno is None:  # only the words of a library below
-        return full if full in str(error) else ""
+    if error.errno is None:  # only the words of a library below; a sentence of ours has a cause
+        return full if full in str(error) and error.__cause__ is None else ""
     # What a write raises names no file.
     no_room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
     ours = isinstance(error.filename, str) and error.filename.startswith(folder)

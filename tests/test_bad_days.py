@@ -358,6 +358,11 @@ def test_only_its_own_errors_are_those_of_a_scratch_folder(tmp_path):
         raise BlockingIOError(errno.EAGAIN, "no more processes")
     with pytest.raises(OSError, match=FULL), scratch_folder("x-") as folder, files_of_at_most(1):
         (folder / "x").write_text("more")
+    told = OSError(f"Another place is full ({os.strerror(errno.ENOSPC)})")
+    with pytest.raises(OSError, match="Another place"), scratch_folder("x-"):
+        raise told from OSError(errno.ENOSPC, "")
+    with pytest.raises(OSError, match=FULL), scratch_folder("x-"):
+        raise OSError(f"HDF5: errno = 28, {os.strerror(errno.ENOSPC)}")
 
 
 @pytest.fixture(scope="module")

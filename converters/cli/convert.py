@@ -134,16 +134,18 @@ def convert(
     image_std: tuple[float, ...] | None,
     confirm_calibration: bool,
     as_json: bool,
+    report_path: str | None,
     **options: Any,
 ) -> int:
     """Convert SOURCE, a PyTorch program, checkpoint or Keras model, to verified .tflite files.
 
     Reads a program (.pt2 of torch.export), which says all that is computed, or a checkpoint (.pth,
     .pt, .tar, .safetensors or .npz), whose every key is ported, without PyTorch; or takes a .keras
-    file; writes model.keras, NAME_PRECISION.tflite and report.json, and compares
-    each file, and the attention inside it, with Keras and with what PyTorch answered: run with and
-    without XNNPACK, and on the GPU where there is a Vulkan driver. Exit status 0: all comparisons
-    passed; 1: one failed, the files are written all the same; 2: bad input, nothing is written.
+    file; writes model.keras, NAME_PRECISION.tflite, report.html, report.json and model_card.md, and
+    compares each file, and the attention inside it, with Keras and with what PyTorch answered: run
+    with and without XNNPACK, and on the GPU where there is a Vulkan driver. Exit status 0: all
+    comparisons passed; 1: one failed, the files are written all the same; 2: bad input, nothing is
+    written.
     """
     from converters.convert import Request
     from converters.convert import convert as run_conversion
@@ -174,15 +176,19 @@ def convert(
         report = run_conversion(request, progress)
     from rich.console import Console
 
+    from converters.report.file import write_report
     from converters.report.terminal import print_report
 
+    if report_path is not None:
+        write_report(report, report_path)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
         return 0 if report.passed else 1
     console = Console(emoji=False)
     print_report(report, console)
-    written = f"Written to {request.output_dir}: model.keras, report.json and the files above."
-    console.print(written, markup=False, highlight=False)
+    files = "model.keras, report.html, report.json, model_card.md and the files above"
+    told = f"Written to {request.output_dir}: {files}."
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
     return 0 if report.passed else 1
 
 
