@@ -23,6 +23,7 @@ from converters.data.calibration import (
     load_calibration,
     own_calibration,
 )
+from converters.data.channels import implausible_scaling
 from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
@@ -32,6 +33,7 @@ from converters.scratch import scratch_folder
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
 from converters.tflite.ahead import Ahead
+from converters.tflite.app_metadata import AppMetadata, read_labels, with_app_metadata
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
@@ -86,6 +88,9 @@ class Request:
         gpu: Whether they are run on a GPU too, where there is a Vulkan driver.
         require_gpu: Whether it is an error that there is none, or that it takes no such file.
         check_with_torch: Whether PyTorch runs a program, and its answers are compared with.
+        labels: A text file with the name of each class, one a line, for the files' metadata.
+        image_mean: What an app takes off pixels scaled to 0 to 1, per channel or one, likewise.
+        image_std: What it then divides them by, likewise. With none of the three nothing is told.
     """
 
     source: str
@@ -105,6 +110,9 @@ class Request:
     gpu: bool = True
     require_gpu: bool = False
     check_with_torch: bool = False
+    labels: str | None = None
+    image_mean: Sequence[float] | None = None
+    image_std: Sequence[float] | None = None
 
 
 def convert(request: Request, progress: Callable[[str, int, int], None] | None = None) -> Report:
@@ -129,6 +137,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
     judge, runner = request.judge, request.runner
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the files"):
+            labels = read_labels(request.labels) if request.labels else ()
             recorded = load_reference(request.reference) if request.reference else None
             source = read_source(request.source, request.porting)
             recorded = recorded or source.reference
@@ -164,6 +173,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 calibration = _answered(calibration, spread, ours, judge, samples.labels)
         converted = {}
         stem = request.name or stem_of(request.source)
+        app = _app(request, labels, stem, ours.model)
         for precision in (*floats, *_integers(request)):
             with stages(f"export {precision}"):
                 if precision in floats:
@@ -171,7 +181,10 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 else:
                     options = _options(precision, calibration, request)
                     file = exporter.convert(precision, **options)
-                converted[precision] = file = mark_attention(file, attention)
+                file = mark_attention(file, attention)
+                if app is not None:
+                    file = with_app_metadata(file, app, attention)
+                converted[precision] = file
                 with folder.writing(f"{stem}_{precision}.tflite") as path:
                     path.write_bytes(file.content)
         attends = _attends(ours.model)
@@ -208,6 +221,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             threads=runner.threads,
             seconds=stages.seconds,
             warnings=[*caught, *made.warnings],
+            app=app,
         )
         with stages("write the report"):
             page, card = written(report, ".html"), model_card(report)
@@ -256,6 +270,14 @@ def _check(request: Request) -> None:
         raise ValueError(
             "The GPU takes no 16-bit integers; with `require_gpu` leave int16x8 and no `gpu` out. "
             f"{received}"
+        )
+    scaled = (request.image_mean or (0.0,), request.image_std or (1.0,))
+    confirmed = request.calibration is not None and request.calibration.confirmed
+    if (why := implausible_scaling(*scaled)) and not confirmed:
+        raise ValueError(
+            f"{why[0].upper()}{why[1:]}: give `image_mean` and `image_std` for pixels of 0 to 1, "
+            "or confirm them with `confirm_calibration`. "
+            f"Received: image_mean={scaled[0]}, image_std={scaled[1]}"
         )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
@@ -387,6 +409,19 @@ def _calibration(
     recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
     with without_native_logs():
         return load_calibration(source, names, exporter.input_dtypes, recorded, scales_itself)
+
+
+def _app(
+    request: Request, labels: tuple[str, ...], name: str, model: "keras.Model"
+) -> AppMetadata | None:
+    """What the files tell an app; `None` if nothing is said of it."""
+    if not labels and request.image_mean is None and request.image_std is None:
+        return None
+    # A model that begins with a scale of its own takes pixels.
+    plain = (1 / 255,) if _scales(model)[1] else (1.0,)
+    return AppMetadata(
+        labels, tuple(request.image_mean or (0.0,)), tuple(request.image_std or plain), name
+    )
 
 
 def _attends(model: "keras.Model") -> bool:

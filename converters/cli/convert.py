@@ -113,6 +113,13 @@ from converters.cli.verification import verification_options
     "reference.",
 )
 @click.option(
+    "--labels",
+    type=AnyPath(),
+    metavar="FILE",
+    help="A text file with the name of each class, one a line. It goes into the metadata of the "
+    "files, where MediaPipe finds it, with --image-mean and --image-std.",
+)
+@click.option(
     "--attention",
     type=click.Choice(ATTENTION_FORMS),
     help="How the softmax of ULSAM is computed in int8. Default: log_softmax. See docs/int8.md.",
@@ -152,16 +159,14 @@ def convert(
     from converters.data.calibration import Source
     from converters.source import Porting
 
-    if calibration is None and (image_mean is not None or image_std is not None):
-        raise ValueError(
-            "--image-mean and --image-std scale the images of --calibration; leave them out, or "
-            f"give such a folder. Received: no --calibration, {image_mean or image_std}"
-        )
     if calibration is None and calibration_samples is not None:
         raise ValueError(
             "--calibration-samples counts the samples of --calibration; leave it out, or give "
             f"such data. Received: no --calibration, {calibration_samples}"
         )
+    # The numbers of an .npz file are scaled already: there they are for the app alone.
+    for_app = options["labels"] is not None and calibration and not os.path.isdir(calibration)
+    scale = (None, None) if for_app else (image_mean, image_std)
     # The other options have the names of the fields.
     of_porting = {f.name: options.pop(f.name) for f in fields(Porting) if f.name in options}
     request = Request(
@@ -169,7 +174,9 @@ def convert(
         name=_stem(name),
         calibration=None
         if calibration is None
-        else Source(calibration, image_mean, image_std, confirm_calibration, calibration_samples),
+        else Source(calibration, *scale, confirm_calibration, calibration_samples),
+        image_mean=image_mean,
+        image_std=image_std,
         **options,
     )
     with progress_bar() as progress:

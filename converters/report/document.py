@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from converters.data.calibration import Calibration
+from converters.tflite.app_metadata import AppMetadata
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.sites import float_operators
 from converters.tflite.static_check import Finding, lint
@@ -116,6 +117,8 @@ class Report:
         threads: Number of CPU threads of every run.
         seconds: Time of each stage.
         warnings: What the user should know, one line each.
+        app: What the files tell an app: labels, and the mean and deviation of pixels scaled to 0
+            to 1; `None` if nothing was said of it.
     """
 
     source: str
@@ -134,6 +137,7 @@ class Report:
     threads: int
     seconds: dict[str, float]
     warnings: list[str]
+    app: AppMetadata | None = None
 
     @property
     def passed(self) -> bool:
@@ -184,6 +188,7 @@ class Report:
             port_report=self.port_report,
             seconds=self.seconds,
             warnings=self.warnings,
+            app=self.app and asdict(self.app),
         )
 
 
