@@ -589,7 +589,7 @@ class Days:
             "crashes": "os.abort()",
             "hangs": "time.sleep(1000)",
         }
-        arguments = ("convert", CHECKPOINT, *ONE, "-o", "ROOT/out", "--timeout", 5)
+        arguments = ("convert", CHECKPOINT, *ONE, "-o", "ROOT/out", "--timeout", 30)
         for where, spared in (("", "False"), (" on the model", "os.path.getsize(path) < 9999")):
             for what, line in faults.items():
 
