@@ -188,7 +188,7 @@ def extreme_of_sum(operator):
     calls = [
         ("TANH", ["x"], ["t"]),
         both("ADD", "t", "c", "m"),
-        both(operator, "x", "m", "s"),
+        both(operator, "m", "x", "s"),
         ("REDUCE_MAX", ["s", "axes"], ["y"], options("Reducer")),
     ]
     return build(tensors, calls, ["x"], ["y"])
@@ -204,6 +204,35 @@ def strided_pointwise(size):
     return between_floats(tensors, [convolution("x", "k", "b", "m", stride=2)], ["m"])
 
 
+def mixed_ranks(*, reshaped):
+    """A map times what a Dense makes of its means."""
+    tensors = {
+        "axes": T((2,), "INT32", (1, 2)),
+        "g": integers(1, 8),
+        "k": integers(8, 8, value=_drawn.integers(-64, 64, (8, 8))),
+        "b": T((8,), "INT32", 100, 1 / 1024),
+        "h": T((1, 8), "INT8", None, 1 / 16),
+        "s": T((4,), "INT32", (1, 1, 1, 8)),
+        "r": T((1, 1, 1, 8), "INT8", None, 1 / 16),
+        "m": T(MAP, "INT8", None, 1 / 8),
+    }
+    calls = [
+        ("MEAN", ["x", "axes"], ["g"], options("Reducer")),
+        ("FULLY_CONNECTED", ["g", "k", "b"], ["h"], options("FullyConnected")),
+        *[("RESHAPE", ["h", "s"], ["r"])] * reshaped,
+        both("MUL", "x", "r" if reshaped else "h", "m"),
+    ]
+    return between_floats(tensors, calls, ["m"])
+
+
+def wide_weights(channels):
+    shape = (1, 24, 24, channels)
+    tensors = {"x": T((1, 24, 24, 1)), "n": T((4,), "INT32", (1, 1, 1, channels)), "w": T(shape)}
+    tensors |= {"k": values(64, 3, 3, channels), "b": values(64), "y": T((1, 22, 22, 64))}
+    calls = [("TILE", ["x", "n"], ["w"], options("Tile")), convolution("w", "k", "b", "y")]
+    return build(tensors, calls, ["x"], ["y"])
+
+
 CASES = {
     "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
     "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
@@ -211,7 +240,7 @@ CASES = {
     "PADDED_SUM": (padded_sum(1), padded_sum(12)),
     "FOLDED_BROADCAST": (folded_broadcast(1), folded_broadcast(8)),
     "INNER_OUTPUT": (inner_output("MUL"), inner_output("TANH")),
-    "OUTPUT_TWICE": (output_twice("z"), output_twice("w")),
+    "OUTPUT_TWICE": (output_twice("x"), output_twice("w")),
     "SPLIT_JOINED": (split_joined("q", "p"), split_joined("p", "q")),
     "SPLIT_MIXED": (split_mixed("p", "q"), split_mixed("q", "p")),
     "SPLIT_UNREAD": (split_unread("q"), split_unread("p", "q")),
@@ -220,5 +249,7 @@ CASES = {
     "TRANSPOSED_SAME": (transposed_same(5), transposed_same(4)),
     "BROADCAST_PRODUCT": (broadcast_product(1), broadcast_product(4)),
     "EXTREME_OF_SUM": (extreme_of_sum("ADD"), extreme_of_sum("MUL")),
+    "MIXED_RANKS": (mixed_ranks(reshaped=False), mixed_ranks(reshaped=True)),
     "STRIDED_POINTWISE": (strided_pointwise(1), strided_pointwise(3)),
+    "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
 }

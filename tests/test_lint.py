@@ -180,6 +180,10 @@ def test_exp_needs_the_maximum_subtracted(tflite, safe):
     assert codes(tflite) - {"LOG_SOFTMAX"} == (set() if safe else {"UNSAFE_EXP"})
 
 
+def test_one_tensor_as_two_outputs():
+    assert codes(gpu_lint_cases.output_twice("z")) == {"OUTPUT_TWICE"}
+
+
 # ------------------------------------------------- the CPU runtime's memory plan, run for real
 
 

@@ -27,6 +27,8 @@ _DOUBLE = {
 }  # fmt: skip
 # Operators whose results are never below 0.
 _POSITIVE = {"RELU", "RELU6", "RELU_0_TO_1", "LOGISTIC", "ABS", "SQUARE", "SOFTMAX", "EXP", "SQRT"}
+# The largest side of a texture of most drivers; weights are one on large maps and for many filters.
+_TEXTURE, _MANY, _LARGE = 8192, 64, 256
 # Padding below this is below all that a maximum is taken over.
 _LOWEST = -1e4
 
@@ -39,7 +41,20 @@ def _same(size: int, kernel: int, stride: int, dilation: int = 1) -> int:
 
 def _relu(operator: Operator) -> int:
     """The activation that is part of an operator, 0 for none."""
-    return int(getattr(operator.options, "fusedActivationFunction", 0) or 0)
+    return _option(operator, "fusedActivationFunction")
+
+
+def _input(operator: Operator, number: int) -> Tensor | None:
+    return operator.inputs[number] if number < len(operator.inputs) else None
+
+
+def _option(operator: Operator, name: str) -> int:
+    """An option, 0 if it is not there, as the schema has it."""
+    return int(getattr(operator.options, name, 0) or 0)
+
+
+def _strides(operator: Operator) -> tuple[int, int]:
+    return max(_option(operator, "strideH"), 1), max(_option(operator, "strideW"), 1)
 
 
 def _integer(operator: Operator) -> bool:
@@ -48,7 +63,7 @@ def _integer(operator: Operator) -> bool:
 
 def _amounts(operator: Operator) -> np.ndarray | None:
     """What a pad puts before and after each of four dimensions, `(4, 2)`."""
-    amounts = operator.inputs[1] if len(operator.inputs) > 1 else None
+    amounts = _input(operator, 1)
     if amounts is None or amounts.data is None:
         return None
     found = amounts.data.view(np.int64 if amounts.dtype == "INT64" else np.int32).reshape(-1, 2)
@@ -57,7 +72,7 @@ def _amounts(operator: Operator) -> np.ndarray | None:
 
 def _fill(operator: Operator) -> float:
     """What a pad fills with."""
-    value = operator.inputs[2] if operator.name == "PADV2" else None
+    value = _input(operator, 2) if operator.name == "PADV2" else None
     numbers = None if value is None else value.values()
     return 0.0 if numbers is None else float(np.ravel(numbers)[0])
 
@@ -75,7 +90,7 @@ def _padded(view: View, names: set[str]) -> Iterator[tuple[Operator, Operator]]:
             reader = view.reader(operator.outputs[0])
             if reader is None or reader.name not in names:
                 continue
-            if reader.inputs[0] is operator.outputs[0]:
+            if _input(reader, 0) is operator.outputs[0]:
                 yield operator, reader
 
 
@@ -87,21 +102,21 @@ def _positive(view: View, tensor: Tensor | None) -> bool:
     if maker.name in _POSITIVE or _relu(maker) in (1, 3):  # RELU, RELU6
         return True
     passing = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "DEQUANTIZE", "QUANTIZE", "PAD")
-    return maker.name in passing and _positive(view, maker.inputs[0])
+    return maker.name in passing and _positive(view, _input(maker, 0))
 
 
 def _padded_pool(view: View) -> Iterator[Place]:
     for pad, pool in _padded(view, _POOLS):
         fill = _fill(pad)
-        low = fill <= _LOWEST or (fill == 0 and _positive(view, pad.inputs[0]))
+        low = fill <= _LOWEST or (fill == 0 and _positive(view, _input(pad, 0)))
         if not (pool.name == "MAX_POOL_2D" and low):
-            yield place(pool, pool.inputs[0], before=pad)
+            yield place(pool, _input(pool, 0), before=pad)
 
 
 def _padded_constant(view: View) -> Iterator[Place]:
     for pad, operator in _padded(view, {"CONV_2D", "DEPTHWISE_CONV_2D"}):
         if _fill(pad) != 0:
-            yield place(operator, operator.inputs[0], before=pad)
+            yield place(operator, _input(operator, 0), before=pad)
 
 
 def _padded_batch(view: View) -> Iterator[Place]:
@@ -118,7 +133,7 @@ def _channels_appended(view: View, operator: Operator) -> Operator | None:
     amounts = _amounts(operator) if operator.name in ("PAD", "PADV2") else None
     if amounts is None or amounts[:3].any() or amounts[3, 0] or not amounts[3, 1]:
         return None
-    source, reader = operator.inputs[0], view.reader(operator.outputs[0])
+    source, reader = _input(operator, 0), view.reader(operator.outputs[0])
     if source is None or source.shape[-1] % 4 or reader is None or reader.name != "ADD":
         return None
     return reader if len(view.computed(reader)) == 2 else None
@@ -146,12 +161,12 @@ def _along_channels(view: View, operator: Operator) -> Tensor | None:
 
 
 def _no_padding(operator: Operator) -> bool:
-    image, kernel, options = operator.inputs[0], operator.inputs[1], operator.options
-    if image is None or kernel is None or options is None or len(image.shape) != 4:
+    image, kernel = _input(operator, 0), _input(operator, 1)
+    if image is None or kernel is None or len(image.shape) != 4 or len(kernel.shape) != 4:
         return False
-    strides = (options.strideH, options.strideW)
-    rates = (options.dilationHFactor, options.dilationWFactor)
-    return options.padding == 1 or not any(
+    rates = (_option(operator, "dilationHFactor") or 1, _option(operator, "dilationWFactor") or 1)
+    strides = _strides(operator)
+    return _option(operator, "padding") == 1 or not any(
         _same(image.shape[side + 1], kernel.shape[side + 1], strides[side], rates[side])
         for side in (0, 1)
     )
@@ -170,7 +185,7 @@ def _folded(view: View) -> Iterator[tuple[Operator, Operator, Operator]]:
         if reader is None or operator.outputs[0].scales or _relu(operator):
             continue
         if _weighted(view, reader):
-            image = reader.inputs[2 if reader.name == "TRANSPOSE_CONV" else 0]
+            image = _input(reader, 2 if reader.name == "TRANSPOSE_CONV" else 0)
             plain = operator.name == "MUL" or (reader.name == "CONV_2D" and _no_padding(reader))
             if image is operator.outputs[0] and plain:
                 yield operator, reader, operator
@@ -226,13 +241,20 @@ def _split_joined(view: View) -> Iterator[Place]:
             continue
         if set(computed) != set(parts) or len(computed) != len(parts):
             continue
-        if operator.outputs[0] not in parts:
-            continue
-        whole = computed == list(operator.outputs) and reader.name == "CONCATENATION"
-        source = operator.inputs[0 if operator.name == "SPLIT_V" else 1]
-        if whole and source is not None and reader.outputs[0].shape == source.shape:
+        last = list(operator.outputs)[-len(computed) :]
+        if reader.name == "CONCATENATION" and computed == last and _same_axis(operator, reader):
             continue
         yield place(reader, *computed, before=operator)
+
+
+def _same_axis(split: Operator, joined: Operator) -> bool:
+    """Whether parts are put together along the axis that they were split along."""
+    source, part = _input(split, 0 if split.name == "SPLIT_V" else 1), split.outputs[0]
+    if source is None or len(source.shape) != len(part.shape):
+        return False
+    along = [a != b for a, b in zip(source.shape, part.shape, strict=True)]
+    axis = _option(joined, "axis")
+    return -len(along) <= axis < len(along) and along[axis]
 
 
 def _split_mixed(view: View) -> Iterator[Place]:
@@ -277,7 +299,7 @@ def _pointwise_depthwise(view: View) -> Iterator[Place]:
     for operator in view.graph.operators:
         if operator.name != "DEPTHWISE_CONV_2D":
             continue
-        image, kernel = operator.inputs[:2]
+        image, kernel = _input(operator, 0), _input(operator, 1)
         if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
             continue
         if image.shape[-1] > 1 and kernel.shape[-1] > image.shape[-1]:
@@ -286,33 +308,27 @@ def _pointwise_depthwise(view: View) -> Iterator[Place]:
 
 def _steep_leak(view: View) -> Iterator[Place]:
     for operator in view.graph.operators:
-        if operator.name == "LEAKY_RELU" and operator.options.alpha > 1:
+        if operator.name == "LEAKY_RELU" and getattr(operator.options, "alpha", 0) > 1:
             yield place(operator, *operator.outputs)
 
 
 def _transposed_same(view: View) -> Iterator[Place]:
     for operator in view.graph.operators:
-        if operator.name != "TRANSPOSE_CONV" or operator.options.padding != 0:
+        if operator.name != "TRANSPOSE_CONV" or _option(operator, "padding") != 0:
             continue
-        kernel, image = operator.inputs[1:3]
-        result = operator.outputs[0]
-        if kernel is None or image is None or len(image.shape) != 4:
+        kernel, image = _input(operator, 1), _input(operator, 2)
+        if kernel is None or image is None or len(image.shape) != 4 or len(kernel.shape) != 4:
             continue
-        strides = (operator.options.strideH, operator.options.strideW)
-        for side, stride in enumerate(strides, start=1):
-            right = max(
-                (image.shape[side] - 1) * stride + kernel.shape[side] - result.shape[side], 0
-            )
-            if right // 2 != _same(image.shape[side], kernel.shape[side], stride) // 2:
-                yield place(operator, *operator.outputs)
-                break
+        sides = zip(image.shape[1:3], kernel.shape[1:3], _strides(operator), strict=True)
+        if any(max(k - s, 0) // 2 != _same(size, k, s) // 2 for size, k, s in sides):
+            yield place(operator, *operator.outputs)
 
 
 def _broadcast_product(view: View) -> Iterator[Place]:
     for operator in view.graph.operators:
         if operator.name != "BATCH_MATMUL":
             continue
-        one, two = (t for t in operator.inputs[:2])
+        one, two = _input(operator, 0), _input(operator, 1)
         if one is None or two is None or (view.constant(two) and len(two.shape) == 2):
             continue
         rank = max(len(one.shape), len(two.shape))
@@ -325,7 +341,7 @@ def _extreme_of_sum(view: View) -> Iterator[Place]:
     for operator in view.graph.operators:
         if operator.name not in ("REDUCE_MAX", "REDUCE_MIN"):
             continue
-        (source,) = operator.inputs[:1]
+        source = _input(operator, 0)
         maker = None if source is None else view.producer.get(source)
         if source is None or source.scales or maker is None or maker.name != "ADD":
             continue
@@ -333,14 +349,33 @@ def _extreme_of_sum(view: View) -> Iterator[Place]:
             yield place(operator, source, before=maker)
 
 
+def _mixed_ranks(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
+        if operator.name in _DOUBLE and _integer(operator):
+            computed = view.computed(operator)
+            if len({len(tensor.shape) for tensor in computed}) > 1:
+                yield place(operator, *computed)
+
+
 def _strided_pointwise(view: View) -> Iterator[Place]:
     for operator in view.graph.operators:
         if operator.name != "CONV_2D" or not _integer(operator):
             continue
-        kernel, options = operator.inputs[1], operator.options
-        small = kernel is not None and kernel.shape[1:3] == (1, 1)
-        if small and max(options.strideH, options.strideW) > 1:
+        kernel = _input(operator, 1)
+        if kernel is not None and kernel.shape[1:3] == (1, 1) and max(_strides(operator)) > 1:
             yield place(operator, *operator.outputs)
+
+
+def _wide_weights(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
+        kernel = _input(operator, 1) if operator.name == "CONV_2D" else None
+        result = operator.outputs[0].shape if operator.outputs else ()
+        if kernel is None or len(kernel.shape) != 4 or len(result) != 4:
+            continue
+        filters, height, width, channels = kernel.shape
+        high = height * width * -(-channels // 4) * 4 > _TEXTURE
+        if filters > 4 * _TEXTURE or (high and filters >= _MANY and result[1] * result[2] > _LARGE):
+            yield place(operator, kernel)
 
 
 _SILENT = "The GPU delegate computes wrong numbers, silently."
@@ -479,5 +514,22 @@ RULES = [
         "In int8, a convolution of 1x1 has strides.",
         "Use MaxPooling2D(1, strides) and a Conv2D of 1x1 without strides, or a float precision.",
         _strided_pointwise,
+    ),
+    _rule(
+        "MIXED_RANKS",
+        _SILENT,
+        "In int8, an elementwise operation takes a tensor of two dimensions and one of four: the "
+        "converter drops the Reshape between a Dense and a Multiply.",
+        "Use GlobalAveragePooling2D(keepdims=True) and Conv2D(units, 1) in place of Dense.",
+        _mixed_ranks,
+    ),
+    _rule(
+        "WIDE_WEIGHTS",
+        "The GPU delegate gives back zeros; it says why in its log alone.",
+        "The weights of a convolution, kernel height * kernel width * channels (or a quarter of "
+        "the filters), are a texture of more than 8192, which is the limit of the software drivers "
+        "and of many GPUs.",
+        "Use two Conv2D on halves of the channels (`x[..., :n]`) and Add.",
+        _wide_weights,
     ),
 ]
