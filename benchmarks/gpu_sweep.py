@@ -1,24 +1,28 @@
 """Small graphs by the thousand on the GPU delegate, compared with the CPU.
 
-    python benchmarks/gpu_sweep.py run [--limit N] [--seconds S]       # goes on where it was
-    python benchmarks/gpu_sweep.py confirm                             # lavapipe: all wrong, some right
-    python benchmarks/gpu_sweep.py lint                                # what lint says of the same files
-    python benchmarks/gpu_sweep.py write                               # docs/gpu_sweep.jsonl.gz, .md
+    python benchmarks/gpu_sweep.py run       # goes on where it was; --seconds ends it
+    python benchmarks/gpu_sweep.py confirm   # on lavapipe: what is wrong, some of what is right
+    python benchmarks/gpu_sweep.py write     # docs/gpu_sweep.jsonl.gz and docs/gpu_sweep.md
+    python benchmarks/gpu_sweep.py rules     # each rule of lint, on the installed runtime
 
-What is tried is in `gpu_graphs.py`; files and results are kept in `out/gpu_sweep`. Needs the drivers
-of `scripts/vulkan_drivers.sh`.
+What is tried is in `gpu_graphs.py`; files and results are kept in `out/gpu_sweep`. Needs the
+drivers of `scripts/vulkan_drivers.sh`, and pytest.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
+import random
 import select
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 WORK = ROOT / "out" / "gpu_sweep"
 FILES = WORK / "files"
+DATA, PAGE = ROOT / "docs" / "gpu_sweep.jsonl.gz", ROOT / "docs" / "gpu_sweep.md"
 sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests")]
 
 from gpu_graphs import Graph, graphs  # noqa: E402
@@ -168,15 +173,159 @@ def is_wrong(name: str, row: dict[str, Any]) -> bool:
     return off > 1e-3
 
 
+def confirm(share: float = 0.03) -> None:
+    """The second driver, on all graphs that are wrong on the first and a share of the others."""
+    known = results("swiftshader")
+    drawn = random.Random(0)
+    others = [n for n, row in known.items() if row["outcome"] == "ran" and drawn.random() < share]
+    wrong = [name for name, row in known.items() if is_wrong(name, row)]
+    run("lavapipe", [*dict.fromkeys([*wrong, *others])], 1e9)
+
+
+def linted() -> list[dict[str, Any]]:
+    """All results, with what lint says of each file now and what the second driver did."""
+    from converters import lint
+
+    second = results("lavapipe")
+    rows = []
+    for name, row in results("swiftshader").items():
+        path = FILES / file_name(name)
+        if row["outcome"] != "none" and path.exists():
+            row["lint"] = sorted({finding.code for finding in lint(path)})
+        row["operators"] = " ".join(row.get("operators", []))
+        if name in second:
+            row["lavapipe"] = {k: second[name].get(k) for k in ("outcome", "off", "share")}
+            row["lavapipe"]["wrong"] = is_wrong(name, second[name])
+        rows.append(row | {"wrong": is_wrong(name, row)})
+    return rows
+
+
+def write() -> None:
+    """The data, and the page of what was found."""
+    rows = linted()
+    head = {"ai-edge-litert": version("ai-edge-litert"), "drivers": ["SwiftShader", "lavapipe"]}
+    with gzip.GzipFile(DATA, "wb", mtime=0) as file:
+        for row in [head, *rows]:
+            file.write(json.dumps(row).encode() + b"\n")
+    PAGE.write_text(page(rows), encoding="utf-8")
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """docs/gpu_sweep.md."""
+    from converters.tflite import RULES
+    from converters.tflite.gpu_rules import RULES as NEW
+
+    new = {rule.code for rule in NEW}
+    files = [row for row in rows if "lint" in row]
+    taken = [row for row in files if row["outcome"] in ("ran", "partly", "crashed")]
+    wrong = [row for row in taken if row["wrong"]]
+    before = [row for row in wrong if not set(row["lint"]) - new]
+    after = [row for row in wrong if not row["lint"]]
+    right = [row for row in taken if not row["wrong"]]
+    named = [row for row in right if set(row["lint"]) & new]
+    again = [row["lavapipe"] for row in wrong if "lavapipe" in row]
+    sample = [row["lavapipe"] for row in right if "lavapipe" in row]
+    lines = [
+        HEAD.format(
+            files=len(files), version=version("ai-edge-litert"), taken=len(taken),
+            wrong=len(wrong), before=len(before), after=len(after), named=len(named),
+            right=len(right), again=len(again), same=sum(row["wrong"] for row in again),
+            sample=len(sample), other=sum(row["wrong"] for row in sample),
+        ),
+        "| precision | files | right | wrong | crashed | refused |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    by = defaultdict(Counter)
+    for row in files:
+        kind = "wrong" if row["wrong"] and row["outcome"] != "crashed" else row["outcome"]
+        by[Graph.of(row["graph"]).precision][kind] += 1
+    for precision, counts in sorted(by.items()):
+        right_ones = counts["ran"] + counts["partly"]
+        told = (right_ones, counts["wrong"], counts["crashed"], counts["refused"])
+        lines.append(f"| {precision} | {counts.total()} | {' | '.join(map(str, told))} |")
+    lines += ["", "## By rule", "", RULE_HEAD]
+    lines += ["| rule | wrong | right | the shortest of the wrong |", "|---|---|---|---|"]
+    for code in RULES:
+        hit = [row for row in wrong if code in row["lint"]]
+        free = sum(code in row["lint"] for row in right)
+        if hit or free and code in new:
+            least = min((row["graph"] for row in hit), key=len, default="")
+            lines.append(f"| `{code}` | {len(hit)} | {free} | {_code(least)} |")
+    lines += ["", "## Wrong, and not named", ""]
+    lines += [f"- {_code(row['graph'])}: {row.get('off')}" for row in after] or ["None."]
+    refusals = Counter(
+        part.split(":")[0].strip()
+        for row in files
+        if row["outcome"] == "refused" and not row["lint"]
+        for part in row.get("message", "").split(";")
+    )
+    lines += ["", "## Refused, and not named", "", REFUSED, ""]
+    lines += [f"- {_code(name)}: {count}" for name, count in refusals.most_common(25)]
+    return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('|', '/')}`" if text else ""
+
+
+HEAD = """# What the GPU delegate computes wrongly
+
+{files} graphs of one to five Keras layers or operations, of three precisions and nine shapes, each
+run on LiteRT's GPU delegate and on the CPU with values of both signs, all below 0 and all above.
+Written by `benchmarks/gpu_sweep.py` with ai-edge-litert {version} on SwiftShader; the data, a line
+for each graph, is [gpu_sweep.jsonl.gz](gpu_sweep.jsonl.gz). An `int8` file has float ends.
+
+- {taken} graphs are taken by the delegate; **{wrong} of them come out wrong or crash**.
+- Clean in `lint` and wrong: **{before} before the rules that this sweep gave, {after} with them**.
+- {named} of the {right} right graphs have a finding of these rules all the same.
+- On lavapipe, the second driver, {same} of the {again} wrong ones that ran there are wrong too, and
+  {other} of {sample} right ones.
+
+Wrong is a difference of more than 1e-3 of the largest value; in int8 of more than a tenth in more
+than 2 % of the values, and three times that of the CPU's own two kinds of kernels.
+"""
+RULE_HEAD = """[lint.md](lint.md) says what each means and what to do. A graph can break several
+rules; one that breaks a rule and is right has values that it does not matter for.
+"""
+REFUSED = """The delegate says so itself, and `verify` and `convert` show it."""
+
+
+def rules() -> None:
+    """Each rule's two graphs on the installed runtime: whether it is still so."""
+    import numpy as np
+    from gpu_workers import distance
+
+    from converters.runtime import run as run_file
+    from converters.tflite import RULES
+    from converters.tflite.flatbuffer import read_graphs
+    from gpu_lint_cases import CASES
+
+    print(f"ai-edge-litert {version('ai-edge-litert')}")
+    for code, graphs_of in CASES.items():
+        told = []
+        for tflite in graphs_of:
+            (given,) = read_graphs(tflite)[0].inputs
+            x = np.random.default_rng(0).normal(size=given.shape).astype("float32")
+            env = environment("swiftshader")
+            gpu = run_file(tflite, x, accelerator="gpu", env=env, repeats=0, timeout=RUNNING)
+            cpu = run_file(tflite, x, repeats=0)
+            if gpu.ok and cpu.ok:
+                sides = [[[*side.outputs.values()]] for side in (gpu, cpu)]
+                told.append(f"off by {distance(*sides)[0]:.1e}")
+            else:
+                told.append(gpu.problem or cpu.problem)
+        print(f"{code} (seen with {RULES[code].seen}): {told[0]}; its neighbour: {told[1]}")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("job", choices=["run", "confirm", "lint", "write"])
-    parser.add_argument("--limit", type=int)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", choices=["run", "confirm", "write", "rules"])
     parser.add_argument("--seconds", type=float, default=1e9)
     arguments = parser.parse_args()
-    names = [graph.name for graph in graphs()][: arguments.limit]
     if arguments.job == "run":
-        run("swiftshader", names, arguments.seconds)
+        run("swiftshader", [graph.name for graph in graphs()], arguments.seconds)
+    else:
+        {"confirm": confirm, "write": write, "rules": rules}[arguments.job]()
 
 
 if __name__ == "__main__":
