@@ -180,6 +180,29 @@ def test_exp_needs_the_maximum_subtracted(tflite, safe):
     assert codes(tflite) - {"LOG_SOFTMAX"} == (set() if safe else {"UNSAFE_EXP"})
 
 
+@pytest.mark.parametrize(
+    ("names", "layers"),
+    [
+        (("pad_1/Const", "pad_1/Pad", "act_1/Relu;block_1/pool_1/AvgPool"), ("block/pool", "pad")),
+        (("pad/Const", "pad/Pad", "pool/AvgPool"), ("pool", "pad")),
+        (("arith.constant", "pad", "PartitionedCall:0"), ()),
+    ],
+)
+def test_a_finding_names_the_layers(names, layers):
+    """As the converter names tensors; Keras puts `_1` behind a layer that is traced again."""
+    amounts, padded, pooled = names
+    tensors = {"x": T(gpu_lint_cases.MAP), amounts: gpu_lint_cases.BORDER}
+    tensors |= {padded: T(gpu_lint_cases.PADDED), pooled: T((1, 4, 3, 8))}
+    calls = [
+        gpu_lint_cases.pad("x", amounts, padded),
+        gpu_lint_cases.pool("AVERAGE_POOL_2D", padded, pooled),
+    ]
+    (finding,) = lint(build(tensors, calls, ["x"], [pooled]))
+    of = [f" of layer {layer!r}" for layer in layers] or ["", ""]
+    assert finding.layers == layers
+    assert finding.where == (f"operator 1 (AVERAGE_POOL_2D){of[0]}, after operator 0 (PAD){of[1]}")
+
+
 def test_one_tensor_as_two_outputs():
     assert codes(gpu_lint_cases.output_twice("z")) == {"OUTPUT_TWICE"}
 

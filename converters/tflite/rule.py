@@ -3,10 +3,12 @@
 Imports the flatbuffer reader.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Literal
 
 from converters.tflite.flatbuffer import Graph, Operator, Tensor
@@ -99,20 +101,25 @@ class View:
         return [t for t in operator.inputs if t is not None and not self.constant(t)]
 
     @cached_property
-    def _scoped(self) -> bool:
-        """Whether Keras put `_1` behind every layer, as where a model was traced before."""
-        names = [name for t in self.graph.tensors for name in _scopes(t.name)]
-        return bool(names) and all(part.endswith("_1") for name in names for part in name)
+    def _numbered(self) -> bool:
+        """Whether Keras put `_1` or so behind its layers, as where a model was traced before."""
+        first = [scopes[0] for t in self.graph.tensors for scopes in _scopes(t.name)]
+        return sum(bool(_NUMBER.search(scope)) for scope in first) > 0.8 * len(first)
 
     def layer(self, operator: Operator) -> str:
         """The Keras layer that an operator is of, as the names of its tensors tell; or empty."""
         constants = [t for t in operator.inputs if self.constant(t)]
         for tensor in (*constants, *operator.outputs):
-            for scopes in _scopes("" if tensor is None else tensor.name):
-                if self._scoped:
-                    scopes = [part.removesuffix("_1") for part in scopes]
+            # Of what was fused the last is what was there first: a convolution, not its activation.
+            for scopes in reversed(_scopes("" if tensor is None else tensor.name)):
+                if self._numbered:  # the scopes inside a layer have no number
+                    layers = takewhile(_NUMBER.search, scopes)
+                    return "/".join(_NUMBER.sub("", layer) for layer in layers)
                 return "/".join(scopes)
         return ""
+
+
+_NUMBER = re.compile(r"_\d+$")
 
 
 def _scopes(name: str) -> list[list[str]]:
