@@ -66,14 +66,18 @@ def _amounts(operator: Operator) -> np.ndarray | None:
     amounts = _input(operator, 1)
     if amounts is None or amounts.data is None:
         return None
-    found = amounts.data.view(np.int64 if amounts.dtype == "INT64" else np.int32).reshape(-1, 2)
+    dtype = np.dtype(np.int64 if amounts.dtype == "INT64" else np.int32)
+    if not 0 < len(amounts.data) <= 8 * dtype.itemsize or len(amounts.data) % (2 * dtype.itemsize):
+        return None
+    found = amounts.data.view(dtype).reshape(-1, 2)
     return np.pad(found, ((max(4 - len(found), 0), 0), (0, 0)))
 
 
 def _fill(operator: Operator) -> float:
     """What a pad fills with."""
     value = _input(operator, 2) if operator.name == "PADV2" else None
-    numbers = None if value is None else value.values()
+    sound = value is not None and value.data is not None and np.prod(value.shape) == 1
+    numbers = value.values() if value is not None and sound else None
     return 0.0 if numbers is None else float(np.ravel(numbers)[0])
 
 
@@ -85,7 +89,7 @@ def _spatial(operator: Operator) -> bool:
 
 def _padded(view: View, names: set[str]) -> Iterator[tuple[Operator, Operator]]:
     """Pads that become part of the operator that alone reads them, and that operator."""
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if _spatial(operator):
             reader = view.reader(operator.outputs[0])
             if reader is None or reader.name not in names:
@@ -120,7 +124,7 @@ def _padded_constant(view: View) -> Iterator[Place]:
 
 
 def _padded_batch(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name in ("PAD", "PADV2", "MIRROR_PAD"):
             amounts = _amounts(operator)
             rank = len(operator.outputs[0].shape)
@@ -134,13 +138,19 @@ def _channels_appended(view: View, operator: Operator) -> Operator | None:
     if amounts is None or amounts[:3].any() or amounts[3, 0] or not amounts[3, 1]:
         return None
     source, reader = _input(operator, 0), view.reader(operator.outputs[0])
-    if source is None or source.shape[-1] % 4 or reader is None or reader.name != "ADD":
+    if (
+        source is None
+        or not source.shape
+        or source.shape[-1] % 4
+        or reader is None
+        or reader.name != "ADD"
+    ):
         return None
     return reader if len(view.computed(reader)) == 2 else None
 
 
 def _padded_sum(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         total = _channels_appended(view, operator)
         if total is None:
             continue
@@ -174,7 +184,7 @@ def _no_padding(operator: Operator) -> bool:
 
 def _folded(view: View) -> Iterator[tuple[Operator, Operator, Operator]]:
     """Sums and products with constants that become part of weights: (first, second, the sum)."""
-    for operator in view.graph.operators:
+    for operator in view.operators:
         source = _along_channels(view, operator)
         if source is None:
             continue
@@ -208,7 +218,7 @@ def _inner_output(view: View) -> Iterator[Place]:
             yield place(second, first.outputs[0], before=first)
     merging = _POOLS | {"CONV_2D", "DEPTHWISE_CONV_2D"}
     pairs = [*_padded(view, merging)]
-    for operator in view.graph.operators:
+    for operator in view.operators:
         total = _channels_appended(view, operator)
         if total is not None:
             pairs.append((operator, total))
@@ -228,7 +238,7 @@ def _fed(view: View, tensor: Tensor) -> bool:
 
 
 def _split_joined(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name not in ("SPLIT", "SPLIT_V") or operator.outputs[0].scales:
             continue
         readers = {id(r): r for part in operator.outputs for r in view.readers(part)}
@@ -262,7 +272,7 @@ def _split_mixed(view: View) -> Iterator[Place]:
 
     An operand that another operator makes meanwhile ends it; the other parts are there already.
     """
-    for split in view.graph.operators:
+    for split in view.operators:
         if split.name != "SPLIT" or len(split.outputs) < 2:
             continue
         tensor = first = split.outputs[0]
@@ -288,7 +298,7 @@ def _split_mixed(view: View) -> Iterator[Place]:
 
 
 def _split_unread(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name in ("SPLIT", "SPLIT_V") and _integer(operator):
             lost = [t for t in operator.outputs if not view.readers(t) and t not in view.outputs]
             if lost:
@@ -296,24 +306,24 @@ def _split_unread(view: View) -> Iterator[Place]:
 
 
 def _pointwise_depthwise(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name != "DEPTHWISE_CONV_2D":
             continue
         image, kernel = _input(operator, 0), _input(operator, 1)
         if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
             continue
-        if image.shape[-1] > 1 and kernel.shape[-1] > image.shape[-1]:
+        if image.shape[-1:] > (1,) and kernel.shape[-1] > image.shape[-1]:
             yield place(operator, *operator.outputs)
 
 
 def _steep_leak(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name == "LEAKY_RELU" and getattr(operator.options, "alpha", 0) > 1:
             yield place(operator, *operator.outputs)
 
 
 def _transposed_same(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name != "TRANSPOSE_CONV" or _option(operator, "padding") != 0:
             continue
         kernel, image = _input(operator, 1), _input(operator, 2)
@@ -325,7 +335,7 @@ def _transposed_same(view: View) -> Iterator[Place]:
 
 
 def _broadcast_product(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name != "BATCH_MATMUL":
             continue
         one, two = _input(operator, 0), _input(operator, 1)
@@ -338,7 +348,7 @@ def _broadcast_product(view: View) -> Iterator[Place]:
 
 
 def _extreme_of_sum(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name not in ("REDUCE_MAX", "REDUCE_MIN"):
             continue
         source = _input(operator, 0)
@@ -350,7 +360,7 @@ def _extreme_of_sum(view: View) -> Iterator[Place]:
 
 
 def _mixed_ranks(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name in _DOUBLE and _integer(operator):
             computed = view.computed(operator)
             if len({len(tensor.shape) for tensor in computed}) > 1:
@@ -358,7 +368,7 @@ def _mixed_ranks(view: View) -> Iterator[Place]:
 
 
 def _strided_pointwise(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         if operator.name != "CONV_2D" or not _integer(operator):
             continue
         kernel = _input(operator, 1)
@@ -367,7 +377,7 @@ def _strided_pointwise(view: View) -> Iterator[Place]:
 
 
 def _wide_weights(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
+    for operator in view.operators:
         kernel = _input(operator, 1) if operator.name == "CONV_2D" else None
         result = operator.outputs[0].shape if operator.outputs else ()
         if kernel is None or len(kernel.shape) != 4 or len(result) != 4:

@@ -64,21 +64,33 @@ class Rule:
 class View:
     """A graph, with who makes and who reads each tensor.
 
+    In a damaged file an operator may come after what reads its result; it counts as none's maker
+    then, so that who follows makers or readers comes to an end.
+
     Attributes:
         graph: The graph.
+        operators: Its operators that have a result.
         producer: The operator that makes a tensor.
         outputs: The tensors that the graph gives back.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.producer = {t: operator for operator in graph.operators for t in operator.outputs}
+        self.operators = [operator for operator in graph.operators if operator.outputs]
         self.outputs = frozenset(graph.outputs)
         self._readers: dict[Tensor, list[Operator]] = {}
         for operator in graph.operators:
             for tensor in operator.inputs:
                 if tensor is not None:
                     self._readers.setdefault(tensor, []).append(operator)
+        self.producer = {
+            tensor: operator
+            for operator in self.operators
+            for tensor in operator.outputs
+            if all(reader.index > operator.index for reader in self.readers(tensor))
+        }
+        made = {tensor for operator in self.operators for tensor in operator.outputs}
+        self._misplaced = made - self.producer.keys()
 
     def readers(self, tensor: Tensor) -> list[Operator]:
         """The operators that read a tensor, one as often as it does."""
@@ -87,14 +99,18 @@ class View:
     def reader(self, tensor: Tensor) -> Operator | None:
         """The one operator that reads a tensor, once; `None` if there are more, or none."""
         readers = self.readers(tensor)
-        return readers[0] if len(readers) == 1 else None
+        if len(readers) != 1 or not readers[0].outputs or tensor in self._misplaced:
+            return None
+        return readers[0]
 
     def constant(self, tensor: Tensor | None) -> bool:
         """Whether a tensor is one, of half precision too, which an operator widens."""
         if tensor is None or tensor.constant:
             return tensor is not None
         maker = self.producer.get(tensor)
-        return maker is not None and maker.name == "DEQUANTIZE" and self.constant(maker.inputs[0])
+        if maker is None or maker.name != "DEQUANTIZE" or not maker.inputs:
+            return False
+        return self.constant(maker.inputs[0])
 
     def computed(self, operator: Operator) -> list[Tensor]:
         """The inputs of an operator that are not constants, one as often as it is read."""
