@@ -233,6 +233,28 @@ def wide_weights(channels):
     return build(tensors, calls, ["x"], ["y"])
 
 
+def batched_blocks(batch):
+    call = ("SPACE_TO_DEPTH", ["x"], ["y"], options("SpaceToDepth", blockSize=2))
+    return build({"x": T((batch, 4, 4, 8)), "y": T((batch, 2, 2, 32))}, [call], ["x"], ["y"])
+
+
+def cumsum_from_behind(axis):
+    call = ("CUMSUM", ["x", "axis"], ["y"], options("Cumsum"))
+    return build({"x": T(MAP), "axis": T((), "INT32", axis), "y": T(MAP)}, [call], ["x"], ["y"])
+
+
+def leak_after_prelu(after):
+    tensors = {"x": T(MAP), "k": values(8, 1, 1, 8), "b": values(8), "c": T(MAP)}
+    tensors |= {"a": values(1, 1, 8), "m": T(MAP), "y": T(MAP)}
+    last = [options("LeakyRelu", alpha=0.3)] if after == "LEAKY_RELU" else []
+    calls = [
+        convolution("x", "k", "b", "c"),
+        ("PRELU", ["c", "a"], ["m"]),
+        (after, ["m"], ["y"], *last),
+    ]
+    return build(tensors, calls, ["x"], ["y"])
+
+
 CASES = {
     "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
     "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
@@ -251,5 +273,8 @@ CASES = {
     "EXTREME_OF_SUM": (extreme_of_sum("ADD"), extreme_of_sum("MUL")),
     "MIXED_RANKS": (mixed_ranks(reshaped=False), mixed_ranks(reshaped=True)),
     "STRIDED_POINTWISE": (strided_pointwise(1), strided_pointwise(3)),
+    "BATCHED_BLOCKS": (batched_blocks(2), batched_blocks(1)),
+    "CUMSUM_FROM_BEHIND": (cumsum_from_behind(-1), cumsum_from_behind(3)),
+    "LEAK_AFTER_PRELU": (leak_after_prelu("LEAKY_RELU"), leak_after_prelu("RELU")),
     "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
 }

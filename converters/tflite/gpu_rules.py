@@ -73,9 +73,11 @@ def _amounts(operator: Operator) -> np.ndarray | None:
     return np.pad(found, ((max(4 - len(found), 0), 0), (0, 0)))
 
 
-def _fill(operator: Operator) -> float:
+def _fill(view: View, operator: Operator) -> float:
     """What a pad fills with."""
     value = _input(operator, 2) if operator.name == "PADV2" else None
+    if value is not None and value in view.producer:  # half precision, widened
+        value = _input(view.producer[value], 0)
     sound = value is not None and value.data is not None and np.prod(value.shape) == 1
     numbers = value.values() if value is not None and sound else None
     return 0.0 if numbers is None else float(np.ravel(numbers)[0])
@@ -90,12 +92,13 @@ def _spatial(operator: Operator) -> bool:
 def _padded(view: View, names: set[str]) -> Iterator[tuple[Operator, Operator]]:
     """Pads that become part of the operator that alone reads them, and that operator."""
     for operator in view.operators:
-        if _spatial(operator):
-            reader = view.reader(operator.outputs[0])
-            if reader is None or reader.name not in names:
-                continue
-            if _input(reader, 0) is operator.outputs[0]:
-                yield operator, reader
+        if not _spatial(operator):
+            continue
+        last, reader = operator, view.reader(operator.outputs[0])
+        while reader is not None and _spatial(reader):
+            last, reader = reader, view.reader(reader.outputs[0])
+        if reader is not None and reader.name in names and _input(reader, 0) is last.outputs[0]:
+            yield operator, reader
 
 
 def _positive(view: View, tensor: Tensor | None) -> bool:
@@ -111,7 +114,7 @@ def _positive(view: View, tensor: Tensor | None) -> bool:
 
 def _padded_pool(view: View) -> Iterator[Place]:
     for pad, pool in _padded(view, _POOLS):
-        fill = _fill(pad)
+        fill = _fill(view, pad)
         low = fill <= _LOWEST or (fill == 0 and _positive(view, _input(pad, 0)))
         if not (pool.name == "MAX_POOL_2D" and low):
             yield place(pool, _input(pool, 0), before=pad)
@@ -119,7 +122,7 @@ def _padded_pool(view: View) -> Iterator[Place]:
 
 def _padded_constant(view: View) -> Iterator[Place]:
     for pad, operator in _padded(view, {"CONV_2D", "DEPTHWISE_CONV_2D"}):
-        if _fill(pad) != 0:
+        if _fill(view, pad) != 0:
             yield place(operator, _input(operator, 0), before=pad)
 
 
@@ -155,7 +158,7 @@ def _padded_sum(view: View) -> Iterator[Place]:
         if total is None:
             continue
         shapes = {t.shape for t in total.inputs if t is not None}
-        if len(shapes) > 1 or _fill(operator):
+        if len(shapes) > 1 or _fill(view, operator):
             yield place(total, operator.outputs[0], before=operator)
 
 
@@ -376,6 +379,33 @@ def _strided_pointwise(view: View) -> Iterator[Place]:
             yield place(operator, *operator.outputs)
 
 
+def _batched_blocks(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        if operator.name in ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE") and operator.outputs[0].shape[
+            :1
+        ] > (1,):
+            yield place(operator, *operator.outputs)
+
+
+def _cumsum_from_behind(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        axis = _input(operator, 1) if operator.name == "CUMSUM" else None
+        if axis is not None and axis.data is not None and (axis.data.view(np.int8)[3:] < 0).any():
+            yield place(operator, *operator.outputs)
+
+
+def _leak_after_prelu(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        source = _input(operator, 0) if operator.name == "LEAKY_RELU" else None
+        while source is not None and (maker := view.producer.get(source)) is not None:
+            computed = view.computed(maker)
+            if maker.name == "PRELU":
+                yield place(operator, source, before=maker)
+            if maker.name not in _SINGLE | _DOUBLE or len(computed) != 1 or maker.name == "PRELU":
+                break
+            source = computed[0]
+
+
 def _wide_weights(view: View) -> Iterator[Place]:
     for operator in view.operators:
         kernel = _input(operator, 1) if operator.name == "CONV_2D" else None
@@ -541,5 +571,26 @@ RULES = [
         "and of many GPUs.",
         "Use two Conv2D on halves of the channels (`x[..., :n]`) and Add.",
         _wide_weights,
+    ),
+    _rule(
+        "BATCHED_BLOCKS",
+        "The GPU delegate gives back zeros; it says why in its log alone.",
+        "A space-to-depth or depth-to-space has a batch of more than 1.",
+        "Convert with a batch of 1.",
+        _batched_blocks,
+    ),
+    _rule(
+        "CUMSUM_FROM_BEHIND",
+        "The GPU delegate crashes the process.",
+        "A cumulative sum counts its axis from behind.",
+        "Count from the front: `keras.ops.cumsum(x, axis=3)` in place of `axis=-1`.",
+        _cumsum_from_behind,
+    ),
+    _rule(
+        "LEAK_AFTER_PRELU",
+        _SILENT,
+        "A LeakyReLU comes after a PReLU, with elementwise operations alone between.",
+        "Use PReLU(shared_axes=[1, 2]) for the LeakyReLU too.",
+        _leak_after_prelu,
     ),
 ]
