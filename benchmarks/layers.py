@@ -405,7 +405,8 @@ HEAD = """# Layers, converted
 
 {count} of {all} layers and small graphs: of all of them, every public layer class of Keras that can
 stand in a graph to be converted, and what networks are made of. Each in the five precisions,
-calibrated and run on data of five kinds: {cells} cells. Written by `benchmarks/layers.py` from [layers.json](layers.json):
+calibrated and run on data of five kinds: {cells} cells. Written by `benchmarks/layers.py` from
+[layers.json](layers.json):
 TensorFlow {tensorflow}, Keras {keras}, LiteRT {litert}; the models are those of
 `tests/layer_cases.py`, with random weights.
 
