@@ -32,6 +32,7 @@ from converters.tflite.order import in_order
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.ranges import with_measured_ranges
 from converters.tflite.rebuild import first_line, float32_model
+from converters.tflite.rewrites import rewritten
 from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import is_tf_keras_model, save_trained
@@ -140,7 +141,7 @@ def _trained(model: Any, inference_type: str, batch: int) -> TfliteFile:
         inputs, outputs = save_trained(model, batch, folder)
         with _one_line(model, "int8"):
             content = jobs.convert(folder, precision="int8", inference_type=inference_type)
-            file = in_order(TfliteFile(content), inputs, outputs)
+            file = rewritten(in_order(TfliteFile(content), inputs, outputs))
             jobs.run_once(file.content)
         return file
 
@@ -262,7 +263,7 @@ class Exporter:
                 f"inputs and outputs other names. Received: {[*self.input_shapes]}, "
                 f"{self.output_names}"
             )
-        file = in_order(file, [*self.input_shapes], self._order)
+        file = rewritten(in_order(file, [*self.input_shapes], self._order))
         # What is known not to run is said better by `lint`.
         if not any(finding.severity == "error" for finding in lint(file)):
             jobs.run_once(file.content)

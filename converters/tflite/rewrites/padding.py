@@ -1,0 +1,188 @@
+"""Padding before pools and convolutions.
+
+The delegate makes a `PAD` part of what reads it, through a `RESHAPE` too. A pool's own padding does
+not count, neither as a value nor among those that a mean divides by; a convolution's own is of
+zeros, whatever was padded with.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.tflite.flatbuffer import Operator, Tensor, schema
+from converters.tflite.rewrites.edit import Edit
+
+_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
+_DTYPES = {"FLOAT32", "INT8"}
+_LEAST = np.finfo(np.float32).min
+# Nothing that a float32 network computes is less.
+_INFINITE = -1e30
+
+
+@dataclass(frozen=True)
+class _Padding:
+    """A `PAD` of height and width: what is padded, by how much on each side, with what number."""
+
+    x: Tensor
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    value: float
+
+
+def _before(edit: Edit, reader: Operator) -> _Padding | None:
+    """The padding that an operator reads."""
+    tensor = reader.inputs[0]
+    pad = None if tensor is None else edit.producer.get(tensor.index)
+    if pad is None or pad.name not in ("PAD", "PADV2") or tensor is None:
+        return None
+    x, amounts, *value = pad.inputs
+    counts = None if amounts is None else amounts.values()
+    number = value[0].values() if value and value[0] is not None else np.zeros(())
+    if x is None or counts is None or number is None or counts.shape != (4, 2):
+        return None
+    if x.dtype not in _DTYPES or counts[[0, 3]].any():
+        return None
+    rows, columns = [(int(a), int(b)) for a, b in counts[1:3]]
+    return _Padding(x, rows, columns, float(number.reshape(())))
+
+
+def maximum(edit: Edit) -> None:
+    """Pools of the largest: what was padded with is taken into account after the pool."""
+    for pool in edit.graph.operators:
+        padding = _before(edit, pool) if pool.name == "MAX_POOL_2D" else None
+        if padding is None or padding.value <= _least(padding.x):
+            continue
+        reach, whole = _reach(pool, padding)
+        if not reach.any() or (
+            padding.value == 0 and not whole.any() and _nonnegative(edit, padding.x)
+        ):
+            continue
+        output = pool.outputs[0]
+        limits = {"RELU": (0, np.inf), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}
+        value = np.clip(padding.value, *limits.get(_activation(pool), (-np.inf, np.inf)))
+        numbers = np.where(reach, value, _least(output)).astype("float32")
+        constant = _constant(edit, numbers[None, ..., None], f"{output.name};padding", output)
+        largest = edit.again(pool, pool.inputs, edit.like(output, output.shape, "largest"))
+        options = schema().MaximumMinimumOptionsT()
+        edit.put(pool, "MAXIMUM", (largest, constant), output, options)
+        edit.drop(pool)
+
+
+def mean(edit: Edit) -> None:
+    """Pools of the mean: as depthwise convolutions, whose windows count all values alike."""
+    for pool in edit.graph.operators:
+        padding = _before(edit, pool) if pool.name == "AVERAGE_POOL_2D" else None
+        if padding is None or not any((*padding.rows, *padding.columns)):
+            continue
+        x, output = pool.inputs[0], pool.outputs[0]
+        assert x is not None
+        rows, columns = pool.options.filterHeight, pool.options.filterWidth
+        if any(_own(pool, x.shape[axis], axis) != (0, 0) for axis in (1, 2)):
+            _apart(edit, pool)
+            continue
+        options = schema().DepthwiseConv2DOptionsT()
+        options.padding, options.depthMultiplier = schema().Padding.VALID, 1
+        options.strideH, options.strideW = pool.options.strideH, pool.options.strideW
+        options.fusedActivationFunction = pool.options.fusedActivationFunction
+        count, channels = rows * columns, x.shape[-1]
+        shape, name = (1, rows, columns, channels), f"{output.name};mean"
+        if x.dtype == "INT8":
+            step = 1 / (127 * count)
+            kernel = edit.constant(np.full(shape, 127, "int8"), name, scales=[step], zeros=[0])
+            bias = edit.constant(
+                np.zeros(channels, "int32"), f"{name};0", scales=[step * x.scales[0]], zeros=[0]
+            )
+        else:
+            kernel = edit.constant(np.full(shape, 1 / count, "float32"), name)
+            bias = edit.constant(np.zeros(channels, "float32"), f"{name};0")
+        edit.put(pool, "DEPTHWISE_CONV_2D", (x, kernel, bias), output, options)
+        edit.drop(pool)
+
+
+def convolution(edit: Edit) -> None:
+    """Convolutions behind padding with another number than 0."""
+    for conv in edit.graph.operators:
+        padding = _before(edit, conv) if conv.name in _CONVOLUTIONS else None
+        if padding is not None and padding.value != 0:
+            _apart(edit, conv)
+
+
+def _apart(edit: Edit, reader: Operator) -> None:
+    """Puts an operator that changes nothing between the padding and what reads it."""
+    x = reader.inputs[0]
+    assert x is not None
+    least = _constant(edit, np.full((1,) * 4, _least(x)), f"{x.name};least", x)
+    options = schema().MaximumMinimumOptionsT()
+    kept = edit.put(reader, "MAXIMUM", (x, least), edit.like(x, x.shape, "apart"), options)
+    edit.again(reader, (kept, *reader.inputs[1:]), reader.outputs[0])
+    edit.drop(reader)
+
+
+def _constant(edit: Edit, numbers: np.ndarray, name: str, like: Tensor) -> Tensor:
+    """Numbers as a constant that counts in the steps of a tensor."""
+    return edit.constant(like.quantized(numbers.astype("float32")), name, like)
+
+
+def _least(tensor: Tensor) -> float:
+    """The least number that a tensor can hold, or that counts as none."""
+    if tensor.scales:
+        return float(tensor.dequantized(np.int8([-128]))[0])
+    return float(_LEAST)
+
+
+def _nonnegative(edit: Edit, tensor: Tensor) -> bool:
+    """Whether a tensor cannot be less than 0."""
+    if tensor.scales:
+        return tensor.zero_points[0] == -128
+    source = edit.producer.get(tensor.index)
+    if source is None:
+        return False
+    if source.name in ("RELU", "RELU6", "LOGISTIC", "SOFTMAX", "ABS", "SQUARE", "EXP"):
+        return True
+    if source.name in ("MAX_POOL_2D", "AVERAGE_POOL_2D") and source.inputs[0] is not None:
+        return _nonnegative(edit, source.inputs[0])
+    return _activation(source) in ("RELU", "RELU6")
+
+
+def _activation(operator: Operator) -> str:
+    """The schema's name of the activation that an operator ends with."""
+    kinds = schema().ActivationFunctionType
+    code = getattr(operator.options, "fusedActivationFunction", 0)
+    return next(name for name, number in vars(kinds).items() if number == code)
+
+
+def _own(pool: Operator, size: int, axis: int) -> tuple[int, int]:
+    """How much a pool pads by itself, before and after."""
+    if pool.options.padding == schema().Padding.VALID:
+        return 0, 0
+    window, stride = _window(pool, axis)
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def _window(pool: Operator, axis: int) -> tuple[int, int]:
+    options = pool.options
+    return (
+        (options.filterHeight, options.strideH)
+        if axis == 1
+        else (options.filterWidth, options.strideW)
+    )
+
+
+def _reach(pool: Operator, padding: _Padding) -> tuple[np.ndarray, np.ndarray]:
+    """Which windows reach the padding, and which see nothing else: maps of height and width."""
+    x, output = pool.inputs[0], pool.outputs[0]
+    assert x is not None
+    padded, real = [], []
+    for axis, (before, after) in ((1, padding.rows), (2, padding.columns)):
+        window, stride = _window(pool, axis)
+        size = x.shape[axis]
+        start = np.arange(output.shape[axis]) * stride - _own(pool, size, axis)[0]
+        stop = np.minimum(start + window, size)
+        start = np.maximum(start, 0)
+        padded.append((start < before) | (stop > size - after))
+        real.append((stop > before) & (start < size - after))
+    return (
+        padded[0][:, None] | padded[1][None, :],
+        ~(real[0][:, None] & real[1][None, :]),
+    )
