@@ -74,9 +74,9 @@ _ROWS = [
     ),
     Rewrite(
         "parts that meet",
-        "parts of a split that one operator reads, all that are read at all",
-        "a RESHAPE of one of them to its own shape in between",
-        "the two operators are made one that knows nothing of order and axis",
+        "SPLIT, SPLIT_V and UNPACK whose parts an operator reads together, maybe changed one by one",
+        "a SLICE for each part",
+        "the operators are made one that knows nothing of order and axis, or reads what it writes",
         parts.meeting,
     ),
     Rewrite(

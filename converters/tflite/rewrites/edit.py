@@ -20,6 +20,13 @@ _INTEGER_VERSION = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "RESHAPE": 1}
 _BY_RANK = {"ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "TRANSPOSE"}
 # Operators that give the memory of their input another shape.
 VIEWS = {"RESHAPE", "EXPAND_DIMS", "SQUEEZE"}
+# Operators that compute each value by itself, of values in the same place.
+ELEMENTWISE = frozenset({
+    "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "POW", "PRELU", "NEG",
+    "ABS", "SQUARE", "SQRT", "RSQRT", "EXP", "LOG", "LOGISTIC", "TANH", "RELU", "RELU6", "ELU",
+    "GELU", "HARD_SWISH", "LEAKY_RELU", "SIN", "COS", "FLOOR", "CEIL", "ROUND", "QUANTIZE",
+    "DEQUANTIZE", "CAST",
+})  # fmt: skip
 # Operators that are taken out where nothing reads them any more.
 _IDLE = {*VIEWS, "TRANSPOSE", "TILE", "SPLIT", "SPLIT_V", "PAD", "PADV2", "BROADCAST_TO"}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, schema
-from converters.tflite.rewrites.edit import VIEWS, Edit
+from converters.tflite.rewrites.edit import ELEMENTWISE, VIEWS, Edit
 
 _MOST = 4
 # Values that a chain of moves is looked through with, at most.
@@ -391,12 +391,7 @@ class _Kind:
 
 _KINDS: dict[str, _Kind] = {
     **dict.fromkeys(
-        (
-            "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "POW", "PRELU",
-            "NEG", "ABS", "SQUARE", "SQRT", "RSQRT", "EXP", "LOG", "LOGISTIC", "TANH", "RELU",
-            "RELU6", "ELU", "GELU", "HARD_SWISH", "LEAKY_RELU", "SIN", "COS", "FLOOR", "CEIL",
-            "ROUND", "QUANTIZE", "DEQUANTIZE", "CAST",
-        ),
+        ELEMENTWISE,
         _Kind(_alike, _elementwise),
     ),
     **dict.fromkeys(
@@ -408,7 +403,7 @@ _KINDS: dict[str, _Kind] = {
     "CONCATENATION": _Kind(_joins, _join),
     "TILE": _Kind(_tiles, _tile),
     "BATCH_MATMUL": _Kind(_multiplies, _elementwise),
-}  # fmt: skip
+}
 
 
 def _transposed(edit: Edit, operator: Operator, new: dict[int, Tensor]) -> None:
