@@ -45,11 +45,13 @@ def rewritten(file: TfliteFile) -> TfliteFile:
 
 _ROWS = [
     Rewrite(
-        "nearest",
-        "repeats of whole rows and columns, by RESHAPE and TILE of rank 5",
-        "RESIZE_NEAREST_NEIGHBOR",
+        "moves",
+        "RESHAPE, TILE and TRANSPOSE of more than four dimensions that repeat rows and columns, or "
+        "spread channels over blocks",
+        "RESIZE_NEAREST_NEIGHBOR; DEPTH_TO_SPACE, after a TRANSPOSE where the channels of a block "
+        "are far apart",
         "more than four dimensions are refused",
-        ranks.nearest,
+        ranks.moves,
     ),
     Rewrite(
         "ranks",
@@ -74,7 +76,7 @@ _ROWS = [
     ),
     Rewrite(
         "parts that meet",
-        "SPLIT, SPLIT_V and UNPACK whose parts an operator reads together, maybe changed one by one",
+        "a split whose parts one operator reads, directly or changed one by one",
         "a SLICE for each part",
         "the operators are made one that knows nothing of order and axis, or reads what it writes",
         parts.meeting,
@@ -88,21 +90,21 @@ _ROWS = [
     ),
     Rewrite(
         "padded maximum",
-        "PAD or PADV2 before MAX_POOL_2D, of values that may be less than what is padded with",
+        "PAD or PADV2 before MAX_POOL_2D in float, of values that may be less than the padding",
         "MAXIMUM with what was padded with, where windows reach it, after the pool",
         "the padding becomes the pool's own, which does not count",
         padding.maximum,
     ),
     Rewrite(
         "padded mean",
-        "PAD or PADV2 before AVERAGE_POOL_2D",
-        "a depthwise convolution, equal to a rounding of float32, in int8 to a step",
+        "PAD or PADV2 before AVERAGE_POOL_2D in float",
+        "a depthwise convolution, equal to a rounding of float32",
         "the padding becomes the pool's own, which does not count",
         padding.mean,
     ),
     Rewrite(
         "padded convolution",
-        "PADV2 with other numbers than 0 before a convolution",
+        "PADV2 with other numbers than 0 before a convolution in float",
         "MAXIMUM with the least number in between",
         "the padding becomes the convolution's own, which is of zeros",
         padding.convolution,
@@ -124,7 +126,7 @@ _ROWS = [
     Rewrite(
         "shared heads",
         "BATCH_MATMUL of many matrices with one",
-        "one product of all their rows; or copies of the one, by TILE",
+        "one product of all their rows, in a RESHAPE; or copies of the one, by TILE",
         "all but the first are wrong",
         products.shared,
     ),

@@ -80,6 +80,13 @@ class Edit:
         readers = self.readers[tensor.index]
         return readers[0] if len(readers) == 1 and tensor.index not in self.ends else None
 
+    def numbers(self, tensor: Tensor) -> np.ndarray | None:
+        """The numbers of a constant, of one that is widened too; `None` if it is computed."""
+        wide = self.producer.get(tensor.index)
+        if wide is not None and wide.name == "DEQUANTIZE" and wide.inputs[0] is not None:
+            tensor = wide.inputs[0]
+        return tensor.values()
+
     @cached_property
     def _model(self) -> Any:
         model = self._file.changeable()
@@ -222,14 +229,6 @@ class Edit:
         if tensor.constant:
             return self.like(tensor, size, "view")
         return self.view(at, tensor, self.like(tensor, size, "view"))
-
-    def resize(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
-        """The tensor itself with another shape, which all that read and write it must take."""
-        twin = self._model.subgraphs[0].tensors[tensor.index]
-        twin.shape, twin.shapeSignature = list(shape), None
-        size = tuple(shape)
-        self._tensors[tensor.index] = Tensor(**{**vars(tensor), "shape": size, "open_shape": size})
-        return self._tensors[tensor.index]
 
     def finished(self) -> TfliteFile:
         """The changed file; the file itself if nothing was changed."""

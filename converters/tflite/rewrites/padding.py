@@ -2,7 +2,7 @@
 
 The delegate makes a `PAD` part of what reads it, through a `RESHAPE` too. A pool's own padding does
 not count, neither as a value nor among those that a mean divides by; a convolution's own is of
-zeros, whatever was padded with.
+zeros, whatever was padded with. Of integers it keeps the two apart, and they are right.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,7 @@ from converters.tflite.flatbuffer import Operator, Tensor, schema
 from converters.tflite.rewrites.edit import Edit
 
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
-_DTYPES = {"FLOAT32", "INT8"}
 _LEAST = np.finfo(np.float32).min
-# Nothing that a float32 network computes is less.
-_INFINITE = -1e30
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,10 @@ def _before(edit: Edit, reader: Operator) -> _Padding | None:
         return None
     x, amounts, *value = pad.inputs
     counts = None if amounts is None else amounts.values()
-    number = value[0].values() if value and value[0] is not None else np.zeros(())
-    if x is None or counts is None or number is None or counts.shape != (4, 2):
+    if x is None or x.dtype != "FLOAT32" or counts is None or counts.shape != (4, 2):
         return None
-    if x.dtype not in _DTYPES or counts[[0, 3]].any():
+    number = edit.numbers(value[0]) if value and value[0] is not None else np.zeros(())
+    if number is None or counts[[0, 3]].any():
         return None
     rows, columns = [(int(a), int(b)) for a, b in counts[1:3]]
     return _Padding(x, rows, columns, float(number.reshape(())))
@@ -50,7 +47,7 @@ def maximum(edit: Edit) -> None:
     """Pools of the largest: what was padded with is taken into account after the pool."""
     for pool in edit.graph.operators:
         padding = _before(edit, pool) if pool.name == "MAX_POOL_2D" else None
-        if padding is None or padding.value <= _least(padding.x):
+        if padding is None or padding.value <= _LEAST:
             continue
         reach, whole = _reach(pool, padding)
         if not reach.any() or (
@@ -60,8 +57,8 @@ def maximum(edit: Edit) -> None:
         output = pool.outputs[0]
         limits = {"RELU": (0, np.inf), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}
         value = np.clip(padding.value, *limits.get(_activation(pool), (-np.inf, np.inf)))
-        numbers = np.where(reach, value, _least(output)).astype("float32")
-        constant = _constant(edit, numbers[None, ..., None], f"{output.name};padding", output)
+        numbers = np.where(reach, value, _LEAST).astype("float32")
+        constant = edit.constant(numbers[None, ..., None], f"{output.name};padding")
         largest = edit.again(pool, pool.inputs, edit.like(output, output.shape, "largest"))
         options = schema().MaximumMinimumOptionsT()
         edit.put(pool, "MAXIMUM", (largest, constant), output, options)
@@ -86,15 +83,8 @@ def mean(edit: Edit) -> None:
         options.fusedActivationFunction = pool.options.fusedActivationFunction
         count, channels = rows * columns, x.shape[-1]
         shape, name = (1, rows, columns, channels), f"{output.name};mean"
-        if x.dtype == "INT8":
-            step = 1 / (127 * count)
-            kernel = edit.constant(np.full(shape, 127, "int8"), name, scales=[step], zeros=[0])
-            bias = edit.constant(
-                np.zeros(channels, "int32"), f"{name};0", scales=[step * x.scales[0]], zeros=[0]
-            )
-        else:
-            kernel = edit.constant(np.full(shape, 1 / count, "float32"), name)
-            bias = edit.constant(np.zeros(channels, "float32"), f"{name};0")
+        kernel = edit.constant(np.full(shape, 1 / count, "float32"), name)
+        bias = edit.constant(np.zeros(channels, "float32"), f"{name};0")
         edit.put(pool, "DEPTHWISE_CONV_2D", (x, kernel, bias), output, options)
         edit.drop(pool)
 
@@ -111,29 +101,15 @@ def _apart(edit: Edit, reader: Operator) -> None:
     """Puts an operator that changes nothing between the padding and what reads it."""
     x = reader.inputs[0]
     assert x is not None
-    least = _constant(edit, np.full((1,) * 4, _least(x)), f"{x.name};least", x)
+    least = edit.constant(np.full((1,) * 4, _LEAST), f"{x.name};least")
     options = schema().MaximumMinimumOptionsT()
     kept = edit.put(reader, "MAXIMUM", (x, least), edit.like(x, x.shape, "apart"), options)
     edit.again(reader, (kept, *reader.inputs[1:]), reader.outputs[0])
     edit.drop(reader)
 
 
-def _constant(edit: Edit, numbers: np.ndarray, name: str, like: Tensor) -> Tensor:
-    """Numbers as a constant that counts in the steps of a tensor."""
-    return edit.constant(like.quantized(numbers.astype("float32")), name, like)
-
-
-def _least(tensor: Tensor) -> float:
-    """The least number that a tensor can hold, or that counts as none."""
-    if tensor.scales:
-        return float(tensor.dequantized(np.int8([-128]))[0])
-    return float(_LEAST)
-
-
 def _nonnegative(edit: Edit, tensor: Tensor) -> bool:
     """Whether a tensor cannot be less than 0."""
-    if tensor.scales:
-        return tensor.zero_points[0] == -128
     source = edit.producer.get(tensor.index)
     if source is None:
         return False

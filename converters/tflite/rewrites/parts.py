@@ -18,7 +18,12 @@ _REPEATABLE = {"ADD", "MUL", "CONCATENATION"}
 def meeting(edit: Edit) -> None:
     """Splits whose parts meet again: each part by a slice of its own."""
     for split in edit.graph.operators:
-        if split.name in _SPLITS and len(split.outputs) > 1 and _meet(edit, split):
+        whole = split.inputs[_SPLITS[split.name]] if split.name in _SPLITS else None
+        if whole is None or len(split.outputs) == 1 or len(whole.shape) > 4:
+            continue
+        # Integers are kept apart; but not where a part is left unread.
+        idle = any(not edit.readers[p.index] and p.index not in edit.ends for p in split.outputs)
+        if _meet(edit, split) and (idle or not whole.scales):
             _sliced(edit, split)
 
 
@@ -40,7 +45,7 @@ def _meet(edit: Edit, split: Operator) -> bool:
 def _undone(split: Operator, reader: Operator) -> bool:
     """Whether the parts are put together as they were, which is right."""
     whole = split.inputs[_SPLITS[split.name]]
-    together = ("CONCATENATION", "PACK")["UNPACK" == split.name]
+    together = ("CONCATENATION", "PACK")[split.name == "UNPACK"]
     return (
         reader.name == together
         and reader.inputs == split.outputs

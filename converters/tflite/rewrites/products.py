@@ -1,9 +1,14 @@
-"""Matrix products of heads with one matrix, repeated values, depthwise products of single values."""
+"""Products of many matrices with one, values written out, depthwise products of single values."""
+
+from typing import Any
 
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, schema
 from converters.tflite.rewrites.edit import Edit
+
+# NumPy's types of what depthwise kernels are stored in.
+_STORED: dict[str, Any] = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT8": np.int8}
 
 
 def shared(edit: Edit) -> None:
@@ -22,14 +27,9 @@ def shared(edit: Edit) -> None:
         same = next(i for i in range(rank - 1) if few[1][i:] == (1,) * (rank - 2 - i))
         if few[0] == wide and few[1][:same] == wide[:same] and not operator.options.adjX:
             rows = int(np.prod(wide[same:])) * left.shape[-2]
-            shape = (*wide[:same], rows, left.shape[-1])
-            lead = (1,) * (rank - len(shape) - 1 if same else 0)
-            matrix = (*wide[:same], *right.shape[-2:])
-            result = (*lead, *wide[:same], rows, output.shape[-1])
-            inputs = (
-                edit.viewed(operator, left, (*lead, *shape)),
-                edit.viewed(operator, right, (*lead, *matrix)),
-            )
+            lead = (*wide[:same], *(1,) * (rank - 2 - same))
+            inputs = (edit.viewed(operator, left, (*lead, rows, left.shape[-1])), right)
+            result = (*lead, rows, output.shape[-1])
             product = edit.again(operator, inputs, edit.like(output, result, "rows"))
             edit.view(operator, product, output)
         else:
@@ -55,28 +55,24 @@ def multiplied(edit: Edit) -> None:
         x = conv.inputs[0]
         if weights is None or x is None or weights.shape[1:3] != (1, 1):
             continue
-        values = _stored(weights)
-        if x.shape[-1] in (1, weights.shape[-1]) or values is None:
+        wide = edit.producer.get(weights.index)
+        stored = weights if wide is None else wide.inputs[0]
+        if x.shape[-1] in (1, weights.shape[-1]) or stored is None or stored.data is None:
             continue
+        values = stored.data.view(_STORED[stored.dtype]).reshape(stored.shape)
+        zeros = np.full_like(values, stored.zero_points[0] if stored.zero_points else 0)
         # "same" pads the second column after the map, where the stride reads over its end.
-        zeros = np.full_like(values, weights.zero_points[0] if weights.zero_points else 0)
         kernel = edit.constant(
             np.concatenate([values, zeros], axis=2),
             f"{weights.name};wide",
-            scales=weights.scales,
-            zeros=weights.zero_points,
+            scales=stored.scales,
+            zeros=stored.zero_points,
         )
+        if wide is not None:
+            kernel = edit.again(wide, (kernel,), edit.like(weights, kernel.shape, "wide"))
         inputs = (x, kernel, *conv.inputs[2:])
         edit.again(conv, inputs, conv.outputs[0], padding=schema().Padding.SAME)
         edit.drop(conv)
-
-
-def _stored(tensor: Tensor) -> np.ndarray | None:
-    """A constant's values as they are stored."""
-    types = {"FLOAT32": np.float32, "INT8": np.int8}
-    if tensor.data is None or tensor.dtype not in types:
-        return None
-    return tensor.data.view(types[tensor.dtype]).reshape(tensor.shape)
 
 
 def _tiled(

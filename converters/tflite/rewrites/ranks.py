@@ -25,50 +25,86 @@ Shape = tuple[int, ...]
 Groups = tuple[tuple[int, int], ...]
 
 
-def nearest(edit: Edit) -> None:
-    """Repeats of whole rows and columns: what such a chain of moves does is tried out."""
+def moves(edit: Edit) -> None:
+    """Chains of moves that are one operator: what they do is tried out."""
     for last in edit.graph.operators:
-        if last.name not in VIEWS or len(last.outputs[0].shape) != _MOST:
+        chain = _chain(edit, last) if last.name in VIEWS else None
+        if chain is None:
             continue
-        chain = _chain(edit, last)
-        if chain is None or edit.dropped(*chain):
-            continue
-        x, y = chain[0].inputs[0], last.outputs[0]
+        x = chain[0].inputs[0]
         assert x is not None
-        factors = [n // m for n, m in zip(y.shape, x.shape, strict=True)]
-        if (factors[0], factors[3]) != (1, 1) or np.prod(x.shape) > _LOOK:
-            continue
         numbers = np.arange(np.prod(x.shape), dtype="int32").reshape(x.shape)
-        expected = numbers.repeat(factors[1], axis=1).repeat(factors[2], axis=2)
+        moved = numbers
         for operator in chain:
-            numbers = _moved(operator, numbers)
-        if not np.array_equal(numbers, expected):
-            continue
-        size = edit.constant(np.array(y.shape[1:3], "int32"), f"{y.name};size")
-        options = schema().ResizeNearestNeighborOptionsT()
-        edit.put(last, "RESIZE_NEAREST_NEIGHBOR", (x, size), y, options)
-        edit.drop(last)
+            moved = _moved(operator, moved)
+        if any(write(edit, last, x, numbers, moved) for write in (_nearest, _depth_to_space)):
+            edit.drop(last)
+
+
+def _nearest(edit: Edit, last: Operator, x: Tensor, numbers: np.ndarray, moved: np.ndarray) -> bool:
+    """Rows and columns repeated."""
+    rows, columns = (n // m for n, m in zip(moved.shape[1:3], x.shape[1:3], strict=True))
+    if not np.array_equal(moved, numbers.repeat(rows, axis=1).repeat(columns, axis=2)):
+        return False
+    y = last.outputs[0]
+    size = edit.constant(np.array(y.shape[1:3], "int32"), f"{y.name};size")
+    options = schema().ResizeNearestNeighborOptionsT()
+    edit.put(last, "RESIZE_NEAREST_NEIGHBOR", (x, size), y, options)
+    return True
+
+
+def _depth_to_space(
+    edit: Edit, last: Operator, x: Tensor, numbers: np.ndarray, moved: np.ndarray
+) -> bool:
+    """Channels spread over blocks, those of one block next to each other or far apart."""
+    n, h, w, channels = x.shape
+    block = moved.shape[1] // h
+    depth = channels // max(block, 1) ** 2
+    if block < 2 or moved.shape != (n, h * block, w * block, depth):
+        return False
+    near = numbers.reshape(n, h, w, block, block, depth)
+    far = numbers.reshape(n, h, w, depth, block, block).transpose(0, 1, 2, 4, 5, 3)
+    spread = [part.transpose(0, 1, 3, 2, 4, 5).reshape(moved.shape) for part in (near, far)]
+    if not any(np.array_equal(moved, each) for each in spread):
+        return False
+    y = last.outputs[0]
+    if not np.array_equal(moved, spread[0]):
+        apart = edit.viewed(last, x, (n, h * w, depth, block**2))
+        order = edit.constant(np.array([0, 1, 3, 2], "int32"), f"{y.name};order")
+        swapped = edit.like(y, (n, h * w, block**2, depth), "near")
+        edit.put(last, "TRANSPOSE", (apart, order), swapped, schema().TransposeOptionsT())
+        x = edit.viewed(last, swapped, x.shape)
+    options = schema().DepthToSpaceOptionsT()
+    options.blockSize = block
+    edit.put(last, "DEPTH_TO_SPACE", (x,), y, options)
+    return True
 
 
 def _chain(edit: Edit, last: Operator) -> list[Operator] | None:
-    """The moves that end with an operator, from the last tensor of four dimensions before it."""
-    chain, tiles = [last], 0
+    """The moves of more than four dimensions that end with an operator, from four to four."""
+    chain = [last]
     while True:
         tensor = chain[0].inputs[0]
-        if tensor is None or tensor.constant:
+        if tensor is None or tensor.constant or np.prod(tensor.shape) > _LOOK:
             return None
-        if len(tensor.shape) == _MOST and tiles:
-            return chain if len(chain) > 2 else None
+        if len(chain) > 1 and len(tensor.shape) == _MOST == len(last.outputs[0].shape):
+            return chain
         before = edit.producer.get(tensor.index)
-        if before is None or before.name not in VIEWS | {"TILE"} or len(tensor.shape) <= _MOST:
+        if before is None or len(tensor.shape) <= _MOST:
             return None
-        tiles += before.name == "TILE"
+        if before.name not in VIEWS and _numbers(before, 1) is None:
+            return None
+        if before.name not in VIEWS | {"TILE", "TRANSPOSE"}:
+            return None
         chain.insert(0, before)
 
 
 def _moved(operator: Operator, numbers: np.ndarray) -> np.ndarray:
+    told = _numbers(operator, 1) or []
     if operator.name == "TILE":
-        return np.tile(numbers, _numbers(operator, 1) or ())
+        return np.tile(numbers, told)
+    if operator.name == "TRANSPOSE":
+        return numbers.transpose(told)
     return numbers.reshape(operator.outputs[0].shape)
 
 
@@ -203,7 +239,9 @@ class _Merged:
         """An operand in the merged shape."""
         shape = _merged(tensor.shape, self.groups)
         known = self.new.get(tensor.index, tensor)
-        return known if known.shape == shape else self.edit.viewed(self.operator, known, shape)
+        if (1,) * (len(shape) - len(known.shape)) + known.shape == shape:
+            return known
+        return self.edit.viewed(self.operator, known, shape)
 
     def constant(self, numbers: Sequence[int], part: str) -> Tensor:
         """A constant of integers."""
