@@ -91,7 +91,7 @@ _ROWS = [
     Rewrite(
         "padded maximum",
         "PAD or PADV2 before MAX_POOL_2D in float, of values that may be less than the padding",
-        "MAXIMUM with what was padded with, where windows reach it, after the pool",
+        "MAXIMUM with the least number in between",
         "the padding becomes the pool's own, which does not count",
         padding.maximum,
     ),

@@ -44,25 +44,18 @@ def _before(edit: Edit, reader: Operator) -> _Padding | None:
 
 
 def maximum(edit: Edit) -> None:
-    """Pools of the largest: what was padded with is taken into account after the pool."""
+    """Pools of the largest, where what is padded with can be it."""
     for pool in edit.graph.operators:
         padding = _before(edit, pool) if pool.name == "MAX_POOL_2D" else None
         if padding is None or padding.value <= _LEAST:
             continue
-        reach, whole = _reach(pool, padding)
-        if not reach.any() or (
-            padding.value == 0 and not whole.any() and _nonnegative(edit, padding.x)
-        ):
-            continue
-        output = pool.outputs[0]
-        limits = {"RELU": (0, np.inf), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}
-        value = np.clip(padding.value, *limits.get(_activation(pool), (-np.inf, np.inf)))
-        numbers = np.where(reach, value, _LEAST).astype("float32")
-        constant = edit.constant(numbers[None, ..., None], f"{output.name};padding")
-        largest = edit.again(pool, pool.inputs, edit.like(output, output.shape, "largest"))
-        options = schema().MaximumMinimumOptionsT()
-        edit.put(pool, "MAXIMUM", (largest, constant), output, options)
-        edit.drop(pool)
+        options = pool.options
+        seen = max(padding.rows) < options.filterHeight and max(padding.columns) < (
+            options.filterWidth
+        )
+        valid = options.padding == schema().Padding.VALID
+        if not (padding.value == 0 and seen and valid and _nonnegative(edit, padding.x)):
+            _apart(edit, pool)
 
 
 def mean(edit: Edit) -> None:
@@ -74,7 +67,7 @@ def mean(edit: Edit) -> None:
         x, output = pool.inputs[0], pool.outputs[0]
         assert x is not None
         rows, columns = pool.options.filterHeight, pool.options.filterWidth
-        if any(_own(pool, x.shape[axis], axis) != (0, 0) for axis in (1, 2)):
+        if pool.options.padding != schema().Padding.VALID:
             _apart(edit, pool)
             continue
         options = schema().DepthwiseConv2DOptionsT()
@@ -125,40 +118,3 @@ def _activation(operator: Operator) -> str:
     kinds = schema().ActivationFunctionType
     code = getattr(operator.options, "fusedActivationFunction", 0)
     return next(name for name, number in vars(kinds).items() if number == code)
-
-
-def _own(pool: Operator, size: int, axis: int) -> tuple[int, int]:
-    """How much a pool pads by itself, before and after."""
-    if pool.options.padding == schema().Padding.VALID:
-        return 0, 0
-    window, stride = _window(pool, axis)
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2
-
-
-def _window(pool: Operator, axis: int) -> tuple[int, int]:
-    options = pool.options
-    return (
-        (options.filterHeight, options.strideH)
-        if axis == 1
-        else (options.filterWidth, options.strideW)
-    )
-
-
-def _reach(pool: Operator, padding: _Padding) -> tuple[np.ndarray, np.ndarray]:
-    """Which windows reach the padding, and which see nothing else: maps of height and width."""
-    x, output = pool.inputs[0], pool.outputs[0]
-    assert x is not None
-    padded, real = [], []
-    for axis, (before, after) in ((1, padding.rows), (2, padding.columns)):
-        window, stride = _window(pool, axis)
-        size = x.shape[axis]
-        start = np.arange(output.shape[axis]) * stride - _own(pool, size, axis)[0]
-        stop = np.minimum(start + window, size)
-        start = np.maximum(start, 0)
-        padded.append((start < before) | (stop > size - after))
-        real.append((stop > before) & (start < size - after))
-    return (
-        padded[0][:, None] | padded[1][None, :],
-        ~(real[0][:, None] & real[1][None, :]),
-    )
