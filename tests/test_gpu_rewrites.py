@@ -19,7 +19,7 @@ from measures import differences
 AGREEMENT = 1e-5
 # A few roundings of float32, where a row says that it is not exact.
 ROUNDING = 3e-7
-# A step of int8, where a tie may fall to either side; the range is that of more samples than are run.
+# A step of int8, where a tie may fall to either side; its range is that of more samples than run.
 STEPS = 2 / 127
 
 SHAPE = (16, 16, 8)
