@@ -42,8 +42,8 @@ NOT_RUN = "not run"
 WRONG = 1e-2
 # What lies behind what is said on the GPU.
 CAUSES = {
-    "nuclei": "refused: the weights of a 3x3 convolution of 1536 channels are a texture of 32x13824, "
-    "more than the software driver's 8192",
+    "nuclei": "refused: the weights of a 3x3 convolution of 1536 channels are a texture of "
+    "32x13824, more than the software driver's 8192",
 }
 COLUMNS = (
     "network",
