@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -18,9 +17,13 @@ from typing import Any, get_args
 import numpy as np
 
 from converters.extras import missing
+from converters.lifeline import Lifeline
 from converters.runtime.result import Accelerator, GpuPrecision, RunResult
+from converters.scratch import scratch_folder, unwritable
 
 _WORKER = Path(__file__).with_name("worker.py")
+# The exit status of a worker whose folder is full or gone: EX_IOERR of sysexits.h.
+_NO_ROOM = 74
 # Bytes of what a worker prints that are looked at.
 _MOST_LOG = 1 << 24
 
@@ -66,13 +69,12 @@ def run(
 
     Raises:
         ValueError: If an argument is unknown, or the inputs do not fit the model.
-        OSError: If the model file cannot be read.
+        OSError: If the model file cannot be read, or temporary files cannot be written.
         ImportError: If the extra `convert` is not installed.
     """
     _check(accelerator, gpu_precision, timeout, repeats, num_threads)
     arrays = _arrays(inputs)
-    with tempfile.TemporaryDirectory(prefix="ulsam-run-") as name:
-        folder = Path(name)
+    with scratch_folder("ulsam-run-") as folder:
         request = {
             "model": _model_file(tflite, folder),
             "inputs": list(arrays),
@@ -150,11 +152,11 @@ def _spawn(
     """The worker's exit code (`None`: killed at the time limit) and all that it printed."""
     merged = {**os.environ, **(env or {})}
     # A file, not a pipe: who else holds a pipe open, a driver's compiler say, would be waited for.
-    with open(folder / "log", "w+b") as log:
+    with open(folder / "log", "w+b") as log, Lifeline() as lifeline:
         process = subprocess.Popen(
             # -P: the worker's folder stays out of its module path.
             [sys.executable, "-P", str(_WORKER), str(folder)],
-            stdin=subprocess.DEVNULL,
+            stdin=lifeline.end,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={name: value for name, value in merged.items() if value is not None},
@@ -162,6 +164,7 @@ def _spawn(
         )
         code: int | None = None
         try:
+            lifeline.hold(process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout)
         finally:
@@ -192,6 +195,8 @@ def _result(
         return RunResult(
             "timed_out", adapter=adapter, message=f"killed after the time limit of {timeout:g} s"
         )
+    if code == _NO_ROOM:
+        raise unwritable("those of a run")
     try:
         reply: dict[str, Any] = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -211,6 +216,10 @@ def _result(
             if "No adapters found" in log:
                 return RunResult("no_driver", message=_no_driver(log))
             return RunResult("refused", adapter=adapter, message=_refusal(log, reply["message"]))
+    # The device's refusals are in the log alone: the run goes on, and its outputs are zeros.
+    invalid = _invalid(log) if accelerator == "gpu" else ""
+    if invalid:
+        return RunResult("refused", adapter=adapter, message=invalid)
     with np.load(folder / "outputs.npz") as arrays:
         outputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(reply["outputs"])}
     return RunResult(
@@ -252,6 +261,13 @@ def _refusal(log: str, raised: str) -> str:
         return "; ".join(_one_line(line).rstrip(".") for line in listed[1].splitlines())
     # "ERROR: [file:line]" and the frame marks of the runtime's traces say nothing to a user.
     return _one_line(re.sub(r"ERROR: \[[^\]]*\]|[└├│]", " ", raised))
+
+
+def _invalid(log: str) -> str:
+    """The first thing that the device says it cannot do; empty if there is none."""
+    kinds = "Validation|Out of memory|Internal|Unknown"
+    found = re.search(rf"^E\d{{4}} .*?\] ((?:{kinds}) error: .+)$", log, re.MULTILINE)
+    return _one_line(found[1]) if found else ""
 
 
 def _last_words(log: str) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from converters.data.samples import batches, representative_samples
 from converters.extras import EXTRAS, require
+from converters.scratch import scratch_folder, unwritable
 from converters.tflite import jobs
 from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
@@ -32,6 +33,7 @@ from converters.tflite.order import in_order
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.ranges import with_measured_ranges
 from converters.tflite.rebuild import first_line, float32_model
+from converters.tflite.rewrites import rewritten
 from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import is_tf_keras_model, save_trained
@@ -136,11 +138,12 @@ def _require_extra() -> None:
 
 
 def _trained(model: Any, inference_type: str, batch: int) -> TfliteFile:
-    with tempfile.TemporaryDirectory(prefix="ulsam-trained-") as folder:
-        inputs, outputs = save_trained(model, batch, folder)
+    with scratch_folder("ulsam-trained-") as folder:
+        with _no_room():
+            inputs, outputs = save_trained(model, batch, str(folder))
         with _one_line(model, "int8"):
-            content = jobs.convert(folder, precision="int8", inference_type=inference_type)
-            file = in_order(TfliteFile(content), inputs, outputs)
+            content = jobs.convert(str(folder), precision="int8", inference_type=inference_type)
+            file = rewritten(in_order(TfliteFile(content), inputs, outputs))
             jobs.run_once(file.content)
         return file
 
@@ -262,7 +265,7 @@ class Exporter:
                 f"inputs and outputs other names. Received: {[*self.input_shapes]}, "
                 f"{self.output_names}"
             )
-        file = in_order(file, [*self.input_shapes], self._order)
+        file = rewritten(in_order(file, [*self.input_shapes], self._order))
         # What is known not to run is said better by `lint`.
         if not any(finding.severity == "error" for finding in lint(file)):
             jobs.run_once(file.content)
@@ -297,8 +300,10 @@ class Exporter:
         folder = Path(self._folder, form)
         if not folder.exists():
             function = self._trace(form)
-            with without_native_logs():
-                tf.saved_model.save(tf.Module(), str(folder), signatures=function)
+            part = folder.with_suffix(".part")
+            with without_native_logs(), _no_room():
+                tf.saved_model.save(tf.Module(), str(part), signatures=function)
+                part.rename(folder)  # not half of it, for who converts again
         return str(folder)
 
     def _trace(self, form: str) -> Any:
@@ -429,6 +434,18 @@ def _order(model: Any, outputs: Any, names: list[str]) -> list[str]:
     by_key = dict(zip(sorted(outputs), names, strict=True))
     listed = getattr(model, "output", None) if getattr(model, "inputs", None) else None
     return [by_key[key] for key in (listed if isinstance(listed, dict) else outputs)]
+
+
+@contextmanager
+def _no_room() -> Iterator[None]:
+    """Tells of a SavedModel that cannot be written, of which TensorFlow has errors of its own."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        said = str(error).rpartition("; ")[2].partition(" [Op:")[0]  # file; reason [Op:SaveV2]
+        raise unwritable(" ".join(said.split())) from error
 
 
 @contextmanager
