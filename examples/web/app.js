@@ -100,7 +100,6 @@ function showScores({ facts }, outputs) {
   at("answer").textContent = label(best[0]);
   // Few stay where they are.
   const listed = scores.length > SHOWN ? best.slice(0, SHOWN) : scores.map((_, i) => i);
-  at("scores").className = facts.labels.length ? "named" : "";
   at("scores").replaceChildren(...listed.map((i) => {
     const fill = element("i");
     fill.style.width = `${100 * shares[i]}%`;
