@@ -5,6 +5,7 @@ TensorFlow and Keras are imported when the first stage needs them.
 
 import os
 import re
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
 from converters.report.page import model_card, written
+from converters.scratch import scratch_folder
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
 from converters.tflite.ahead import Ahead
@@ -150,7 +152,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             size = request.input_size or (recorded.image_size() if recorded else None)
             made = source.make(request.porting, size, recorded)
             model = made.model
-            model.save(folder.path("model.keras"))
+            _save(model, folder)
         with stages("trace the model"):
             exporter, ours, attention = _exporter(model, request, size, made.reference)
         floats = [p for p in request.precision if p not in INTEGER_PRECISIONS]
@@ -183,7 +185,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if app is not None:
                     file = with_app_metadata(file, app, attention)
                 converted[precision] = file
-                folder.path(f"{stem}_{precision}.tflite").write_bytes(file.content)
+                with folder.writing(f"{stem}_{precision}.tflite") as path:
+                    path.write_bytes(file.content)
         attends = _attends(ours.model)
         for precision in request.precision:
             with stages(f"verify {precision}"):
@@ -227,7 +230,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             ("model_card.md", card),
             ("report.json", written(report, ".json")),
         ):
-            folder.path(file_name).write_text(text, encoding="utf-8")
+            with folder.writing(file_name) as path:
+                path.write_text(text, encoding="utf-8")
         folder.commit()
     stages.finish()
     return report
@@ -281,6 +285,14 @@ def _check(request: Request) -> None:
             "`inference_type` out, or give `attention` log_softmax. "
             f"Received: `inference_type` {request.inference_type}"
         )
+
+
+def _save(model: "keras.Model", folder: OutputFolder) -> None:
+    """Saves beside Keras's own temporary files, so that it is known which disk is full."""
+    with scratch_folder("ulsam-saved-") as scratch:
+        model.save(scratch / "model.keras")
+        with folder.writing("model.keras") as path:
+            shutil.copyfile(scratch / "model.keras", path)
 
 
 def _exporter(

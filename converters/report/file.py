@@ -1,9 +1,9 @@
-"""The file that a report is written to. Imports the standard library; what draws it inside."""
+"""The file that a report is written to. Imports `whole_file`; what draws it inside."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from converters.whole_file import write_whole
 
 if TYPE_CHECKING:
     from converters.report.document import Report
@@ -31,9 +31,4 @@ def write_report(report: "Report | Compared", path: str) -> None:
     """Writes a report as the suffix of its file says; an older one is replaced when it is whole."""
     from converters.report.page import written
 
-    target = Path(path)
-    text = written(report, target.suffix.lower())
-    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".ulsam-") as folder:
-        part = Path(folder, target.name)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, target)
+    write_whole(path, written(report, Path(path).suffix.lower()).encode())

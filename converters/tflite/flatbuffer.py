@@ -81,7 +81,8 @@ class Tensor:
         if not self.scales:
             return integers
         along = [1] * integers.ndim
-        along[self.axis] = -1
+        if along:
+            along[self.axis] = -1
         scales = np.reshape(np.asarray(self.scales, "float32"), along)
         zeros = np.reshape(np.asarray(self.zero_points, "int64"), along)
         return ((integers - zeros) * scales).astype("float32")

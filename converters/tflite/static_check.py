@@ -5,15 +5,14 @@ delegate runs the model: only running it shows that.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from converters.tflite.flatbuffer import Graph, Operator, Tensor, Tflite, read_graphs
-
-Severity = Literal["error", "warning"]
+from converters.tflite import gpu_rules
+from converters.tflite.flatbuffer import Operator, Tensor, Tflite, read_graphs
+from converters.tflite.rule import Place, Rule, Severity, View, described, place, repeated
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,13 @@ class Finding:
         code: The reason code of the rule, `"RANK"` for example; a key of `RULES`.
         severity: `"error"`: the model does not run, or not as a static float model;
             `"warning"`: some runtimes refuse it or compute it wrongly.
-        where: The operator, as `"operator 3 (MUL)"`, or the tensor.
+        where: The operator, as `"operator 3 (MUL)"`, with its layer if the file tells it, or the
+            tensor.
         tensors: The names of the tensors concerned.
         symptom: What is seen when the model runs.
         meaning: What it is in the graph that leads to that.
         advice: What to do.
+        layers: The names of the Keras layers that it is about, as far as the file tells them.
     """
 
     code: str
@@ -38,25 +39,10 @@ class Finding:
     symptom: str
     meaning: str
     advice: str
+    layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.code}: {self.where}: {self.symptom} {self.meaning} {self.advice}"
-
-
-# A place that breaks a rule: where it is, and the tensors concerned.
-_Place = tuple[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: its reason code, the texts of its findings, and how they are found."""
-
-    code: str
-    severity: Severity
-    symptom: str
-    meaning: str
-    advice: str
-    find: Callable[[Graph], Iterator[_Place]]
 
 
 def lint(tflite: Tflite) -> list[Finding]:
@@ -79,18 +65,19 @@ def lint(tflite: Tflite) -> list[Finding]:
     >>> for finding in lint("model.tflite"):
     ...     print(finding)
     """
-    graphs = read_graphs(tflite)
+    views = [View(graph) for graph in read_graphs(tflite)]
     return [
-        Finding(rule.code, rule.severity, where, tensors, rule.symptom, rule.meaning, rule.advice)
+        _finding(rule, view, found)
         for rule in RULES.values()
-        for graph in graphs
-        for where, tensors in rule.find(graph)
+        for view in views
+        for found in rule.find(view)
     ]
 
 
-def _place(operator: Operator, *tensors: Tensor | None) -> _Place:
-    where = f"operator {operator.index} ({operator.name})"
-    return where, tuple(tensor.name for tensor in tensors if tensor is not None)
+def _finding(rule: Rule, view: View, found: Place) -> Finding:
+    where, layers = described(view, found)
+    texts = (rule.symptom, rule.meaning, rule.advice)
+    return Finding(rule.code, rule.severity, where, found.tensors, *texts, layers)
 
 
 def _activations(operator: Operator) -> list[Tensor]:
@@ -99,58 +86,58 @@ def _activations(operator: Operator) -> list[Tensor]:
     return [t for t in dict.fromkeys(tensors) if not t.constant]
 
 
-def _custom(graph: Graph, flex: bool) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _custom(view: View, flex: bool) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.custom and operator.name.startswith("Flex") == flex:
-            yield _place(operator, *operator.outputs)
+            yield place(operator, *operator.outputs)
 
 
-def _flex(graph: Graph) -> Iterator[_Place]:
-    return _custom(graph, flex=True)
+def _flex(view: View) -> Iterator[Place]:
+    return _custom(view, flex=True)
 
 
-def _other_custom(graph: Graph) -> Iterator[_Place]:
-    return _custom(graph, flex=False)
+def _other_custom(view: View) -> Iterator[Place]:
+    return _custom(view, flex=False)
 
 
-def _dynamic(graph: Graph) -> Iterator[_Place]:
-    for tensor in graph.inputs:
+def _dynamic(view: View) -> Iterator[Place]:
+    for tensor in view.graph.inputs:
         if tensor.dynamic:
-            yield f"input {tensor.name!r}", (tensor.name,)
-    for operator in graph.operators:
+            yield Place(f"input {tensor.name!r}", (tensor.name,))
+    for operator in view.graph.operators:
         tensors = [tensor for tensor in operator.outputs if tensor.dynamic]
         if tensors:
-            yield _place(operator, *tensors)
+            yield place(operator, *tensors)
 
 
-def _non_finite(graph: Graph) -> Iterator[_Place]:
-    for tensor in graph.tensors:
+def _non_finite(view: View) -> Iterator[Place]:
+    for tensor in view.graph.tensors:
         values = tensor.floats()
         if values is not None and not np.isfinite(values).all():
-            yield f"constant {tensor.name!r}", (tensor.name,)
+            yield Place(f"constant {tensor.name!r}", (tensor.name,))
 
 
-def _saturated(graph: Graph) -> Iterator[_Place]:
+def _saturated(view: View) -> Iterator[Place]:
     limit = np.finfo(np.float16).max
-    for tensor in graph.tensors:
+    for tensor in view.graph.tensors:
         values = tensor.floats()
         if values is not None and values.dtype == np.float16 and (np.abs(values) >= limit).any():
-            yield f"constant {tensor.name!r}", (tensor.name,)
+            yield Place(f"constant {tensor.name!r}", (tensor.name,))
 
 
-def _overwritten(graph: Graph) -> Iterator[_Place]:
+def _overwritten(view: View) -> Iterator[Place]:
     """Follows the CPU runtime's plan of which output takes over the memory of which input.
 
     The plan (`ArenaPlanner::IdentifyInPlaceTensors` in tflite/arena_planner.cc) asks how often
     the input and the first owner of its memory are read, but not how often the tensors between
     these two are: those are the ones that may still be needed.
     """
-    readers = Counter(t for o in graph.operators for t in o.inputs if t is not None)
-    readers.update(graph.inputs + graph.outputs)
-    readers.update(tensor for tensor in graph.tensors if tensor.variable)
-    last_read = {t: o.index for o in graph.operators for t in o.inputs if t is not None}
+    readers = Counter(t for o in view.graph.operators for t in o.inputs if t is not None)
+    readers.update(view.graph.inputs + view.graph.outputs)
+    readers.update(tensor for tensor in view.graph.tensors if tensor.variable)
+    last_read = {t: o.index for o in view.graph.operators for t in o.inputs if t is not None}
     owner: dict[Tensor, Tensor] = {}
-    for operator in graph.operators:
+    for operator in view.graph.operators:
         views = operator.name in _VIEWS
         candidates = operator.inputs[: 1 if views else _IN_PLACE.get(operator.name, 0)]
         for tensor in candidates:
@@ -160,8 +147,8 @@ def _overwritten(graph: Graph) -> Iterator[_Place]:
                 or tensor is None
                 or tensor.constant
                 or tensor.variable
-                or tensor in graph.inputs
-                or output in graph.outputs
+                or tensor in view.graph.inputs
+                or output in view.graph.outputs
             ):
                 continue
             if not views and (
@@ -180,60 +167,55 @@ def _overwritten(graph: Graph) -> Iterator[_Place]:
                     if its_owner is first and last_read.get(other, -1) > operator.index
                 ]
                 if lost:
-                    yield _place(operator, *lost)
+                    yield place(operator, *lost)
             owner[output] = first
             break
 
 
-def _rank(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _rank(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         tensors = [tensor for tensor in _activations(operator) if len(tensor.shape) > 4]
         if tensors:
-            yield _place(operator, *tensors)
+            yield place(operator, *tensors)
 
 
-def _broadcast_to(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _broadcast_to(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.name == "BROADCAST_TO":
-            yield _place(operator, *operator.outputs)
+            yield place(operator, *operator.outputs)
 
 
-def _log_softmax(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _log_softmax(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.name == "LOG_SOFTMAX":
-            yield _place(operator, *operator.outputs)
+            yield place(operator, *operator.outputs)
 
 
-def _grouped_conv(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _grouped_conv(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.name == "CONV_2D":
             channels = [t.shape[-1:] for t in operator.inputs[:2] if t is not None]
             if len(set(channels)) > 1:
-                yield _place(operator, *operator.outputs)
+                yield place(operator, *operator.outputs)
 
 
-def _one_way_split(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _one_way_split(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.name in ("SPLIT", "SPLIT_V") and len(operator.outputs) == 1:
-            yield _place(operator, *operator.outputs)
+            yield place(operator, *operator.outputs)
 
 
-def _unsafe_exp(graph: Graph) -> Iterator[_Place]:
-    producer: dict[Tensor | None, Operator] = {
-        tensor: operator for operator in graph.operators for tensor in operator.outputs
-    }
-
+def _unsafe_exp(view: View) -> Iterator[Place]:
     def origin(operator: Operator, position: int) -> Operator | None:
         """The operator that computed the values of an input, whatever their shape since."""
-        source = (
-            producer.get(operator.inputs[position]) if position < len(operator.inputs) else None
-        )
+        tensor = operator.inputs[position] if position < len(operator.inputs) else None
+        source = None if tensor is None else view.producer.get(tensor)
         # Operators run in order: one that comes later computes nothing, in a sound file.
         if source is None or source.index >= operator.index:
             return None
         return origin(source, 0) if source.name in _MOVES else source
 
-    for operator in graph.operators:
+    for operator in view.graph.operators:
         if operator.name != "EXP":
             continue
         source = origin(operator, 0)
@@ -243,23 +225,22 @@ def _unsafe_exp(graph: Graph) -> Iterator[_Place]:
             subtracted = origin(source, 1)
             if subtracted is not None and subtracted.name == "REDUCE_MAX":
                 continue
-        yield _place(operator, *operator.inputs)
+        yield place(operator, *operator.inputs)
 
 
-def _repeated_input(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _repeated_input(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.name not in _REPEATABLE:
             computed = [t for t in operator.inputs if t is not None and not t.constant]
-            repeated = [tensor for tensor, times in Counter(computed).items() if times > 1]
-            if repeated:
-                yield _place(operator, *repeated)
+            if twice := repeated(computed):
+                yield place(operator, *twice)
 
 
-def _dtype(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _dtype(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         tensors = [tensor for tensor in _activations(operator) if tensor.dtype in _CPU_DTYPES]
         if tensors:
-            yield _place(operator, *tensors)
+            yield place(operator, *tensors)
 
 
 # Operators whose kernels hand the memory of an input on as a view of another shape, and those
@@ -397,4 +378,4 @@ _RULES = [
     ),
 ]
 
-RULES: dict[str, Rule] = {rule.code: rule for rule in _RULES}
+RULES: dict[str, Rule] = {rule.code: rule for rule in [*_RULES, *gpu_rules.RULES]}
