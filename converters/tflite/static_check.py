@@ -5,14 +5,18 @@ delegate runs the model: only running it shows that.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from converters.tflite import gpu_rules
 from converters.tflite.flatbuffer import Operator, Tensor, Tflite, read_graphs
 from converters.tflite.rule import Place, Rule, Severity, View, described, place, repeated
+
+# How many places of one kind are told.
+_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,17 @@ def lint(tflite: Tflite) -> list[Finding]:
         for view in views
         for found in rule.find(view)
     ]
+
+
+def grouped(findings: Sequence[Finding]) -> Iterator[tuple[Finding, int, str]]:
+    """Those that differ in their place only as one: the first, how many they are, and where.
+
+    They come ordered by rule, as `lint` gives them.
+    """
+    for _, group in groupby(findings, key=lambda finding: finding.code):
+        alike = list(group)
+        more = f" and {len(alike) - _PLACES} more" if len(alike) > _PLACES else ""
+        yield alike[0], len(alike), ", ".join(each.where for each in alike[:_PLACES]) + more
 
 
 def _finding(rule: Rule, view: View, found: Place) -> Finding:
