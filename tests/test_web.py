@@ -24,13 +24,13 @@ from converters import to_tflite
 from converters.tflite.app_metadata import AppMetadata, with_app_metadata
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.marks import mark_attention
+from example_files import digits_model, digits_pixels
 from ulsam_keras import ULSAM, attention_maps, with_attention
 from ulsam_keras.plotting import scale_ticks, tick_label, times_scale
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-DIGITS = ROOT / "examples" / "digits"
 SHOWN = 6
 # Of the largest value: float32 sums in another order, through twenty convolutions.
 CLOSE = {"scores": 2e-5, "attention": 5e-5}
@@ -134,18 +134,7 @@ def same(found, wanted, limit):
 @pytest.fixture(scope="module")
 def digits():
     """The model in Keras and pictures of held-out digits as bytes."""
-    from converters import load_checkpoint, port_weights
-
-    sys.path.insert(0, str(DIGITS))
-    try:
-        from model import build
-    finally:
-        sys.path.remove(str(DIGITS))
-    model = build()
-    port_weights(load_checkpoint(DIGITS / "digits_ulsam.pth"), model)
-    with np.load(DIGITS / "reference.npz") as reference:
-        inputs = reference["inputs"][:SHOWN].transpose(0, 2, 3, 1)
-    return model, np.round(255 * inputs).astype("uint8")
+    return digits_model(), digits_pixels(SHOWN)
 
 
 @pytest.mark.parametrize("backend", ["wasm", "webgpu"])

@@ -1,4 +1,4 @@
-"""The file that a report is written to. Imports `whole_file`; what draws it inside."""
+"""The file that `--report` names. Imports `whole_file`; what writes it inside functions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
