@@ -1,7 +1,6 @@
 """The Android example: compiled against stubs, and run on the JVM against Python's numbers."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 import ulsam_keras
+from clients import need
 from converters import load_images
 from converters.runtime import run
 from ulsam_keras import ULSAM
@@ -23,15 +23,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = (24, 28)
 
 
-def kotlin():
-    """The compiler of scripts/kotlin.sh."""
-    if not (KOTLIN / "kotlinc").exists():
-        if os.environ.get("CI"):
-            pytest.fail("scripts/kotlin.sh was not run")
-        pytest.skip("Kotlin is not there: scripts/kotlin.sh")
-    return KOTLIN / "kotlinc"
-
-
 def on_jvm(folder, command):
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
     assert result.returncode == 0, result.stderr[-2000:]
@@ -42,7 +33,8 @@ def on_jvm(folder, command):
 @pytest.fixture
 def case(tmp_path, command):
     """A converted file, a picture, what the file answers to it; and what the app makes of them."""
-    compiler = kotlin()
+    compiler = KOTLIN / "kotlinc"
+    need(compiler.exists(), "kotlin.sh")
     keras.utils.set_random_seed(0)
     inputs = keras.Input((*SIZE, 3), name="photo")
     x = keras.layers.Conv2D(8, 3, strides=2, padding="same")(inputs)

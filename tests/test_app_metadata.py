@@ -1,7 +1,6 @@
 """What files tell an app, read by MediaPipe and by `inspect`."""
 
 import json
-import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from clients import need
 from converters import to_tflite
 from converters.convert import Request, convert
 from converters.data.calibration import Source
@@ -28,10 +28,7 @@ CLOSE = {"float32": 1e-4, "float16": 5e-3}
 
 def classify(content, images, folder):
     """MediaPipe's scores, (N, classes), in the order of the labels."""
-    if not CLIENT.exists():
-        if os.environ.get("CI"):
-            pytest.fail("scripts/mediapipe_client.sh was not run")
-        pytest.skip("MediaPipe is not there: scripts/mediapipe_client.sh")
+    need(CLIENT.exists(), "mediapipe_client.sh")
     (folder / "m.tflite").write_bytes(content)
     np.save(folder / "images.npy", images)
     result = subprocess.run(

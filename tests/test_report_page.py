@@ -138,6 +138,7 @@ def test_the_colours_are_the_attention(converted, which):
 def test_the_card(converted):
     _, folder = converted
     card = (folder / "out" / "model_card.md").read_text(encoding="utf-8")
+    assert card.startswith("# a &lt;i> & b.keras\n")
     for text in ("| first | 8 × 8 | 2 |", "4 × 4 | 4 |", "m_float16.tflite", "## Licence"):
         assert text in card
     code = re.search(r"```python\n(.*?)```", card, re.S)[1]

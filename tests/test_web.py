@@ -5,12 +5,12 @@ Needs npm and Chromium (`scripts/chromium.sh`) and Playwright, of the extra `dev
 
 import functools
 import http.server
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
@@ -20,6 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from clients import need
 from converters import to_tflite
 from converters.tflite.app_metadata import AppMetadata, with_app_metadata
 from converters.tflite.flatbuffer import TfliteFile
@@ -44,12 +45,9 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def tools():
-    """The path of Chromium; skips where something is missing, which is a failure in CI."""
-    missing = [name for name in ("chromium", "npm", "make") if not shutil.which(name)]
-    missing += [] if importlib.util.find_spec("playwright") else ["playwright (the extra dev)"]
-    if missing:
-        reason = f"missing: {', '.join(missing)}; scripts/chromium.sh"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    """The path of Chromium."""
+    there = [*map(shutil.which, ("chromium", "npm", "make")), find_spec("playwright")]
+    need(all(there), "chromium.sh")
     return shutil.which("chromium")
 
 

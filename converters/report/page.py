@@ -204,8 +204,8 @@ def _port(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(text: object) -> str:
-    """Text that ends no cell of a Markdown table, and no line."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+    """Text that ends no cell of a Markdown table and no line, and is no HTML."""
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _shape(shape: Any) -> str:

@@ -26,13 +26,13 @@ _INTEGERS = (
     "int16x8, or train with quantisation (docs/int8.md, docs/qat.md)."
 )
 _FLOATS = (
-    "A file of floats computes what the Keras model does, to its rounding: see what is found in it "
-    "below. Where a larger difference is no harm, say so with --tolerance."
+    "A file of floats computes what the Keras model does, to its rounding: see what `ulsam-keras "
+    "lint` finds in it. Where a larger difference is no harm, say so with --tolerance."
 )
-_GPU = (
-    "See what is found in the file below; where an operator is named, replace its layer. A file "
-    "for the CPU alone is verified with --no-gpu."
+_NOT_RUN = (
+    "See what `ulsam-keras lint` finds in the file; where an operator is named, replace its layer."
 )
+_GPU = f"{_NOT_RUN} A file for the CPU alone is verified with --no-gpu."
 _REFERENCE = (
     "The Keras model does not compute what was recorded: the notes tell the likely cause. A "
     "reference with layers=True tells the first layer that drifts (docs/references.md)."
@@ -112,6 +112,8 @@ def what_to_do(row: OutputComparison | AttentionSNR) -> str:
     )
     if row.runtime.startswith("GPU"):
         return _GPU
+    if row.problem:
+        return _NOT_RUN
     if isinstance(row, OutputComparison):
         if row.reference == "pytorch" and row.subject == "keras":
             return _REFERENCE
