@@ -36,11 +36,11 @@ class Rewrite:
 
 def rewritten(file: TfliteFile) -> TfliteFile:
     """The file with every pattern of `REWRITES` replaced; itself if there is none."""
+    edit = Edit(file)
     for rewrite in REWRITES.values():
-        edit = Edit(file)
         rewrite.apply(edit)
-        file = edit.finished()
-    return file
+        edit = edit.finished()
+    return edit.file
 
 
 _ROWS = [
@@ -76,9 +76,11 @@ _ROWS = [
     ),
     Rewrite(
         "parts that meet",
-        "a split whose parts one operator reads, directly or changed one by one",
+        "a split whose parts one operator reads, directly or changed one by one; in "
+        "int8, one with a part that nothing reads",
         "a SLICE for each part",
-        "the operators are made one that knows nothing of order and axis, or reads what it writes",
+        "the operators are made one that knows nothing of order and axis, or reads what it "
+        "writes; the process crashes",
         parts.meeting,
     ),
     Rewrite(

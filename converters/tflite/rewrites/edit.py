@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, TfliteFile, packed, schema
+from converters.tflite.view import View
 
 # What the schema calls NumPy's types, of those that new constants have.
 _TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "int32": "INT32"}
@@ -38,15 +39,15 @@ class Edit:
         file: A `.tflite` file.
 
     Attributes:
-        graph: Its graph, as it was.
-        readers: The operators that read a tensor, by the tensor's number; nothing for an output of
-            the graph is added.
-        producer: The operator that computes a tensor, by the tensor's number.
+        file: The file, as it was.
+        graph: Its graph, likewise.
+        view: The same, with who makes and who reads each tensor.
     """
 
     def __init__(self, file: TfliteFile) -> None:
         self.graph = file.graph
-        self._file = file
+        self.view = View(file.graph)
+        self.file = file
         self._put: dict[int, list[Any]] = {}
         self._dropped: set[int] = set()
         self._tensors = list(self.graph.tensors)
@@ -57,39 +58,8 @@ class Edit:
         }
 
     @cached_property
-    def readers(self) -> dict[int, list[Operator]]:
-        found: dict[int, list[Operator]] = {t.index: [] for t in self.graph.tensors}
-        for operator in self.graph.operators:
-            for index in dict.fromkeys(t.index for t in operator.inputs if t is not None):
-                found[index].append(operator)
-        return found
-
-    @cached_property
-    def producer(self) -> dict[int, Operator]:
-        return {t.index: o for o in self.graph.operators for t in o.outputs}
-
-    @cached_property
-    def ends(self) -> set[int]:
-        """The numbers of the graph's inputs and outputs, named ones too."""
-        graph = self.graph
-        named = (*graph.named_inputs.values(), *graph.named_outputs.values())
-        return {t.index for t in (*graph.inputs, *graph.outputs, *named)}
-
-    def only_reader(self, tensor: Tensor) -> Operator | None:
-        """The one operator that reads a tensor, if nothing else does."""
-        readers = self.readers[tensor.index]
-        return readers[0] if len(readers) == 1 and tensor.index not in self.ends else None
-
-    def numbers(self, tensor: Tensor) -> np.ndarray | None:
-        """The numbers of a constant, of one that is widened too; `None` if it is computed."""
-        wide = self.producer.get(tensor.index)
-        if wide is not None and wide.name == "DEQUANTIZE" and wide.inputs[0] is not None:
-            tensor = wide.inputs[0]
-        return tensor.values()
-
-    @cached_property
     def _model(self) -> Any:
-        model = self._file.changeable()
+        model = self.file.changeable()
         model.operatorCodes = list(model.operatorCodes)
         graph = model.subgraphs[0]
         graph.operators = [copy(operator) for operator in graph.operators]
@@ -205,7 +175,7 @@ class Edit:
         """Whether one of the operators was taken out."""
         return not self._dropped.isdisjoint(o.index for o in operators)
 
-    def view(self, at: Operator, tensor: Tensor, output: Tensor) -> Tensor:
+    def reshape(self, at: Operator, tensor: Tensor, output: Tensor) -> Tensor:
         """Puts a `RESHAPE` to the shape of `output` before an operator.
 
         What the tensor is a view of is read in its place, so that there is one `RESHAPE` and not a
@@ -219,7 +189,7 @@ class Edit:
         shape = self.constant(np.array(output.shape, "int32"), f"{output.name};shape")
         return self.put(at, "RESHAPE", (tensor, shape), output, options)
 
-    def viewed(self, at: Operator, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    def reshaped(self, at: Operator, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         """The tensor in another shape: itself, what it is a view of, or a new `RESHAPE`."""
         size, source = tuple(shape), tensor
         while source.shape != size and source.index in self._viewed:
@@ -228,12 +198,12 @@ class Edit:
             return source
         if tensor.constant:
             return self.like(tensor, size, "view")
-        return self.view(at, tensor, self.like(tensor, size, "view"))
+        return self.reshape(at, tensor, self.like(tensor, size, "view"))
 
-    def finished(self) -> TfliteFile:
-        """The changed file; the file itself if nothing was changed."""
+    def finished(self) -> "Edit":
+        """The changed file, to be changed further; itself if nothing was changed."""
         if not self._put and not self._dropped:
-            return self._file
+            return self
         model = self._model
         graph = model.subgraphs[0]
         operators: list[Any] = []
@@ -243,13 +213,13 @@ class Edit:
                 operators.append(operator)
         graph.operators = self._read(operators)
         _prune(model)
-        return packed(model)
+        return Edit(packed(model))
 
     def _read(self, operators: list[Any]) -> list[Any]:
         """The operators without those that only move values, and that nothing reads now."""
         idle = {getattr(schema().BuiltinOperator, name) for name in _IDLE}
         codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in self._model.operatorCodes]
-        read, kept = set(self.ends), []
+        read, kept = {t.index for t in self.view.outputs}, []
         for operator in reversed(operators):
             if codes[operator.opcodeIndex] in idle and read.isdisjoint(operator.outputs):
                 continue
@@ -257,19 +227,25 @@ class Edit:
             kept.append(operator)
         return kept[::-1]
 
+    @cached_property
+    def _codes(self) -> dict[tuple[int, int], int]:
+        """The numbers of the file's codes, by operator and version."""
+        return {
+            (max(code.builtinCode, code.deprecatedBuiltinCode), code.version): number
+            for number, code in enumerate(self._model.operatorCodes)
+        }
+
     def _code(self, name: str, dtype: str) -> int:
         """The number of an operator's code in the file, which gets one if it has none."""
         builtin = getattr(schema().BuiltinOperator, name)
         version = _INTEGER_VERSION.get(name, 2) if dtype in ("INT8", "UINT8") else 1
-        for index, code in enumerate(self._model.operatorCodes):
-            known = max(code.builtinCode, code.deprecatedBuiltinCode)
-            if (known, code.version) == (builtin, version):
-                return index
-        code = schema().OperatorCodeT()
-        code.builtinCode, code.version = builtin, version
-        code.deprecatedBuiltinCode = min(builtin, 127)
-        self._model.operatorCodes.append(code)
-        return len(self._model.operatorCodes) - 1
+        if (builtin, version) not in self._codes:
+            code = schema().OperatorCodeT()
+            code.builtinCode, code.version = builtin, version
+            code.deprecatedBuiltinCode = min(builtin, 127)
+            self._codes[builtin, version] = len(self._model.operatorCodes)
+            self._model.operatorCodes.append(code)
+        return self._codes[builtin, version]
 
 
 def _prune(model: Any) -> None:

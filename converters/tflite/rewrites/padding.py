@@ -1,8 +1,8 @@
 """Padding before pools and convolutions.
 
-The delegate makes a `PAD` part of what reads it, through a `RESHAPE` too. A pool's own padding does
-not count, neither as a value nor among those that a mean divides by; a convolution's own is of
-zeros, whatever was padded with. Of integers it keeps the two apart, and they are right.
+The delegate makes a `PAD` part of what reads it. A pool's own padding does not count, neither as a
+value nor among those that a mean divides by; a convolution's own is of zeros, whatever was padded
+with. Of integers it keeps the two apart, and they are right.
 """
 
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ class _Padding:
 def _before(edit: Edit, reader: Operator) -> _Padding | None:
     """The padding that an operator reads."""
     tensor = reader.inputs[0]
-    pad = None if tensor is None else edit.producer.get(tensor.index)
+    pad = None if tensor is None else edit.view.producer.get(tensor)
     if pad is None or pad.name not in ("PAD", "PADV2") or tensor is None:
         return None
     x, amounts, *value = pad.inputs
     counts = None if amounts is None else amounts.values()
     if x is None or x.dtype != "FLOAT32" or counts is None or counts.shape != (4, 2):
         return None
-    number = edit.numbers(value[0]) if value and value[0] is not None else np.zeros(())
+    number = edit.view.held(value[0]).values() if value and value[0] else np.zeros(())
     if number is None or counts[[0, 3]].any():
         return None
     rows, columns = [(int(a), int(b)) for a, b in counts[1:3]]
@@ -54,7 +54,7 @@ def maximum(edit: Edit) -> None:
             options.filterWidth
         )
         valid = options.padding == schema().Padding.VALID
-        if not (padding.value == 0 and seen and valid and _nonnegative(edit, padding.x)):
+        if not (padding.value == 0 and seen and valid and padding.x in edit.view.nonnegative):
             _apart(edit, pool)
 
 
@@ -99,22 +99,3 @@ def _apart(edit: Edit, reader: Operator) -> None:
     kept = edit.put(reader, "MAXIMUM", (x, least), edit.like(x, x.shape, "apart"), options)
     edit.again(reader, (kept, *reader.inputs[1:]), reader.outputs[0])
     edit.drop(reader)
-
-
-def _nonnegative(edit: Edit, tensor: Tensor) -> bool:
-    """Whether a tensor cannot be less than 0."""
-    source = edit.producer.get(tensor.index)
-    if source is None:
-        return False
-    if source.name in ("RELU", "RELU6", "LOGISTIC", "SOFTMAX", "ABS", "SQUARE", "EXP"):
-        return True
-    if source.name in ("MAX_POOL_2D", "AVERAGE_POOL_2D") and source.inputs[0] is not None:
-        return _nonnegative(edit, source.inputs[0])
-    return _activation(source) in ("RELU", "RELU6")
-
-
-def _activation(operator: Operator) -> str:
-    """The schema's name of the activation that an operator ends with."""
-    kinds = schema().ActivationFunctionType
-    code = getattr(operator.options, "fusedActivationFunction", 0)
-    return next(name for name, number in vars(kinds).items() if number == code)

@@ -21,9 +21,9 @@ def meeting(edit: Edit) -> None:
         whole = split.inputs[_SPLITS[split.name]] if split.name in _SPLITS else None
         if whole is None or len(split.outputs) == 1 or len(whole.shape) > 4:
             continue
-        # Integers are kept apart; but not where a part is left unread.
-        idle = any(not edit.readers[p.index] and p.index not in edit.ends for p in split.outputs)
-        if _meet(edit, split) and (idle or not whole.scales):
+        # Integers are kept apart, and crash where a part is left unread.
+        wrong = any(map(edit.view.unread, split.outputs)) if whole.scales else _meet(edit, split)
+        if wrong:
             _sliced(edit, split)
 
 
@@ -74,7 +74,7 @@ def _sliced(edit: Edit, split: Operator) -> None:
         begin = [0] * rank
         begin[axis], at = at, at + size
         shape = tuple(size if i == axis else n for i, n in enumerate(whole.shape))
-        if not edit.readers[part.index] and part.index not in edit.ends:
+        if edit.view.unread(part):
             continue
         result = part if part.shape == shape else edit.like(part, shape, "slice")
         inputs = (
@@ -84,7 +84,7 @@ def _sliced(edit: Edit, split: Operator) -> None:
         )
         edit.put(split, "SLICE", inputs, result, schema().SliceOptionsT())
         if result is not part:
-            edit.view(split, result, part)
+            edit.reshape(split, result, part)
     edit.drop(split)
 
 
@@ -104,13 +104,13 @@ def one_way(edit: Edit) -> None:
         if split.name in ("SPLIT", "SPLIT_V") and len(split.outputs) == 1:
             whole = split.inputs[1 if split.name == "SPLIT" else 0]
             if whole is not None:
-                edit.view(split, whole, split.outputs[0])
+                edit.reshape(split, whole, split.outputs[0])
                 edit.drop(split)
 
 
 def _apart(edit: Edit, reader: Operator, tensor: Tensor, position: int) -> None:
     """Has an operator read a tensor by way of a `RESHAPE` to its own shape."""
-    copy = edit.view(reader, tensor, edit.like(tensor, tensor.shape, "apart"))
+    copy = edit.reshape(reader, tensor, edit.like(tensor, tensor.shape, "apart"))
     inputs = [*reader.inputs[:position], copy, *reader.inputs[position + 1 :]]
     edit.again(reader, inputs, reader.outputs[0])
     edit.drop(reader)

@@ -1,14 +1,9 @@
 """Products of many matrices with one, values written out, depthwise products of single values."""
 
-from typing import Any
-
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, schema
 from converters.tflite.rewrites.edit import Edit
-
-# NumPy's types of what depthwise kernels are stored in.
-_STORED: dict[str, Any] = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT8": np.int8}
 
 
 def shared(edit: Edit) -> None:
@@ -21,19 +16,19 @@ def shared(edit: Edit) -> None:
         rank = len(output.shape)
         wide = output.shape[:-2]
         few = [(1,) * (rank - len(t.shape)) + t.shape[:-2] for t in (left, right)]
-        if few[0] == few[1] or right.constant:
+        if few[0] == few[1] or (edit.view.constant(right) and len(right.shape) == 2):
             continue
         # How many of the last batch dimensions the right one lacks, and agrees in the others.
         same = next(i for i in range(rank - 1) if few[1][i:] == (1,) * (rank - 2 - i))
         if few[0] == wide and few[1][:same] == wide[:same] and not operator.options.adjX:
             rows = int(np.prod(wide[same:])) * left.shape[-2]
             lead = (*wide[:same], *(1,) * (rank - 2 - same))
-            inputs = (edit.viewed(operator, left, (*lead, rows, left.shape[-1])), right)
+            inputs = [edit.reshaped(operator, left, (*lead, rows, left.shape[-1])), right]
             result = (*lead, rows, output.shape[-1])
             product = edit.again(operator, inputs, edit.like(output, result, "rows"))
-            edit.view(operator, product, output)
+            edit.reshape(operator, product, output)
         else:
-            inputs = tuple(_tiled(edit, operator, t, (*wide, *t.shape[-2:])) for t in (left, right))  # type: ignore[assignment]
+            inputs = [_tiled(edit, operator, t, (*wide, *t.shape[-2:])) for t in (left, right)]
             edit.again(operator, inputs, output)
         edit.drop(operator)
 
@@ -55,20 +50,20 @@ def multiplied(edit: Edit) -> None:
         x = conv.inputs[0]
         if weights is None or x is None or weights.shape[1:3] != (1, 1):
             continue
-        wide = edit.producer.get(weights.index)
-        stored = weights if wide is None else wide.inputs[0]
-        if x.shape[-1] in (1, weights.shape[-1]) or stored is None or stored.data is None:
+        held = edit.view.held(weights)
+        values = held.stored()
+        if x.shape[-1] in (1, weights.shape[-1]) or values is None:
             continue
-        values = stored.data.view(_STORED[stored.dtype]).reshape(stored.shape)
-        zeros = np.full_like(values, stored.zero_points[0] if stored.zero_points else 0)
+        zeros = np.full_like(values, held.zero_points[0] if held.zero_points else 0)
         # "same" pads the second column after the map, where the stride reads over its end.
         kernel = edit.constant(
             np.concatenate([values, zeros], axis=2),
             f"{weights.name};wide",
-            scales=stored.scales,
-            zeros=stored.zero_points,
+            scales=held.scales,
+            zeros=held.zero_points,
         )
-        if wide is not None:
+        if held is not weights:
+            wide = edit.view.producer[weights]
             kernel = edit.again(wide, (kernel,), edit.like(weights, kernel.shape, "wide"))
         inputs = (x, kernel, *conv.inputs[2:])
         edit.again(conv, inputs, conv.outputs[0], padding=schema().Padding.SAME)
@@ -81,8 +76,11 @@ def _tiled(
     """The tensor repeated to a shape that it broadcasts to."""
     if tensor.shape == shape and output is None:
         return tensor
+    stored = tensor.stored()
+    if stored is not None and output is None:
+        return edit.constant(np.broadcast_to(stored, shape), f"{tensor.name};tiled", tensor)
     given = (1,) * (len(shape) - len(tensor.shape)) + tensor.shape
-    tensor = edit.viewed(at, tensor, given)
+    tensor = edit.reshaped(at, tensor, given)
     times = [n // m for n, m in zip(shape, given, strict=True)]
     output = edit.like(tensor, shape, "tiled") if output is None else output
     multiples = edit.constant(np.array(times, "int32"), f"{output.name};times")

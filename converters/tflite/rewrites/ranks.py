@@ -69,11 +69,11 @@ def _depth_to_space(
         return False
     y = last.outputs[0]
     if not np.array_equal(moved, spread[0]):
-        apart = edit.viewed(last, x, (n, h * w, depth, block**2))
+        apart = edit.reshaped(last, x, (n, h * w, depth, block**2))
         order = edit.constant(np.array([0, 1, 3, 2], "int32"), f"{y.name};order")
         swapped = edit.like(y, (n, h * w, block**2, depth), "near")
         edit.put(last, "TRANSPOSE", (apart, order), swapped, schema().TransposeOptionsT())
-        x = edit.viewed(last, swapped, x.shape)
+        x = edit.reshaped(last, swapped, x.shape)
     options = schema().DepthToSpaceOptionsT()
     options.blockSize = block
     edit.put(last, "DEPTH_TO_SPACE", (x,), y, options)
@@ -89,7 +89,7 @@ def _chain(edit: Edit, last: Operator) -> list[Operator] | None:
             return None
         if len(chain) > 1 and len(tensor.shape) == _MOST == len(last.outputs[0].shape):
             return chain
-        before = edit.producer.get(tensor.index)
+        before = edit.view.producer.get(tensor)
         if before is None or len(tensor.shape) <= _MOST:
             return None
         if before.name not in VIEWS and _numbers(before, 1) is None:
@@ -113,7 +113,8 @@ def lower(edit: Edit) -> None:
     tensors = edit.graph.tensors
     high = {t.index for t in tensors if len(t.shape) > _MOST and not t.constant}
     touching = [o for o in edit.graph.operators if any(t.index in high for t in _computed(o))]
-    if not touching or high & edit.ends:
+    ends = {t.index for t in (*edit.graph.inputs, *edit.view.outputs)}
+    if not touching or high & ends:
         return
     new: dict[int, Tensor] = {}
     regions = _regions(touching, high)
@@ -133,7 +134,7 @@ def lower(edit: Edit) -> None:
         elif operator.name in VIEWS:
             x, y = operator.inputs[0], operator.outputs[0]
             assert x is not None
-            edit.view(operator, new.get(x.index, x), new.get(y.index, y))
+            edit.reshape(operator, new.get(x.index, x), new.get(y.index, y))
         else:
             _KINDS[operator.name].emit(_Merged(edit, operator, emitted[operator.index], new))
         edit.drop(operator)
@@ -241,7 +242,7 @@ class _Merged:
         known = self.new.get(tensor.index, tensor)
         if (1,) * (len(shape) - len(known.shape)) + known.shape == shape:
             return known
-        return self.edit.viewed(self.operator, known, shape)
+        return self.edit.reshaped(self.operator, known, shape)
 
     def constant(self, numbers: Sequence[int], part: str) -> Tensor:
         """A constant of integers."""
@@ -257,7 +258,7 @@ class _Merged:
         """Gives an output the shape that it has, where it was written in another."""
         known = self.new.get(tensor.index, tensor)
         if known is not result:
-            self.edit.view(self.operator, result, known)
+            self.edit.reshape(self.operator, result, known)
 
 
 def _alike(operator: Operator, groups: Groups) -> bool:
@@ -460,12 +461,12 @@ def _transposed(edit: Edit, operator: Operator, new: dict[int, Tensor]) -> None:
     blocks, size = sorted(goal), lambda block: int(np.prod([x.shape[i] for i in block]))
     tensor = new.get(x.index, x)
     for number, (shape, permutation) in enumerate(_exchanges(blocks, goal, size)):
-        tensor = edit.viewed(operator, tensor, shape)
+        tensor = edit.reshaped(operator, tensor, shape)
         moved = edit.like(y, [shape[i] for i in permutation], f"step{number}")
         constant = edit.constant(np.array(permutation, "int32"), f"{moved.name};order")
         options = schema().TransposeOptionsT()
         tensor = edit.put(operator, "TRANSPOSE", (tensor, constant), moved, options)
-    edit.view(operator, tensor, new.get(y.index, y))
+    edit.reshape(operator, tensor, new.get(y.index, y))
 
 
 def _exchanges(
