@@ -4,7 +4,10 @@ import base64
 import html.parser
 import io
 import json
+import os
 import re
+import shutil
+import sys
 
 import keras
 import numpy as np
@@ -170,6 +173,16 @@ def test_a_file_that_cannot_be_written(converted, command, tmp_path, name, words
     status, _, error = command("verify", *files, "--report", tmp_path / name)
     assert status == 2 and words in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_a_name_that_is_no_text(converted, command, tmp_path):
+    _, folder = converted
+    odd = tmp_path / os.fsdecode(b"gr\xf6.tflite")
+    shutil.copy(folder / "out" / "m_float32.tflite", odd)
+    files = (odd, folder / "a <i> & b.keras")
+    assert command("verify", *files, "--no-gpu", "--report", tmp_path / "r.html")[0] == 0
+    assert "gr?.tflite" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_pictures_of_many_large_maps_are_small():
