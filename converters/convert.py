@@ -32,7 +32,6 @@ from converters.report.page import model_card, written
 from converters.scratch import scratch_folder
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
-from converters.tflite.ahead import Ahead
 from converters.tflite.app_metadata import AppMetadata, fitting, read_labels, with_app_metadata
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
@@ -158,7 +157,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
         stem = request.name or stem_of(request.source)
         app = _app(request, labels, stem, exporter, ours)
         floats = [p for p in request.precision if p not in INTEGER_PRECISIONS]
-        ahead = Ahead(exporter, floats)
+        exporter.begin(floats)
         with stages("run Keras"):
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
@@ -176,11 +175,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
         converted = {}
         for precision in (*floats, *_integers(request)):
             with stages(f"export {precision}"):
-                if precision in floats:
-                    file = ahead.take(precision)
-                else:
-                    options = _options(precision, calibration, request)
-                    file = exporter.convert(precision, **options)
+                file = exporter.convert(precision, **_options(precision, calibration, request))
                 file = mark_attention(file, attention)
                 if app is not None:
                     file = with_app_metadata(file, app, attention)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -180,6 +181,9 @@ def test_they_come_back_and_damage_is_told():
     app = AppMetadata(("a", "b", "c") * 3 + ("ü",), (0.5, 0.25, 0.125), (0.5,), "net")
     file = with_app_metadata(TfliteFile(to_tflite(small())), app)
     assert app_metadata(file) == app
+    odd = replace(app, name="gr\udcf6")  # a file's name that is no text
+    found = app_metadata(with_app_metadata(TfliteFile(to_tflite(small())), odd))
+    assert found is not None and found.name == "gr?"
     assert app_metadata(TfliteFile(to_tflite(small()))) is None
     metadata = file.metadata["TFLITE_METADATA"]
     start = file.content.index(bytes(metadata))

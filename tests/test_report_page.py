@@ -4,8 +4,10 @@ import base64
 import html.parser
 import io
 import json
+import os
 import re
 import shutil
+import sys
 
 import keras
 import numpy as np
@@ -199,6 +201,16 @@ def test_what_is_slow_ran_fewer_samples():
     row = OutputComparison("float32", "keras", "XNNPACK", 3, 1e-3, data="given")
     page = written(Compared(Verification((row,), maps=tuple(maps)), None), ".html")
     assert page.count('alt="attention of s') == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_a_name_that_is_no_text(converted, command, tmp_path):
+    _, folder = converted
+    odd = tmp_path / os.fsdecode(b"gr\xf6.tflite")
+    shutil.copy(folder / "out" / "m_float32.tflite", odd)
+    files = (odd, folder / "a <i> & b.keras")
+    assert command("verify", *files, "--no-gpu", "--report", tmp_path / "r.html")[0] == 0
+    assert "gr?.tflite" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_pictures_of_many_large_maps_are_small():

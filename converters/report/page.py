@@ -45,7 +45,7 @@ def _rendered(template: str, report: Report | Compared, pictures: bool) -> str:
     conversion = report if isinstance(report, Report) else None
     found = report.verification
     first = found.comparisons[0]
-    return environment.get_template(template).render(
+    text = environment.get_template(template).render(
         report=conversion,
         found=found,
         title=conversion.source if conversion else f"{first.subject} and {first.reference}",
@@ -72,6 +72,8 @@ def _rendered(template: str, report: Report | Compared, pictures: bool) -> str:
         versions=versions(),
         label=words.label,
     )
+    # A file's name may hold bytes that are no text.
+    return text.encode(errors="replace").decode()
 
 
 def _comparison(row: OutputComparison) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def _spawn(
     """The worker's exit code (`None`: killed at the time limit) and all that it printed."""
     merged = {**os.environ, **(env or {})}
     # A file, not a pipe: who else holds a pipe open, a driver's compiler say, would be waited for.
-    with open(folder / "log", "w+b") as log, Lifeline() as lifeline:
+    with open(folder / "log", "w+b") as log, contextlib.closing(Lifeline()) as lifeline:
         process = subprocess.Popen(
             # -P: the worker's folder stays out of its module path.
             [sys.executable, "-P", str(_WORKER), str(folder)],

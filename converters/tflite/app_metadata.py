@@ -265,7 +265,8 @@ class _Writer:
         self._builder = builder
 
     def text(self, value: str) -> int:
-        return self._builder.CreateString(value)
+        # A file's name may hold bytes that are no text.
+        return self._builder.CreateString(value, errors="replace")
 
     def floats(self, values: Sequence[float]) -> int:
         return self._builder.CreateNumpyVector(np.asarray(values, "<f4"))
