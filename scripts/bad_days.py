@@ -739,6 +739,8 @@ def main() -> None:
     parser.add_argument("--update", type=Path, help="Markdown file with the table.")
     parser.add_argument("-v", action="store_true", help="Print tracebacks.")
     options = parser.parse_args()
+    if unknown := set(options.names) - {*ALL}:
+        parser.error(f"DAY is one of {', '.join(ALL)}. Received: {', '.join(sorted(unknown))}")
     if "ULSAM_MOUNTS" not in os.environ:
         # Mounts of its own, that nobody else sees and that end with it.
         line = ["unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--mount"]
