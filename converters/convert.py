@@ -266,10 +266,11 @@ def _check(request: Request) -> None:
     scaled = (request.image_mean or (0.0,), request.image_std or (1.0,))
     confirmed = request.calibration is not None and request.calibration.confirmed
     if (why := implausible_scaling(*scaled)) and not confirmed:
+        # Without data there is nothing that could be confirmed.
+        way_out = ", or confirm them with `confirm_calibration`" if request.calibration else ""
         raise ValueError(
-            f"{why[0].upper()}{why[1:]}: give `image_mean` and `image_std` for pixels of 0 to 1, "
-            "or confirm them with `confirm_calibration`. "
-            f"Received: image_mean={scaled[0]}, image_std={scaled[1]}"
+            f"{why[0].upper()}{why[1:]}: give `image_mean` and `image_std` for pixels of 0 to 1"
+            f"{way_out}. Received: image_mean={scaled[0]}, image_std={scaled[1]}"
         )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
