@@ -1,5 +1,6 @@
 """Small graphs by the thousand on the GPU delegate, compared with the CPU.
 
+    export PYTHONPATH=.:tests
     python benchmarks/gpu_sweep.py run       # goes on where it was; --seconds ends it
     python benchmarks/gpu_sweep.py confirm   # on lavapipe: what is wrong, some of what is right
     python benchmarks/gpu_sweep.py write     # docs/gpu_sweep.jsonl.gz and docs/gpu_sweep.md
@@ -26,17 +27,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gpu_graphs import Graph, graphs
+from gpu_workers import file_name
+
+from gpu_drivers import environment
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 WORK = ROOT / "out" / "gpu_sweep"
 FILES = WORK / "files"
 DATA, PAGE = ROOT / "docs" / "gpu_sweep.jsonl.gz", ROOT / "docs" / "gpu_sweep.md"
-sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests")]
-
-from gpu_graphs import Graph, graphs  # noqa: E402
-from gpu_workers import file_name  # noqa: E402
-
-from gpu_drivers import environment  # noqa: E402
 
 BATCH = 64
 # Seconds that a batch may take to build, or a file to run.

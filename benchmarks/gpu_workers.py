@@ -20,6 +20,7 @@ import os
 import re
 import sys
 import zlib
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -198,33 +199,27 @@ def _part(whole: bytes, given: str, answered: list[str]) -> bytes:
     made.buffers.append(schema.BufferT())
     part.name, part.tensors, part.operators = "main", [], []
     for tensor in tensors:
-        copy = _copied(graph.tensors[tensor])
-        data = model.buffers[copy.buffer].data
-        copy.buffer = 0
+        new = copy(graph.tensors[tensor])
+        data = model.buffers[new.buffer].data
+        new.buffer = 0
         if data is not None and len(data):
             buffer = schema.BufferT()
             buffer.data = data
             made.buffers.append(buffer)
-            copy.buffer = len(made.buffers) - 1
-        part.tensors.append(copy)
+            new.buffer = len(made.buffers) - 1
+        part.tensors.append(new)
     codes: dict[int, int] = {}
     for operator in kept:
-        copy = _copied(operator)
+        new = copy(operator)
         code = codes.setdefault(operator.opcodeIndex, len(codes))
         if code == len(made.operatorCodes):
             made.operatorCodes.append(model.operatorCodes[operator.opcodeIndex])
-        copy.opcodeIndex = code
-        copy.inputs = [place[int(t)] for t in operator.inputs]
-        copy.outputs = [place[int(t)] for t in operator.outputs]
-        part.operators.append(copy)
+        new.opcodeIndex = code
+        new.inputs = [place[int(t)] for t in operator.inputs]
+        new.outputs = [place[int(t)] for t in operator.outputs]
+        part.operators.append(new)
     part.inputs, part.outputs = [place[ends[given]]], [place[t] for t in outputs]
     return packed(made).content
-
-
-def _copied(item: Any) -> Any:
-    from copy import copy
-
-    return copy(item)
 
 
 @functools.lru_cache(maxsize=1)
@@ -264,7 +259,6 @@ class Delegate:
         model = CompiledModel.from_file(path, environment=self._environment, options=options)
         (key,) = model.get_signature_list()
         inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
-        details = list(model.get_output_tensor_details(key).values())
         order = list(model.get_signature_list()[key]["outputs"])
         details = [model.get_output_tensor_details(key)[name] for name in order]
         answers = []

@@ -370,3 +370,19 @@ def test_linting_needs_no_tensorflow(tmp_path):
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
     )
     assert result.stdout.split("\n")[:2] == ["RANK", "[]"]
+
+
+def test_chains_as_long_as_they_may_be():
+    """What looks back from an operator comes to an end, and is no recursion."""
+    shapes = {f"x{i}": T(IMAGE) for i in range(3001)}
+    tensors = shapes | {"s": T((4,), "INT32", IMAGE), "y": T(IMAGE)}
+    calls = [("RESHAPE", [f"x{i}", "s"], [f"x{i + 1}"]) for i in range(3000)]
+    tflite = build(tensors, [*calls, ("EXP", ["x3000"], ["y"])], ["x0"], ["y"])
+    assert codes(tflite) == {"UNSAFE_EXP"}
+    pad = gpu_lint_cases.around(0, 0, 0, 0, 0, 0, 0, 0)
+    calls = [gpu_lint_cases.pad(f"x{i}", "p", f"x{i + 1}") for i in range(3000)]
+    border = gpu_lint_cases.pad("x3000", "b", "m")
+    tensors = shapes | {"p": pad, "b": gpu_lint_cases.around(0, 0, 1, 1, 1, 1, 0, 0)}
+    tensors |= {"m": T((1, 6, 6, 8)), "y": T((1, 3, 3, 8))}
+    calls += [border, gpu_lint_cases.pool("MAX_POOL_2D", "m", "y")]
+    assert codes(build(tensors, calls, ["x0"], ["y"])) == {"PADDED_POOL"}

@@ -1,15 +1,16 @@
-"""What LiteRT's GPU delegate was seen to compute wrongly or to crash on, without a word.
+"""What LiteRT's GPU delegate was seen to compute wrongly or to crash on, but to take.
 
 Found by `benchmarks/gpu_sweep.py` on graphs by the thousand. Most of it comes of what the delegate
 makes of two operators where it takes them for one. Imports NumPy and the flatbuffer reader.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor
-from converters.tflite.rule import Place, Rule, View, place, repeated
+from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
+from converters.tflite.view import View
 
 # What the delegate folds a sum or a product with a constant into.
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
@@ -25,8 +26,6 @@ _DOUBLE = {
     "LESS_EQUAL", "LOGICAL_AND", "MAXIMUM", "MINIMUM", "MUL", "NOT_EQUAL", "POW",
     "SQUARED_DIFFERENCE", "SUB",
 }  # fmt: skip
-# Operators whose results are never below 0.
-_POSITIVE = {"RELU", "RELU6", "RELU_0_TO_1", "LOGISTIC", "ABS", "SQUARE", "SOFTMAX", "EXP", "SQRT"}
 # The largest side of a texture of most drivers; weights are one on large maps and for many filters.
 _TEXTURE, _MANY, _LARGE = 8192, 64, 256
 # Padding below this is below all that a maximum is taken over.
@@ -37,11 +36,6 @@ def _same(size: int, kernel: int, stride: int, dilation: int = 1) -> int:
     """What `"same"` puts around a side of an image."""
     reach = (kernel - 1) * dilation + 1
     return max((-(-size // stride) - 1) * stride + reach - size, 0)
-
-
-def _relu(operator: Operator) -> int:
-    """The activation that is part of an operator, 0 for none."""
-    return _option(operator, "fusedActivationFunction")
 
 
 def _input(operator: Operator, number: int) -> Tensor | None:
@@ -76,46 +70,41 @@ def _amounts(operator: Operator) -> np.ndarray | None:
 def _fill(view: View, operator: Operator) -> float:
     """What a pad fills with."""
     value = _input(operator, 2) if operator.name == "PADV2" else None
-    if value is not None and value in view.producer:  # half precision, widened
-        value = _input(view.producer[value], 0)
-    sound = value is not None and value.data is not None and np.prod(value.shape) == 1
-    numbers = value.values() if value is not None and sound else None
+    held = None if value is None else view.held(value)
+    sound = held is not None and held.data is not None and np.prod(held.shape) == 1
+    numbers = held.values() if held is not None and sound else None
     return 0.0 if numbers is None else float(np.ravel(numbers)[0])
 
 
 def _spatial(operator: Operator) -> bool:
-    """Whether it pads height and width alone, which the delegate makes part of what follows."""
+    """Whether it pads height and width alone, which the delegate makes part of what follows.
+
+    Of integers it does not.
+    """
     amounts = _amounts(operator) if operator.name in ("PAD", "PADV2") else None
-    return amounts is not None and bool(amounts[1:3].any()) and not amounts[[0, 3]].any()
+    if amounts is None or operator.outputs[0].scales:
+        return False
+    return bool(amounts[1:3].any()) and not amounts[[0, 3]].any()
 
 
 def _padded(view: View, names: set[str]) -> Iterator[tuple[Operator, Operator]]:
     """Pads that become part of the operator that alone reads them, and that operator."""
     for operator in view.operators:
-        if not _spatial(operator):
-            continue
-        last, reader = operator, view.reader(operator.outputs[0])
-        while reader is not None and _spatial(reader):
-            last, reader = reader, view.reader(reader.outputs[0])
-        if reader is not None and reader.name in names and _input(reader, 0) is last.outputs[0]:
-            yield operator, reader
-
-
-def _positive(view: View, tensor: Tensor | None) -> bool:
-    """Whether a tensor is known to hold nothing below 0."""
-    maker = view.producer.get(tensor) if tensor is not None else None
-    if maker is None:
-        return False
-    if maker.name in _POSITIVE or _relu(maker) in (1, 3):  # RELU, RELU6
-        return True
-    passing = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "DEQUANTIZE", "QUANTIZE", "PAD")
-    return maker.name in passing and _positive(view, _input(maker, 0))
+        reader, tensor = operator, _input(operator, 0) if operator.name in names else None
+        while tensor is not None and view.reader(tensor) is reader:
+            pad = view.producer.get(tensor)
+            if pad is None or not _spatial(pad):
+                break
+            yield pad, operator
+            reader, tensor = pad, _input(pad, 0)
 
 
 def _padded_pool(view: View) -> Iterator[Place]:
     for pad, pool in _padded(view, _POOLS):
-        fill = _fill(view, pad)
-        low = fill <= _LOWEST or (fill == 0 and _positive(view, _input(pad, 0)))
+        fill, amounts = _fill(view, pad), _amounts(pad)
+        size = (_option(pool, "filterHeight"), _option(pool, "filterWidth"))
+        met = amounts is not None and (amounts[1:3].max(axis=1) < size).all()
+        low = fill <= _LOWEST or (fill == 0 and met and _input(pad, 0) in view.nonnegative)
         if not (pool.name == "MAX_POOL_2D" and low):
             yield place(pool, _input(pool, 0), before=pad)
 
@@ -126,13 +115,11 @@ def _padded_constant(view: View) -> Iterator[Place]:
             yield place(operator, _input(operator, 0), before=pad)
 
 
-def _padded_batch(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name in ("PAD", "PADV2", "MIRROR_PAD"):
-            amounts = _amounts(operator)
-            rank = len(operator.outputs[0].shape)
-            if amounts is not None and rank == 4 and amounts[0].any():
-                yield place(operator, *operator.outputs)
+@operators("PAD", "PADV2", "MIRROR_PAD")
+def _padded_batch(view: View, operator: Operator) -> bool:
+    amounts = _amounts(operator)
+    batch = amounts is not None and amounts[0].any()
+    return bool(batch) and len(operator.outputs[0].shape) == 4
 
 
 def _channels_appended(view: View, operator: Operator) -> Operator | None:
@@ -193,9 +180,9 @@ def _folded(view: View) -> Iterator[tuple[Operator, Operator, Operator]]:
             continue
         maker, reader = view.producer.get(source), view.reader(operator.outputs[0])
         alone = view.reader(source) is operator and not source.scales
-        if maker is not None and alone and _weighted(view, maker) and not _relu(maker):
+        if maker is not None and alone and _weighted(view, maker) and maker.activation == "NONE":
             yield maker, operator, operator
-        if reader is None or operator.outputs[0].scales or _relu(operator):
+        if reader is None or operator.outputs[0].scales or operator.activation != "NONE":
             continue
         if _weighted(view, reader):
             image = _input(reader, 2 if reader.name == "TRANSPOSE_CONV" else 0)
@@ -219,12 +206,9 @@ def _inner_output(view: View) -> Iterator[Place]:
     for first, second, _ in _folded(view):
         if first.outputs[0] in view.outputs:
             yield place(second, first.outputs[0], before=first)
-    merging = _POOLS | {"CONV_2D", "DEPTHWISE_CONV_2D"}
-    pairs = [*_padded(view, merging)]
-    for operator in view.operators:
-        total = _channels_appended(view, operator)
-        if total is not None:
-            pairs.append((operator, total))
+    pairs = [*_padded(view, _POOLS | {"CONV_2D", "DEPTHWISE_CONV_2D"})]
+    sums = ((pad, _channels_appended(view, pad)) for pad in view.operators)
+    pairs += [(pad, total) for pad, total in sums if total is not None]
     for pad, operator in pairs:
         if pad.outputs[0] in view.outputs:
             yield place(operator, pad.outputs[0], before=pad)
@@ -232,12 +216,9 @@ def _inner_output(view: View) -> Iterator[Place]:
 
 def _output_twice(view: View) -> Iterator[Place]:
     twice = repeated(list(view.graph.outputs))
-    for tensor in dict.fromkeys([*twice, *(t for t in view.graph.outputs if _fed(view, t))]):
+    fed = set(view.graph.inputs)
+    for tensor in dict.fromkeys([*twice, *(t for t in view.graph.outputs if t in fed)]):
         yield Place(f"output {tensor.name!r}", (tensor.name,))
-
-
-def _fed(view: View, tensor: Tensor) -> bool:
-    return tensor in view.graph.inputs
 
 
 def _split_joined(view: View) -> Iterator[Place]:
@@ -303,51 +284,42 @@ def _split_mixed(view: View) -> Iterator[Place]:
 def _split_unread(view: View) -> Iterator[Place]:
     for operator in view.operators:
         if operator.name in ("SPLIT", "SPLIT_V") and _integer(operator):
-            lost = [t for t in operator.outputs if not view.readers(t) and t not in view.outputs]
+            lost = [t for t in operator.outputs if view.unread(t)]
             if lost:
                 yield place(operator, *lost)
 
 
-def _pointwise_depthwise(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name != "DEPTHWISE_CONV_2D":
-            continue
-        image, kernel = _input(operator, 0), _input(operator, 1)
-        if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
-            continue
-        if image.shape[-1:] > (1,) and kernel.shape[-1] > image.shape[-1]:
-            yield place(operator, *operator.outputs)
+@operators("DEPTHWISE_CONV_2D")
+def _pointwise_depthwise(view: View, operator: Operator) -> bool:
+    image, kernel = _input(operator, 0), _input(operator, 1)
+    if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
+        return False
+    return image.shape[-1:] > (1,) and kernel.shape[-1] > image.shape[-1]
 
 
-def _steep_leak(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name == "LEAKY_RELU" and getattr(operator.options, "alpha", 0) > 1:
-            yield place(operator, *operator.outputs)
+@operators("LEAKY_RELU")
+def _steep_leak(view: View, operator: Operator) -> bool:
+    return getattr(operator.options, "alpha", 0) > 1
 
 
-def _transposed_same(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name != "TRANSPOSE_CONV" or _option(operator, "padding") != 0:
-            continue
-        kernel, image = _input(operator, 1), _input(operator, 2)
-        if kernel is None or image is None or len(image.shape) != 4 or len(kernel.shape) != 4:
-            continue
-        sides = zip(image.shape[1:3], kernel.shape[1:3], _strides(operator), strict=True)
-        if any(max(k - s, 0) // 2 != _same(size, k, s) // 2 for size, k, s in sides):
-            yield place(operator, *operator.outputs)
+@operators("TRANSPOSE_CONV")
+def _transposed_same(view: View, operator: Operator) -> bool:
+    kernel, image = _input(operator, 1), _input(operator, 2)
+    if kernel is None or image is None or len(image.shape) != 4 or len(kernel.shape) != 4:
+        return False
+    sides = zip(image.shape[1:3], kernel.shape[1:3], _strides(operator), strict=True)
+    shifted = any(max(k - s, 0) // 2 != _same(size, k, s) // 2 for size, k, s in sides)
+    return shifted and _option(operator, "padding") == 0
 
 
-def _broadcast_product(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name != "BATCH_MATMUL":
-            continue
-        one, two = _input(operator, 0), _input(operator, 1)
-        if one is None or two is None or (view.constant(two) and len(two.shape) == 2):
-            continue
-        rank = max(len(one.shape), len(two.shape))
-        batches = [(1,) * (rank - len(t.shape)) + t.shape[:-2] for t in (one, two)]
-        if batches[0] != batches[1]:
-            yield place(operator, *operator.outputs)
+@operators("BATCH_MATMUL")
+def _broadcast_product(view: View, operator: Operator) -> bool:
+    one, two = _input(operator, 0), _input(operator, 1)
+    if one is None or two is None or (view.constant(two) and len(two.shape) == 2):
+        return False
+    rank = max(len(one.shape), len(two.shape))
+    batches = {(1,) * (rank - len(t.shape)) + t.shape[:-2] for t in (one, two)}
+    return len(batches) == 2
 
 
 def _extreme_of_sum(view: View) -> Iterator[Place]:
@@ -358,7 +330,11 @@ def _extreme_of_sum(view: View) -> Iterator[Place]:
         maker = None if source is None else view.producer.get(source)
         if source is None or source.scales or maker is None or maker.name != "ADD":
             continue
-        if len(view.computed(maker)) == 2 and not _relu(maker) and view.reader(source) is operator:
+        if (
+            len(view.computed(maker)) == 2
+            and maker.activation == "NONE"
+            and view.reader(source) is operator
+        ):
             yield place(operator, source, before=maker)
 
 
@@ -370,40 +346,36 @@ def _mixed_ranks(view: View) -> Iterator[Place]:
                 yield place(operator, *computed)
 
 
-def _strided_pointwise(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name != "CONV_2D" or not _integer(operator):
-            continue
-        kernel = _input(operator, 1)
-        if kernel is not None and kernel.shape[1:3] == (1, 1) and max(_strides(operator)) > 1:
-            yield place(operator, *operator.outputs)
+@operators("CONV_2D")
+def _strided_pointwise(view: View, operator: Operator) -> bool:
+    kernel = _input(operator, 1)
+    pointwise = kernel is not None and kernel.shape[1:3] == (1, 1)
+    return pointwise and _integer(operator) and max(_strides(operator)) > 1
 
 
-def _batched_blocks(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name in ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE") and operator.outputs[0].shape[
-            :1
-        ] > (1,):
-            yield place(operator, *operator.outputs)
+@operators("SPACE_TO_DEPTH", "DEPTH_TO_SPACE")
+def _batched_blocks(view: View, operator: Operator) -> bool:
+    return operator.outputs[0].shape[:1] > (1,)
 
 
-def _cumsum_from_behind(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        axis = _input(operator, 1) if operator.name == "CUMSUM" else None
-        if axis is not None and axis.data is not None and (axis.data.view(np.int8)[3:] < 0).any():
-            yield place(operator, *operator.outputs)
+@operators("CUMSUM")
+def _cumsum_from_behind(view: View, operator: Operator) -> bool:
+    axis = _input(operator, 1)
+    data = None if axis is None else axis.data
+    return data is not None and bool((data.view(np.int8)[3:] < 0).any())
 
 
 def _leak_after_prelu(view: View) -> Iterator[Place]:
+    behind: dict[Tensor, Operator] = {}  # a PReLU, by what is computed where its result is
     for operator in view.operators:
-        source = _input(operator, 0) if operator.name == "LEAKY_RELU" else None
-        while source is not None and (maker := view.producer.get(source)) is not None:
-            computed = view.computed(maker)
-            if maker.name == "PRELU":
-                yield place(operator, source, before=maker)
-            if maker.name not in _SINGLE | _DOUBLE or len(computed) != 1 or maker.name == "PRELU":
-                break
-            source = computed[0]
+        computed = view.computed(operator)
+        prelu = behind.get(computed[0]) if len(computed) == 1 else None
+        if operator.name == "PRELU":
+            prelu = operator
+        elif operator.name == "LEAKY_RELU" and prelu is not None:
+            yield place(operator, computed[0], before=prelu)
+        if prelu is not None and operator.name in _SINGLE | _DOUBLE:
+            behind[operator.outputs[0]] = prelu
 
 
 def _wide_weights(view: View) -> Iterator[Place]:
@@ -419,13 +391,14 @@ def _wide_weights(view: View) -> Iterator[Place]:
 
 
 _SILENT = "The GPU delegate computes wrong numbers, silently."
+_LOGGED = "The GPU delegate gives back wrong numbers or zeros; it says why in its log at most."
+# What `rewrites` has a row for: seen in files of other converters.
+_CONVERT = "Convert with `to_tflite`, which writes it otherwise, or"
 # What stands between two operators that are taken for one, and changes nothing.
 _APART = "`keras.ops.minimum(x, 3e38)`, which changes nothing,"
 
 
-def _rule(
-    code: str, symptom: str, meaning: str, advice: str, find: Callable[[View], Iterator[Place]]
-) -> Rule:
+def _rule(code: str, symptom: str, meaning: str, advice: str, find: Find) -> Rule:
     return Rule(code, "warning", symptom, meaning, advice, find)
 
 
@@ -433,18 +406,18 @@ RULES = [
     _rule(
         "PADDED_POOL",
         "The GPU delegate computes wrong numbers at the border, silently.",
-        "A pool reads a padded image, and the delegate leaves the padding out of its averages and "
-        "maxima.",
-        f"Put {_APART} between ZeroPadding2D and the pool; a maximum after a ReLU, then "
+        "A pool of floats reads a padded image, and the delegate leaves the padding out of its "
+        "averages and maxima.",
+        f"{_CONVERT} put {_APART} between ZeroPadding2D and the pool; a maximum after a ReLU, then "
         "ZeroPadding2D, is right.",
         _padded_pool,
     ),
     _rule(
         "PADDED_CONSTANT",
         "The GPU delegate computes wrong numbers at the border, silently.",
-        "A convolution reads an image padded with another number than 0, and the delegate pads "
-        "with 0.",
-        f"Put {_APART} between `keras.ops.pad` and the convolution.",
+        "A convolution of floats reads an image padded with another number than 0, and the "
+        "delegate pads with 0.",
+        f"{_CONVERT} put {_APART} between `keras.ops.pad` and the convolution.",
         _padded_constant,
     ),
     _rule(
@@ -490,15 +463,15 @@ RULES = [
         _SILENT,
         "The parts of a split go straight into one concatenation or sum, in another order, along "
         "another axis or not all of them: the delegate leaves both out.",
-        "Slice (`x[..., :n]`) instead of `keras.ops.split`.",
+        f"{_CONVERT} slice (`x[..., :n]`) instead of `keras.ops.split`.",
         _split_joined,
     ),
     _rule(
         "SPLIT_MIXED",
-        _SILENT,
+        _LOGGED,
         "The first part of a split, changed or not, meets another part of it in an elementwise "
         "operation, which the delegate computes while that part is still being written.",
-        "Slice (`x[..., :n]`) instead of `keras.ops.split`, or change the other part: "
+        f"{_CONVERT} slice (`x[..., :n]`) instead of `keras.ops.split`, or change the other part: "
         "`a * sigmoid(b)` is right, `sigmoid(a) * b` is not.",
         _split_mixed,
     ),
@@ -506,15 +479,15 @@ RULES = [
         "SPLIT_UNREAD",
         "The GPU delegate crashes the process.",
         "In int8, a part of a split is not used.",
-        "Slice what is used (`x[..., :n]`) instead of `keras.ops.split`.",
+        f"{_CONVERT} slice what is used (`x[..., :n]`) instead of `keras.ops.split`.",
         _split_unread,
     ),
     _rule(
         "POINTWISE_DEPTHWISE",
         _SILENT,
         "A depthwise convolution of 1x1 has a `depth_multiplier`.",
-        "Use DepthwiseConv2D(3, padding='same') with the weights in the middle of a kernel of "
-        "zeros, or a Conv2D of 1x1.",
+        f"{_CONVERT} use DepthwiseConv2D(3, padding='same') with the weights in the middle of a "
+        "kernel of zeros, or a Conv2D of 1x1.",
         _pointwise_depthwise,
     ),
     _rule(
@@ -536,8 +509,8 @@ RULES = [
         "BROADCAST_PRODUCT",
         _SILENT,
         "A matrix product repeats one of its sides: one key for several heads, say.",
-        "Repeat that side first (`keras.ops.concatenate([k] * heads, axis=1)`); use Dense where it "
-        "is a constant.",
+        f"{_CONVERT} repeat that side first (`keras.ops.concatenate([k] * heads, axis=1)`); use "
+        "Dense where it is a constant.",
         _broadcast_product,
     ),
     _rule(
@@ -552,12 +525,12 @@ RULES = [
         "STRIDED_POINTWISE",
         _SILENT,
         "In int8, a convolution of 1x1 has strides.",
-        "Use MaxPooling2D(1, strides) and a Conv2D of 1x1 without strides, or a float precision.",
+        f"{_CONVERT} use MaxPooling2D(1, strides) and a Conv2D of 1x1 without strides.",
         _strided_pointwise,
     ),
     _rule(
         "MIXED_RANKS",
-        _SILENT,
+        _LOGGED,
         "In int8, an elementwise operation takes a tensor of two dimensions and one of four: the "
         "converter drops the Reshape between a Dense and a Multiply.",
         "Use GlobalAveragePooling2D(keepdims=True) and Conv2D(units, 1) in place of Dense.",
@@ -565,7 +538,7 @@ RULES = [
     ),
     _rule(
         "WIDE_WEIGHTS",
-        "The GPU delegate gives back zeros; it says why in its log alone.",
+        _LOGGED,
         "The weights of a convolution, kernel height * kernel width * channels (or a quarter of "
         "the filters), are a texture of more than 8192, which is the limit of the software drivers "
         "and of many GPUs.",
@@ -574,7 +547,7 @@ RULES = [
     ),
     _rule(
         "BATCHED_BLOCKS",
-        "The GPU delegate gives back zeros; it says why in its log alone.",
+        _LOGGED,
         "A space-to-depth or depth-to-space has a batch of more than 1.",
         "Convert with a batch of 1.",
         _batched_blocks,
@@ -588,7 +561,7 @@ RULES = [
     ),
     _rule(
         "LEAK_AFTER_PRELU",
-        _SILENT,
+        _LOGGED,
         "A LeakyReLU comes after a PReLU, with elementwise operations alone between.",
         "Use PReLU(shared_axes=[1, 2]) for the LeakyReLU too.",
         _leak_after_prelu,

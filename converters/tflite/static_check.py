@@ -5,14 +5,19 @@ delegate runs the model: only running it shows that.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from converters.tflite import gpu_rules
 from converters.tflite.flatbuffer import Operator, Tensor, Tflite, read_graphs
-from converters.tflite.rule import Place, Rule, Severity, View, described, place, repeated
+from converters.tflite.rule import Place, Rule, Severity, described, operators, place, repeated
+from converters.tflite.view import View
+
+# How many places of one kind are told.
+_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,17 @@ def lint(tflite: Tflite) -> list[Finding]:
         for view in views
         for found in rule.find(view)
     ]
+
+
+def grouped(findings: Sequence[Finding]) -> Iterator[tuple[Finding, int, str]]:
+    """Those that differ in their place only as one: the first, how many they are, and where.
+
+    They come ordered by rule, as `lint` gives them.
+    """
+    for _, group in groupby(findings, key=lambda finding: finding.code):
+        alike = list(group)
+        more = f" and {len(alike) - _PLACES} more" if len(alike) > _PLACES else ""
+        yield alike[0], len(alike), ", ".join(each.where for each in alike[:_PLACES]) + more
 
 
 def _finding(rule: Rule, view: View, found: Place) -> Finding:
@@ -179,53 +195,33 @@ def _rank(view: View) -> Iterator[Place]:
             yield place(operator, *tensors)
 
 
-def _broadcast_to(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
-        if operator.name == "BROADCAST_TO":
-            yield place(operator, *operator.outputs)
+@operators("CONV_2D")
+def _grouped_conv(view: View, operator: Operator) -> bool:
+    return len({t.shape[-1:] for t in operator.inputs[:2] if t is not None}) > 1
 
 
-def _log_softmax(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
-        if operator.name == "LOG_SOFTMAX":
-            yield place(operator, *operator.outputs)
-
-
-def _grouped_conv(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
-        if operator.name == "CONV_2D":
-            channels = [t.shape[-1:] for t in operator.inputs[:2] if t is not None]
-            if len(set(channels)) > 1:
-                yield place(operator, *operator.outputs)
-
-
-def _one_way_split(view: View) -> Iterator[Place]:
-    for operator in view.graph.operators:
-        if operator.name in ("SPLIT", "SPLIT_V") and len(operator.outputs) == 1:
-            yield place(operator, *operator.outputs)
+@operators("SPLIT", "SPLIT_V")
+def _one_way_split(view: View, operator: Operator) -> bool:
+    return len(operator.outputs) == 1
 
 
 def _unsafe_exp(view: View) -> Iterator[Place]:
-    def origin(operator: Operator, position: int) -> Operator | None:
-        """The operator that computed the values of an input, whatever their shape since."""
-        tensor = operator.inputs[position] if position < len(operator.inputs) else None
-        source = None if tensor is None else view.producer.get(tensor)
-        # Operators run in order: one that comes later computes nothing, in a sound file.
-        if source is None or source.index >= operator.index:
-            return None
-        return origin(source, 0) if source.name in _MOVES else source
-
+    # The operator that computed the values of a tensor, whatever their shape since.
+    origin: dict[Tensor | None, Operator | None] = {}
     for operator in view.graph.operators:
-        if operator.name != "EXP":
-            continue
-        source = origin(operator, 0)
-        if source is not None and source.name == "LOG_SOFTMAX":
-            continue
-        if source is not None and source.name == "SUB":
-            subtracted = origin(source, 1)
-            if subtracted is not None and subtracted.name == "REDUCE_MAX":
-                continue
-        yield place(operator, *operator.inputs)
+        made = [origin.get(tensor) for tensor in operator.inputs]
+        source = made[0] if made else None
+        if operator.name == "EXP" and not _below_zero(source, origin):
+            yield place(operator, *operator.inputs)
+        origin |= dict.fromkeys(operator.outputs, source if operator.name in _MOVES else operator)
+
+
+def _below_zero(source: Operator | None, origin: dict[Tensor | None, Operator | None]) -> bool:
+    """Whether an operator takes the maximum off."""
+    if source is None or source.name == "LOG_SOFTMAX":
+        return source is not None
+    subtracted = origin.get(source.inputs[1]) if len(source.inputs) > 1 else None
+    return source.name == "SUB" and subtracted is not None and subtracted.name == "REDUCE_MAX"
 
 
 def _repeated_input(view: View) -> Iterator[Place]:
@@ -323,13 +319,15 @@ _RULES = [
         "warning",
         "The GPU delegate refuses the operator.",
         "The graph writes repeated values out, by an operator that the delegate does not have.",
-        "Let the arithmetic broadcast by itself, or spread the values with a 1x1 convolution.",
-        _broadcast_to,
+        "Convert with `to_tflite`, which writes a TILE, or let the arithmetic broadcast "
+        "by itself, or spread the values with a 1x1 convolution.",
+        operators("BROADCAST_TO")(lambda *_: True),
     ),
     Rule(
         "GROUPED_CONV",
         "warning",
-        "With few outputs per group the GPU delegate crashes or computes wrong numbers, silently.",
+        "With few outputs per group the GPU delegate crashes, or computes wrong numbers and says "
+        "why in its log at most.",
         "The kernel has fewer input channels than the image: a grouped convolution.",
         "Use one dense convolution with a block-diagonal kernel, or a depthwise convolution.",
         _grouped_conv,
@@ -339,7 +337,8 @@ _RULES = [
         "warning",
         "The GPU delegate aborts the process.",
         "A split has one output, so that it splits nothing.",
-        "Leave the split out where there is one part.",
+        "Convert with `to_tflite`, which leaves it out, or leave the split out where "
+        "there is one part.",
         _one_way_split,
     ),
     Rule(
@@ -363,9 +362,9 @@ _RULES = [
         "warning",
         "The GPU delegate refuses the operator.",
         "The delegate has no log-softmax; the CPU has, and in int8 it keeps the attention alive.",
-        "For the GPU, convert with `attention='float'` (or a float precision), and write other "
-        "log-softmaxes as x - max - log(sum(exp(x - max))).",
-        _log_softmax,
+        "For the GPU, convert with `to_tflite` in a float precision, where x - max - "
+        "log(sum(exp(x - max))) is written for it, or in int8 with `attention='float'`.",
+        operators("LOG_SOFTMAX")(lambda *_: True),
     ),
     Rule(
         "DTYPE",
