@@ -10,8 +10,8 @@ Imports the flatbuffer reader and NumPy.
 
 import numpy as np
 
-from converters.tflite.constants import parts, replace, with_weights
-from converters.tflite.flatbuffer import Operator, Tensor, TfliteFile, packed
+from converters.tflite.constants import Twins, parts, replace
+from converters.tflite.flatbuffer import TfliteFile, packed
 
 # By type: above the step that the converter gives a tensor of zeros, 2e-6 / 255 and less than
 # 1e-6 / 32767, and below any other; and what such a tensor gets, a range to 2 and to 1, as nothing
@@ -45,29 +45,15 @@ def with_ranges_for_zeros(file: TfliteFile, floats: TfliteFile) -> TfliteFile:
     model = file.changeable()
     for index, scale in zeros.items():
         model.subgraphs[0].tensors[index].quantization.scale = [scale]
-    # Operators of integers have other names, and the same order.
-    ours, theirs = with_weights(graph), with_weights(floats.graph)
-    for number, operator in enumerate(ours):
+    twins = Twins(graph, floats.graph)
+    for operator in twins:
         inputs, weights, _ = parts(operator)
         if inputs is None or weights is None or inputs.index not in zeros:
             continue
-        twin = parts(theirs[number])[1] if len(theirs) == len(ours) else None
-        values = _floats(twin, weights, operator)
+        values = twins.floats(operator, 1)
         others = tuple(i for i in range(values.ndim) if i != weights.axis)
         largest = np.abs(values).max(axis=others if len(weights.scales) > 1 else None)
         scales = np.atleast_1d(np.where(largest > 0, largest / 127, 1.0))
         along = np.reshape(scales, [-1 if i == weights.axis else 1 for i in range(values.ndim)])
         replace(model, operator, weights, values / along, scales)
     return packed(model)
-
-
-def _floats(twin: Tensor | None, tensor: Tensor, operator: Operator) -> np.ndarray:
-    """A constant of an operator of integers, in float."""
-    values = None if twin is None else twin.floats()
-    if twin is None or values is None or twin.shape != tensor.shape:
-        raise ValueError(
-            "The input of an operator is 0 on all of the representative data, and its weights have "
-            "no range; give data that reaches the layer, or leave the layer out. "
-            f"Received: {operator.name} {operator.outputs[0].name!r}"
-        )
-    return values.reshape(twin.shape)
