@@ -271,7 +271,8 @@ class Exporter:
                 batches=run,
                 progress=progress,
             )
-            file = with_biases(with_ranges_for_zeros(TfliteFile(content), floats), floats)
+            file = with_ranges_for_zeros(TfliteFile(content), floats, run)
+            file = with_biases(file, floats)
             file = with_measured_ranges(file, floats, run)
         else:
             file = TfliteFile(jobs.convert(saved, precision=options.precision))

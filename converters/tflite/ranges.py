@@ -41,8 +41,8 @@ def with_measured_ranges(
         The new file: the same operators and constants.
     """
     tensors = _overwritten(file.graph)
-    measured = _measured(floats, [tensor.name for tensor in tensors], batches)
-    ranges = {t.index: measured[t.name] for t in tensors if t.name in measured}
+    found = measured(floats, [tensor.name for tensor in tensors], batches)
+    ranges = {t.index: found[t.name] for t in tensors if t.name in found}
     return _with_ranges(file, ranges) if ranges else file
 
 
@@ -66,20 +66,20 @@ def _overwritten(graph: Graph) -> list[Tensor]:
     ]
 
 
-def _measured(
+def measured(
     file: TfliteFile, names: Sequence[str], batches: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, Range]:
     """The smallest and largest value of inner tensors over data.
 
     Args:
         file: A `.tflite` file of floats with a signature.
-        names: Names of tensors; those that the file does not have are left out.
+        names: Names of tensors; those that are none of the file's, or constants, are left out.
         batches: Inputs by signature name, one batch per run.
 
     Returns:
         `{name: (smallest, largest)}`.
     """
-    tensors = {t.name: t for t in file.graph.tensors if t.name in set(names)}
+    tensors = {t.name: t for t in file.graph.tensors if t.name in set(names) and not t.constant}
     if not tensors:
         return {}
     keys = {f"range{number}": name for number, name in enumerate(tensors)}

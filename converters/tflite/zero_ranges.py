@@ -1,6 +1,7 @@
 """A range of their own for tensors that were 0 on all of the data.
 
-The converter takes 1e-6 or less for the range of zeros. XNNPACK refuses to compute with it, and
+The converter takes 1e-6 or less for the range of zeros, which small numbers may have as well: they
+are told apart by what they are in float. XNNPACK refuses to compute with it, and
 with the operator the whole file. A bias counts in steps of its input's range times its weights', so
 that behind such a tensor it does not fit into its integers, and the converter makes the weights
 coarser until it does. Dead channels, a dead ReLU, the scores of a flat attention are such tensors.
@@ -8,37 +9,51 @@ coarser until it does. Dead channels, a dead ReLU, the scores of a flat attentio
 Imports the flatbuffer reader and NumPy.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from converters.tflite.constants import Twins, parts, replace
-from converters.tflite.flatbuffer import TfliteFile, packed
+from converters.tflite.flatbuffer import Graph, TfliteFile, packed
+from converters.tflite.ranges import measured
 
 # By type: above the step that the converter gives a tensor of zeros, 2e-6 / 255 and less than
-# 1e-6 / 32767, and below any other; and what such a tensor gets, a range to 2 and to 1, as nothing
-# is known of what it may be.
+# 1e-6 / 32767; and what such a tensor gets, a range to 2 and to 1, as nothing is known of what it
+# may be.
 _OF_ZEROS = {"INT8": (1e-8, 1 / 128), "INT16": (4e-11, 1 / 32768)}
 
 
-def with_ranges_for_zeros(file: TfliteFile, floats: TfliteFile) -> TfliteFile:
+def with_ranges_for_zeros(
+    file: TfliteFile, floats: TfliteFile, batches: Sequence[Mapping[str, np.ndarray]]
+) -> TfliteFile:
     """The file with steps that every kernel takes, and the weights behind them as in float.
 
     Biases are left as they are: `with_biases` follows.
 
     Args:
         file: A `.tflite` file of integers.
-        floats: The same graph in float, which weights are taken from.
+        floats: The same graph in float, which weights are taken from, with a signature.
+        batches: What the ranges were taken from: inputs by signature name, one batch per run.
 
     Raises:
         ValueError: If the weights behind such a tensor are not found in the float graph.
     """
     graph = file.graph
-    zeros = {
-        tensor.index: _OF_ZEROS[tensor.dtype][1]
+    tiny = [
+        tensor
         for tensor in graph.tensors
         if tensor.dtype in _OF_ZEROS
         and not tensor.constant
         and tensor.scales
         and tensor.scales[0] < _OF_ZEROS[tensor.dtype][0]
+    ]
+    names = _names_in_float(graph)
+    found = measured(floats, [names[tensor.index] for tensor in tiny], batches)
+    zeros = {
+        tensor.index: _OF_ZEROS[tensor.dtype][1]
+        for tensor in tiny
+        # Nothing is lost of what is 0 in the converter's own steps.
+        if max(map(abs, found.get(names[tensor.index], (0.0, 0.0)))) < tensor.scales[0] / 2
     }
     if not zeros:
         return file
@@ -57,3 +72,14 @@ def with_ranges_for_zeros(file: TfliteFile, floats: TfliteFile) -> TfliteFile:
         along = np.reshape(scales, [-1 if i == weights.axis else 1 for i in range(values.ndim)])
         replace(model, operator, weights, values / along, scales)
     return packed(model)
+
+
+def _names_in_float(graph: Graph) -> dict[int, str]:
+    """What the tensors of a graph of integers are called in the one of floats, by their index."""
+    names = {tensor.index: tensor.name for tensor in graph.tensors}
+    for operator in graph.operators:
+        if operator.name in ("QUANTIZE", "DEQUANTIZE") and operator.inputs[0] is not None:
+            ends = [operator.inputs[0], operator.outputs[0]]
+            of_floats, of_integers = ends if operator.name == "QUANTIZE" else ends[::-1]
+            names[of_integers.index] = of_floats.name
+    return names
