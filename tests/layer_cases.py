@@ -423,10 +423,10 @@ CASES = {**LAYERS, **GRAPHS}
 DATA = ("live", "dead", "constant", "huge", "tiny")
 
 
-def build(case: str) -> keras.Model:
+def build(case: str, draw: int = 0) -> keras.Model:
     """The model of a case, with weights of its own that are the same in every process."""
     model = CASES[case](re.sub(r"\W", "_", case))
-    rng = np.random.default_rng(zlib.crc32(case.encode()))
+    rng = np.random.default_rng(zlib.crc32(case.encode()) + draw)
     for weight in model.weights:
         name = weight.path.split("/")[-1]
         if not str(weight.dtype).startswith("float"):
@@ -444,9 +444,9 @@ def build(case: str) -> keras.Model:
     return model
 
 
-def samples(model: keras.Model, kind: str, count: int) -> dict[str, np.ndarray]:
+def samples(model: keras.Model, kind: str, count: int, draw: int = 0) -> dict[str, np.ndarray]:
     """Inputs by name, the same ones each time: whole numbers for the inputs that take them."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(1 + draw)
     found = {}
     for tensor in model.inputs:
         shape = (count, *tensor.shape[1:])

@@ -59,5 +59,7 @@ def _layers(model: Any) -> list[Any]:
 def _beginning(model: Any, layers: Sequence[Any]) -> Any:
     import keras
 
+    # What a layer of them reads is none of the outputs, that the converter may join the two.
+    read = {id(tensor) for layer in layers for tensor in keras.tree.flatten(layer.input)}
     outputs = [tensor for layer in layers for tensor in keras.tree.flatten(layer.output)]
-    return keras.Model(model.inputs, outputs)
+    return keras.Model(model.inputs, [tensor for tensor in outputs if id(tensor) not in read])
