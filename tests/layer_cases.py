@@ -423,6 +423,11 @@ CASES = {**LAYERS, **GRAPHS}
 DATA = ("live", "dead", "constant", "huge", "tiny")
 
 
+KERNELS = (
+    "kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings", "vector_u"
+)  # fmt: skip
+
+
 def build(case: str, draw: int = 0) -> keras.Model:
     """The model of a case, with weights of its own that are the same in every process."""
     model = CASES[case](re.sub(r"\W", "_", case))
@@ -435,7 +440,7 @@ def build(case: str, draw: int = 0) -> keras.Model:
             value = rng.uniform(0.5, 1.5, weight.shape)
         elif name in ("beta", "moving_mean", "bias", "mean", "alpha") and "dead" not in weight.path:
             value = rng.uniform(-0.3, 0.3, weight.shape)
-        elif name in ("kernel", "recurrent_kernel", "embeddings", "depthwise_kernel"):
+        elif name in KERNELS:
             axes = weight.shape[:2] if weight.shape[-1] == 1 else weight.shape[:-1]
             value = rng.normal(scale=1 / np.sqrt(np.prod(axes)), size=weight.shape)
         else:

@@ -10,11 +10,12 @@ from converters.runtime import run
 from converters.tflite.rebuild import layers_of
 
 
-def answer(case, precision):
-    """What Keras and the file say to the samples that calibrate it."""
+def answer(case, precision, kind="live"):
+    """What Keras and the file say to samples, which calibrate it."""
     model = layer_cases.build(case)
-    data = layer_cases.samples(model, "live", 100)
-    content = to_tflite(model, precision=precision, representative_data=data)
+    data = layer_cases.samples(model, kind, 100)
+    calibration = {"representative_data": data} if precision.startswith("int") else {}
+    content = to_tflite(model, precision=precision, **calibration)
     result = run(content, data)
     assert result.ok, result.problem
     values = [*data.values()]
@@ -33,6 +34,33 @@ def test_a_shared_bias_counts_in_steps_of_each_reader():
 def test_recurrent_layers_run_in_integers(case):
     expected, found = answer(case, "int8")
     assert np.square(found - expected).sum() < 1e-2 * np.square(expected).sum()
+
+
+@pytest.mark.parametrize("case", ["UnitNormalization", "Dot normalized"])
+@pytest.mark.parametrize("kind", ["dead", "live"])
+def test_a_length_of_0_is_none_to_divide_by(case, kind):
+    """XNNPACK's reciprocal root of 0 is NaN."""
+    expected, found = answer(case, "float32", kind)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_small_numbers_are_not_taken_for_zeros():
+    """The converter gives their mean the steps of zeros."""
+    expected, found = answer("GlobalAveragePooling2D", "int16x8", "tiny")
+    assert np.square(found - expected).sum() < 1e-6 * np.square(expected).sum()
+
+
+def test_what_the_runtime_refuses_names_the_layer():
+    """In the whole the activation is one operator with the convolution: so in its beginnings."""
+    with pytest.raises(ValueError, match=r"at layer 're_lu\w*' \(ReLU\)"):
+        answer("depthwise and norm", "int8", "huge")
+
+
+@pytest.mark.parametrize("case", ["SeparableConv2D", "SpectralNormalization", "ULSAM alone"])
+def test_the_weights_of_a_case_are_the_same_ones_each_time(case):
+    first, second = (layer_cases.build(case).get_weights() for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_every_layer_of_keras_is_a_case():

@@ -1,7 +1,7 @@
-"""Graphs that the GPU delegate refuses or computes wrongly, written as equal ones that it does not.
+"""Graphs that a runtime refuses or computes wrongly, written as equal ones that it does not.
 
-A table: a pattern, what is written for it, and why. Each was seen with LiteRT 2.3 on the delegate
-itself; the CPU's answers stay what they are, to the bit unless the row says otherwise. What no row
+A table: a pattern, what is written for it, and why. Each was seen with LiteRT 2.3 on the GPU
+delegate itself, one on XNNPACK; the CPU's answers stay what they are, to the bit unless the row says otherwise. What no row
 knows is left to `lint`.
 
 Imports the flatbuffer reader and NumPy.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from converters.tflite.flatbuffer import TfliteFile
-from converters.tflite.rewrites import padding, parts, products, ranks, softmax, strides
+from converters.tflite.rewrites import padding, parts, products, ranks, roots, softmax, strides
 from converters.tflite.rewrites.edit import Edit
 
 
@@ -138,6 +138,13 @@ _ROWS = [
         "x - max - log(sum(exp(x - max))), equal to a few roundings of float32",
         "the delegate has no log-softmax",
         softmax.logarithm,
+    ),
+    Rewrite(
+        "bounded root",
+        "RSQRT of floats and MINIMUM with a number: normalisation by a length that may be 0",
+        "MAXIMUM before the RSQRT, equal to a rounding of float32",
+        "on the CPU, XNNPACK's answer is NaN for 0",
+        roots.bounded,
     ),
 ]
 
