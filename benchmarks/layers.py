@@ -48,8 +48,8 @@ DATA = ("live", "dead", "constant", "huge", "tiny")
 MOST, LEAST = 100.0, -20.0
 # How much less than TensorFlow's own file is as good.
 MARGIN = 1.0
-# With so many other weights and data a lower cell is measured again; what Student's t is exceeded by
-# in 5 of 100 cases then.
+# With so many other weights and data a lower cell is measured again; what Student's t then exceeds
+# in 5 of 100 cases.
 DRAWS, STUDENT = 8, 1.895
 TIMEOUT = 300.0
 # What is said of a layer, not of its data: it is said once.

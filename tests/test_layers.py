@@ -36,11 +36,18 @@ def test_recurrent_layers_run_in_integers(case):
     assert np.square(found - expected).sum() < 1e-2 * np.square(expected).sum()
 
 
-@pytest.mark.parametrize("case", ["UnitNormalization", "Dot normalized"])
-@pytest.mark.parametrize("kind", ["dead", "live"])
-def test_a_length_of_0_is_none_to_divide_by(case, kind):
+@pytest.mark.parametrize(
+    ("case", "precision", "kind"),
+    [
+        ("UnitNormalization", "float32", "dead"),
+        ("UnitNormalization", "float16", "dead"),
+        ("UnitNormalization", "float32", "live"),
+        ("Dot normalized", "float32", "dead"),
+    ],
+)
+def test_a_length_of_0_is_none_to_divide_by(case, precision, kind):
     """XNNPACK's reciprocal root of 0 is NaN."""
-    expected, found = answer(case, "float32", kind)
+    expected, found = answer(case, precision, kind)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

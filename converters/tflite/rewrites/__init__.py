@@ -1,8 +1,8 @@
 """Graphs that a runtime refuses or computes wrongly, written as equal ones that it does not.
 
 A table: a pattern, what is written for it, and why. Each was seen with LiteRT 2.3 on the GPU
-delegate itself, one on XNNPACK; the CPU's answers stay what they are, to the bit unless the row says otherwise. What no row
-knows is left to `lint`.
+delegate itself, one on XNNPACK; the CPU's answers stay what they are, to the bit unless the row
+says otherwise. What no row knows is left to `lint`.
 
 Imports the flatbuffer reader and NumPy.
 """

@@ -5,6 +5,10 @@ import numpy as np
 from converters.tflite.flatbuffer import schema
 from converters.tflite.rewrites.edit import Edit
 
+# Squares of numbers between the two are numbers of float32.
+_GREATEST = 1e18
+_LEAST = float(np.finfo("float32").tiny)
+
 
 def bounded(edit: Edit) -> None:
     """1 / sqrt(x), of floats, where it is bounded from above: x is, from below, in its place."""
@@ -17,10 +21,11 @@ def bounded(edit: Edit) -> None:
         most = edit.view.held(others[0]).values() if others else None
         if most is None or most.size != 1 or bound.outputs[0].shape != x.shape:
             continue
-        with np.errstate(divide="ignore", over="ignore"):
-            least = np.float32(1 / np.square(most.astype("float64").reshape(())))
-        if not np.finfo("float32").tiny <= least < np.inf:
+        # Half precision has 65504 at most, and an infinity for what is more.
+        number = float(most.reshape(()))
+        if not number > 1 / _GREATEST:
             continue
+        least = max(1 / number**2, _LEAST) if number < _GREATEST else _LEAST
         limit = edit.constant(np.full((1,) * len(x.shape), least, "float32"), f"{x.name};least")
         options = schema().MaximumMinimumOptionsT()
         kept = edit.put(root, "MAXIMUM", (x, limit), edit.like(x, x.shape, "bounded"), options)
