@@ -450,7 +450,7 @@ def _write(path: Path, results: Mapping[str, Any]) -> None:
         for case, of in results["cells"].items()
     }
     lines = ",\n".join(f"{json.dumps(case)}: {json.dumps(of)}" for case, of in cells.items())
-    head = json.dumps(results["versions"])
+    head = f'{json.dumps(results["versions"])}, "notes": {json.dumps(results.get("notes", []))}'
     said = ",\n".join(map(json.dumps, words))
     text = f'{{"versions": {head},\n"words": [\n{said}],\n"cells": {{\n{lines}}}}}\n'
     path.with_suffix(".new").write_text(text)
@@ -479,10 +479,12 @@ TensorFlow {tensorflow}, Keras {keras}, LiteRT {litert}; the models are those of
   set).
 - A cell **fails** if it neither runs nor is refused by the layer's name, if a number is NaN or
   infinite where Keras's is not, or if it is more than {margin:.0f} dB below TensorFlow's own.
+- **Luck**: of a few numbers the SNR is that of a few roundings. A cell more than {margin:.0f} dB
+  below is measured again with {draws} other draws of weights and data, and fails unless their mean
+  difference may be above -{margin:.0f} dB, by Student's t at 5 in 100.
 - Up to {company} cases are converted side by side in one model, and by themselves where that
   fails. Where live data show that a precision has no operator for a layer, or that it kills the
   converter's process, the other data are not tried.
-
 """
 
 
@@ -496,9 +498,10 @@ def write(options: argparse.Namespace) -> None:
         count=len(results["cells"]),
         all=len(layer_cases.CASES), cells=len(cells), tensorflow=versions["tensorflow"],
         keras=versions["keras"], litert=versions["ai-edge-litert"], calibration=CALIBRATION,
-        checked=CHECKED, company=COMPANY, most=MOST, least=LEAST, margin=MARGIN,
+        checked=CHECKED, company=COMPANY, most=MOST, least=LEAST, margin=MARGIN, draws=DRAWS,
     )  # fmt: skip
-    sections = (_counts, _failures, _refusals, _better, _numbers)
+    text += "".join(f"- {note}\n" for note in results.get("notes", [])) + "\n"
+    sections = (_counts, _failures, _redrawn, _refusals, _better, _numbers)
     options.page.write_text(text + "\n".join(section(cells) for section in sections))
 
 
@@ -537,20 +540,29 @@ def _grouped(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[tuple[str, s
 
 
 def _failures(cells: Sequence[Cell]) -> str:
-    found = [
-        (
-            case,
-            precision,
-            kind,
-            f"{verdict(*cell)}{f': {cell[0]}' if isinstance(cell[0], str) else ''}",
-        )
-        for case, precision, kind, cell in cells
-        if verdict(*cell)
-    ]
-    if not found:
-        return "No cell fails.\n"
+    found = []
+    for case, precision, kind, cell in cells:
+        words = verdict(*cell)
+        if words and isinstance(cell[0], str):
+            words = cell[0] + (", as in TensorFlow's own" if cell[0] == cell[1] else "")
+        if words:
+            found.append((case, precision, kind, words))
     lines = ["## What fails\n"]
     lines += [f"- {case}, {where}: {_escaped(words)}" for case, where, words in _grouped(found)]
+    return "\n".join(lines if found else [*lines, "Nothing."]) + "\n"
+
+
+def _redrawn(cells: Sequence[Cell]) -> str:
+    lines = [
+        "## What was measured again with other weights and data\n",
+        "Mean difference to TensorFlow's own, with its standard error.\n",
+    ]
+    lines += [
+        f"- {case}, {precision}, {kind}: {cell[0]:.1f} for {cell[1]:.1f} dB; "
+        f"of {DRAWS} others {cell[2]:+.1f} ± {cell[3]:.1f} dB"
+        for case, precision, kind, cell in cells
+        if len(cell) > 2
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from converters.tflite.flatbuffer import schema
 from converters.tflite.rewrites.edit import Edit
 
-# Squares of numbers between the two are numbers of float32.
+# Of a root's bound, beyond which x is bounded by the least normal number of float32.
 _GREATEST = 1e18
 _LEAST = float(np.finfo("float32").tiny)
 
@@ -21,7 +21,6 @@ def bounded(edit: Edit) -> None:
         most = edit.view.held(others[0]).values() if others else None
         if most is None or most.size != 1 or bound.outputs[0].shape != x.shape:
             continue
-        # Half precision has 65504 at most, and an infinity for what is more.
         number = float(most.reshape(()))
         if not number > 1 / _GREATEST:
             continue
