@@ -63,6 +63,11 @@ def test_what_the_runtime_refuses_names_the_layer():
         answer("depthwise and norm", "int8", "huge")
 
 
+def test_a_range_of_nan_names_the_layer():
+    with pytest.raises(ValueError, match=r"at layer 'auto_contrast' \(AutoContrast\); .* is NaN"):
+        answer("AutoContrast", "int8", "constant")
+
+
 @pytest.mark.parametrize("case", ["SeparableConv2D", "SpectralNormalization", "ULSAM alone"])
 def test_the_weights_of_a_case_are_the_same_ones_each_time(case):
     first, second = (layer_cases.build(case).get_weights() for _ in range(2))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import Graph, Tensor, TfliteFile, packed
-from converters.tflite.jobs import measure
+from converters.tflite.jobs import JobFailed, measure
 from converters.tflite.tap import with_outputs
 
 # The operators that overwrite an input, and whose kernels take inputs of any range.
@@ -39,9 +39,15 @@ def with_measured_ranges(
 
     Returns:
         The new file: the same operators and constants.
+
+    Raises:
+        JobFailed: If a range is none, as LiteRT computes NaN or an infinity in it.
     """
     tensors = _overwritten(file.graph)
     found = measured(floats, [tensor.name for tensor in tensors], batches)
+    for name, ends in found.items():
+        if not np.isfinite(ends).all():
+            raise JobFailed(f"tensor {name!r} is NaN or infinite on the representative data")
     ranges = {t.index: found[t.name] for t in tensors if t.name in found}
     return _with_ranges(file, ranges) if ranges else file
 
