@@ -198,7 +198,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if theirs is not None:
                     found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
         if theirs is not None:
-            found += Verification(maps=recorded_maps(theirs, found.maps, made.modules))
+            layers = theirs.reference.layers
+            found += Verification(maps=recorded_maps(layers, found.maps, made.modules))
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,

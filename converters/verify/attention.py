@@ -4,7 +4,7 @@ The residual of the block hides its attention: an output that is right to 1e-4 s
 whose values are near 1 / (H * W). Imports `runtime`, `tflite` and NumPy; Keras inside functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -226,10 +226,27 @@ def compare_attention(
         size = one_block.attention.shape[1:3]
         measured = _measured(one_block, other_block.attention.astype("float64"))
         rows.append(replace(row, site=site, map_size=(size[0], size[1]), **measured))
-        for side, block in ((theirs, other_block), (ours, one_block)):
-            runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
-            maps.append(SiteMaps(site, side.name, runtime, block.attention[:FEW]))
+        maps += _maps(theirs, target, [(site, other_block)])
+        maps += _maps(ours, target, [(site, one_block)])
     return rows, maps
+
+
+def attention_of(side: Side, samples: Samples, targets: Sequence[Target]) -> list[SiteMaps]:
+    """The attention of one side over a few samples on each target, where it shows it."""
+    maps: list[SiteMaps] = []
+    for target in targets:
+        count = min(FEW, side.samples(target, samples.count))
+        try:
+            blocks = side.blocks(samples.of(side, count), target) if count else []
+        except (LeftOutError, NotRunError):
+            continue
+        maps += _maps(side, target, [(b.name or f"site {n}", b) for n, b in enumerate(blocks, 1)])
+    return maps
+
+
+def _maps(side: Side, target: Target, blocks: Sequence[tuple[str, Block]]) -> list[SiteMaps]:
+    runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
+    return [SiteMaps(site, side.name, runtime, block.attention[:FEW]) for site, block in blocks]
 
 
 def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from converters.data.npz import load_arrays, of_group
 from converters.tflite.precision import why_not_on_gpu
-from converters.verify.attention import AttentionSNR, compare_attention
+from converters.verify.attention import AttentionSNR, attention_of, compare_attention
 from converters.verify.causes import likely_cause
 from converters.verify.inputs import Samples, common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits, coarser
-from converters.verify.maps import FEW, SiteMaps
+from converters.verify.maps import FEW, SiteMaps, recorded_maps
 from converters.verify.outputs import (
     OutputComparison,
     compare_outputs,
@@ -219,8 +220,7 @@ class Judge:
             return Verification(notes=(f"Attention not compared: {reason}",))
         if not any(isinstance(side, FileSide) for side in (a, b)):
             rows = [replace(row, runtime="TensorFlow") for row in rows]
-        pictures = next((x[:FEW] for x in samples.inputs if x.ndim == 4), None)
-        return Verification(attention=tuple(rows), maps=tuple(maps), pictures=pictures)
+        return Verification(attention=tuple(rows), maps=tuple(maps), pictures=_pictures(samples))
 
 
 def verify(
@@ -242,7 +242,8 @@ def verify(
         judge: What it is judged by; `None` for the default limits.
         input_size: Height and width where neither side fixes them; `None` for 224.
         inputs: An `.npz` file with the array `inputs`, or `inputs.NAME` for each, that two models
-            are given; `None` gives them random numbers in the range of the inputs.
+            are given; `None` gives them random numbers in the range of the inputs. What modules
+            answered to them, as of a reference, is looked up for its attention.
         targets: What runs `.tflite` files. Defaults to the kernels of the CPU.
         runner: How it does; `None` for the default limits of a run.
         require_gpu: Whether it is an error that no GPU takes a file.
@@ -263,10 +264,19 @@ def verify(
             refuse_off_gpu(side)
     a, b, samples, notes = common_samples(a, b, inputs, input_size)
     found = Verification(notes=notes) + judge.compare(a, b, samples, targets)
+    layers = of_group(load_arrays(inputs), "layers") if inputs is not None else {}
     for model, other in ((a, b), (b, a)):
         if isinstance(other, ReferenceSide):
             found += explain(model, other, found, judge.limits)
-    return found
+            layers = other.reference.layers
+            seen = attention_of(model, samples, targets) if layers else []
+            found += Verification(maps=tuple(seen), pictures=_pictures(samples))
+    return found + Verification(maps=recorded_maps(layers, found.maps))
+
+
+def _pictures(samples: Samples) -> np.ndarray | None:
+    """The first input that may be pictures."""
+    return next((x[:FEW] for x in samples.inputs if x.ndim == 4), None)
 
 
 def refuse_off_gpu(side: FileSide) -> None:
