@@ -264,7 +264,9 @@ def verify(
             refuse_off_gpu(side)
     a, b, samples, notes = common_samples(a, b, inputs, input_size)
     found = Verification(notes=notes) + judge.compare(a, b, samples, targets)
-    layers = of_group(load_arrays(inputs), "layers") if inputs is not None else {}
+    layers: Mapping[str, np.ndarray] = {}
+    if inputs is not None:
+        layers = of_group(load_arrays(inputs), "layers")
     for model, other in ((a, b), (b, a)):
         if isinstance(other, ReferenceSide):
             found += explain(model, other, found, judge.limits)
