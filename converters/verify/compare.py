@@ -1,7 +1,4 @@
-"""Two sides on the same samples: what is compared, and whether all of it passes.
-
-Imports `runtime`, `tflite`, `data` and NumPy; TensorFlow and Keras for a Keras model only.
-"""
+"""Two sides on the same samples: what is compared, and whether all of it passes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -156,19 +153,16 @@ class Judge:
         whole = count if isinstance(finer, FileSide) else samples.count
         given = coarse.answer(samples.first(count), target)
         wanted = finer.answer(samples.first(whole), target)
-        files = [
-            (side, result)
-            for side, result in ((coarse, given), (finer, wanted))
-            if isinstance(side, FileSide)
-        ]
+        # What is told of the run is told of a file, whichever side it is.
+        both = ((a, given), (b, wanted)) if coarse is a else ((a, wanted), (b, given))
+        file = next((result for side, result in both if isinstance(side, FileSide)), None)
+        ran = file or given
+        on_gpu = ran.ok and target.accelerator == "gpu"
         limit = self.limits.output(precision, target.gpu_precision)
         if isinstance(a, Reference) or isinstance(b, Reference):
             # What Keras may differ from the reference by, and a file from Keras.
-            exact = precision == "float32" and not files
+            exact = precision == "float32" and file is None
             limit = self.limits.reference + (0.0 if exact else limit)
-        # What is told of the run is told of a file, whichever side it is.
-        ran = min(files, key=lambda file: file[0] is not a)[1] if files else given
-        on_gpu = ran.ok and target.accelerator == "gpu"
         row = OutputComparison(
             a.name,
             b.name,
@@ -222,11 +216,11 @@ def verify(
     source: str,
     reference: str,
     *,
-    judge: Judge | None = None,
+    judge: Judge,
+    runner: Runner,
+    targets: tuple[Target, ...],
     input_size: tuple[int, int] | None = None,
     inputs: str | None = None,
-    targets: tuple[Target, ...] = CPU,
-    runner: Runner | None = None,
     require_gpu: bool = False,
 ) -> Verification:
     """Runs two models on the same inputs and compares what they answer.
@@ -234,12 +228,12 @@ def verify(
     Args:
         source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
         reference: The same; what the other is compared with.
-        judge: What it is judged by; `None` for the default limits.
+        judge: What it is judged by.
+        runner: What runs `.tflite` files.
+        targets: On what it runs them.
         input_size: Height and width where neither side fixes them; `None` for 224.
         inputs: An `.npz` file with the array `inputs`, or `inputs.NAME` for each, that two models
             are given; `None` gives them random numbers in the range of the inputs.
-        targets: What runs `.tflite` files. Defaults to the kernels of the CPU.
-        runner: How it does; `None` for the default limits of a run.
         require_gpu: Whether it is an error that no GPU takes a file.
 
     Returns:
@@ -249,7 +243,6 @@ def verify(
         OSError: If a file cannot be read.
         ValueError: If a file is none of these, or if the two do not belong together.
     """
-    judge, runner = judge or Judge(), runner or Runner()
     a, b = load_side(source, runner), load_side(reference, runner)
     if a.name == b.name:
         a, b = replace(a, name=source), replace(b, name=reference)

@@ -1,7 +1,4 @@
-"""What both sides of a comparison are given: a reference's inputs, data, or random numbers.
-
-Imports `data`, `tflite` and NumPy.
-"""
+"""What both sides of a comparison are given: a reference's inputs, data, or random numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

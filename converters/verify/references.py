@@ -1,7 +1,4 @@
-"""References: inputs, and what PyTorch or another framework answers to them.
-
-Imports `data`, `runtime` and NumPy.
-"""
+"""References: inputs, and what PyTorch or another framework answers to them."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """What is compared: a Keras model, a `.tflite` file, or what else answers to samples.
 
 Each says what it takes and gives, and answers on a target: with its outputs, and with the attention
-of its ULSAM blocks. Imports `data`, `runtime`, `tflite` and NumPy; Keras only for a Keras model.
+of its ULSAM blocks. Keras is imported for a Keras model only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -225,7 +225,9 @@ class FileSide(Model):
     def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         graph, inputs = self.file.graph, self._named(arrays)
         sites = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
-        if sites and not graph.named_inputs:
+        if not sites:
+            return []
+        if not graph.named_inputs:
             raise LeftOutError(f"{self.name} has no signature")
         parts = ("attention", *(("inputs", "scores", "outputs") if self.around else ()))
         # One name each: what a block gives, the next may take, and the GPU refuses files that give
@@ -239,8 +241,6 @@ class FileSide(Model):
                 if tensor not in names and tensor not in given:
                     names[tensor] = f"site{number}_{part}"
                     tapped[names[tensor]] = tensor
-        if not sites:
-            return []
         file = with_outputs(self.file, tapped)
         result = self.runner.run(file, inputs, replace(target, repeats=0))
         if result.outputs is None:

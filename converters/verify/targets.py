@@ -1,7 +1,4 @@
-"""What runs a `.tflite` file: kernels of the CPU, or the GPU; and how much of it is run.
-
-Imports `runtime`, `tflite` and NumPy.
-"""
+"""What runs a `.tflite` file: kernels of the CPU, or the GPU; and how much of it is run."""
 
 import math
 import warnings
