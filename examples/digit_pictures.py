@@ -32,13 +32,19 @@ class Pictures(NamedTuple):
 
 
 def load(
-    training: int = 6000, held_out: int = 1000, *, least_contrast: float = 1.0, seed: int = 0
+    training: int = 6000,
+    held_out: int = 1000,
+    *,
+    fragments: int = FRAGMENTS,
+    least_contrast: float = 1.0,
+    seed: int = 0,
 ) -> tuple[Pictures, Pictures]:
     """Makes pictures to train on and held-out ones, of other drawings.
 
     Args:
         training: How many to train on. Defaults to 6000.
         held_out: How many to hold out, of drawings that none of the others shows. Defaults to 1000.
+        fragments: Of other digits, in each picture. Defaults to 5.
         least_contrast: The least contrast of a picture, whose logarithm is uniform, on a ground of
             any grey; 1 is white on black always. Defaults to 1.
         seed: The same pictures for the same seed. Defaults to 0.
@@ -53,8 +59,8 @@ def load(
     )
     rng = np.random.default_rng(seed)
     return (
-        _draw(one, labels_of_one, training, least_contrast, rng),
-        _draw(other, labels_of_other, held_out, least_contrast, rng),
+        _draw(one, labels_of_one, training, fragments, least_contrast, rng),
+        _draw(other, labels_of_other, held_out, fragments, least_contrast, rng),
     )
 
 
@@ -62,6 +68,7 @@ def _draw(
     drawings: np.ndarray,
     labels: np.ndarray,
     count: int,
+    fragments: int,
     least_contrast: float,
     rng: np.random.Generator,
 ) -> Pictures:
@@ -69,7 +76,7 @@ def _draw(
     on_digit = np.zeros(images.shape, bool)
     which = rng.integers(len(drawings), size=count)
     for image, square, number in zip(images, on_digit, which, strict=True):
-        for _ in range(FRAGMENTS):
+        for _ in range(fragments):
             there = _anywhere(SIZE, FRAGMENT, rng)
             image[there] = drawings[rng.integers(len(drawings))][_anywhere(DIGIT, FRAGMENT, rng)]
         there = _anywhere(SIZE, DIGIT, rng)
