@@ -1,4 +1,4 @@
-"""Digits in clutter: the data of the scripts in this folder, made here from what scikit-learn ships.
+"""Digits in clutter: the data of the scripts in this folder, made from what scikit-learn ships.
 
 A handwritten digit lies anywhere in a picture among fragments of other digits, so that a network
 has to find it before it can read it: a task for spatial attention whose answer to "where" is known.

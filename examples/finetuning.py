@@ -51,8 +51,8 @@ def accuracy(model, data):
 # %% [markdown]
 # ## The network that you have
 #
-# With `weights="imagenet"` you would start from there. Our pictures are small, so we take MobileNet up
-# to its fifth block, where the maps have 4 x 4 positions, and put a head on it.
+# With `weights="imagenet"` you would start from there. Our pictures are small, so we take MobileNet
+# up to its fifth block, where the maps have 4 x 4 positions, and put a head on it.
 #
 # A network without weights needs one more thing: batch normalizations of `keras.applications` have
 # a momentum of 0.99 or 0.999, made for many thousand steps. After a few hundred their running
@@ -97,9 +97,9 @@ assert set(after) <= {site.name for site in candidates}
 # %% [markdown]
 # ## Put it in
 #
-# `add_ulsam` gives a new model with weights of its own; yours stays as it is. A new ULSAM multiplies by
-# `1 + a`, where `a` averages one over the number of positions, so it changes the features little,
-# and fine-tuning begins near where the network was.
+# `add_ulsam` gives a new model with weights of its own; yours stays as it is. A new ULSAM
+# multiplies by `1 + a`, where `a` averages one over the number of positions, so it changes the
+# features little, and fine-tuning begins near where the network was.
 
 # %%
 attentive = ulsam_keras.add_ulsam(base, after=after, num_splits=4)
@@ -115,8 +115,8 @@ assert np.linalg.norm(change) < 0.5 * np.linalg.norm(before)
 # ## Fine-tune
 #
 # The usual two steps. First only what is new learns, with the rest frozen: the head and the ULSAM,
-# which are trainable also where the model around them is not. Freezing the *layers* keeps
-# their batch normalizations on the statistics that they have. Then everything, at a lower rate.
+# which are trainable also where the model around them is not. Freezing the *layers* keeps their
+# batch normalizations on the statistics that they have. Then everything, at a lower rate.
 
 # %%
 few = half(train, 5, 300)
@@ -149,8 +149,8 @@ print(f"  of that, head and ULSAM alone       {frozen:.1%}")
 assert with_ulsam > from_scratch
 
 # %% [markdown]
-# What was learnt on the other half carries over. How much of it ULSAM gives is the difference of the
-# two middle lines, and one run says little about that: repeat it with several seeds before you
+# What was learnt on the other half carries over. How much of it ULSAM gives is the difference of
+# the two middle lines, and one run says little about that: repeat it with several seeds before you
 # believe it, and ask [sites.py](sites.py) which of the ULSAM is worth its cost.
 #
 # ## Where the new layers look

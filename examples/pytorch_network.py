@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Your own PyTorch network: from `.pt2` and from `.pth`
 #
-# There are two ways from PyTorch to Keras and on to a phone. From the **program** that `torch.export`
-# writes (`.pt2`) you get the Keras model without a line of Keras. From a **checkpoint** (`.pth`), which
-# holds weights and nothing of what is computed, you write the network in Keras, and the weights find
-# their places by name. We go both ways with one network and compare each step with PyTorch.
+# There are two ways from PyTorch to Keras and on to a phone. From the **program** that
+# `torch.export` writes (`.pt2`) you get the Keras model without a line of Keras. From a
+# **checkpoint** (`.pth`), which holds weights and nothing of what is computed, you write the
+# network in Keras, and the weights find their places by name. We go both ways with one network and
+# compare each step with PyTorch.
 
 # %%
 import subprocess
@@ -114,8 +115,8 @@ def relative_difference(found, wanted):
 # %% [markdown]
 # ## First way: the program
 #
-# `export_program` wraps `torch.export` and keeps in the file what the module answers to a reference.
-# The file is plain data: whoever reads it needs no PyTorch, and executes nothing of it.
+# `export_program` wraps `torch.export` and keeps in the file what the module answers to a
+# reference. The file is plain data: whoever reads it needs no PyTorch, and executes nothing of it.
 
 # %%
 export_program(
@@ -127,8 +128,8 @@ print(f"Keras from the program: {relative_difference(found, wanted):.1e} of the 
 assert relative_difference(found, wanted) < 1e-5
 
 # %% [markdown]
-# The modules above are no class that the converter knows. ULSAM was found by what it *computes*, and is
-# one layer now, whose attention can be seen and survives in int8.
+# The modules above are no class that the converter knows. ULSAM was found by what it *computes*,
+# and is one layer now, whose attention can be seen and survives in int8.
 
 # %%
 sites = [layer.name for layer in model.layers if isinstance(layer, ULSAM)]
@@ -139,9 +140,10 @@ assert sites == ["features.2"]
 # %% [markdown]
 # ## Second way: the checkpoint
 #
-# A state dict says `features.0.0.weight`, and nothing of strides, paddings or epsilons: these have to
-# be right in your Keras network. Two that bite: PyTorch's `padding=1` pads both sides, Keras's `"same"` at
-# a stride of 2 one side only; and the epsilon of a batch normalization is 1e-5 there and 1e-3 here.
+# A state dict says `features.0.0.weight`, and nothing of strides, paddings or epsilons: these have
+# to be right in your Keras network. Two that bite: PyTorch's `padding=1` pads both sides, Keras's
+# `"same"` at a stride of 2 one side only; and the epsilon of a batch normalization is 1e-5 there
+# and 1e-3 here.
 #
 # A layer takes the module whose path is its name, dots written as underscores.
 
@@ -164,8 +166,8 @@ x = layers.GlobalAveragePooling2D()(x)
 mine = keras.Model(inputs, layers.Dense(10, name="digit")(x))
 
 # %% [markdown]
-# Where a name differs, `name_map` tells. `port_weights` plans first: a key that is left over, missing or of
-# another shape is an error that names it, and nothing is changed.
+# Where a name differs, `name_map` tells. `port_weights` plans first: a key that is left over,
+# missing or of another shape is an error that names it, and nothing is changed.
 
 # %%
 state = load_checkpoint(OUT / "net.pth")  # NumPy arrays; PyTorch is not needed
@@ -182,8 +184,8 @@ assert relative_difference(found, wanted) < 1e-5
 # %% [markdown]
 # ## To a file for a phone
 #
-# Both are Keras models now. `to_tflite` gives the bytes of a LiteRT file; `runtime.run` runs it in a process
-# of its own.
+# Both are Keras models now. `to_tflite` gives the bytes of a LiteRT file; `runtime.run` runs it in
+# a process of its own.
 
 # %%
 content = to_tflite(model)
@@ -196,8 +198,8 @@ assert relative_difference(answers, wanted[:100]) < 1e-5
 # %% [markdown]
 # ## All of it in one command
 #
-# From the program, with the answers that are in it: the Keras model, the files, a report, and an exit
-# status that is 0 only if every comparison passed. In a shell:
+# From the program, with the answers that are in it: the Keras model, the files, a report, and an
+# exit status that is 0 only if every comparison passed. In a shell:
 #
 # ```
 # ulsam-keras convert net.pt2 -o converted

@@ -30,9 +30,9 @@ train, test = digit_pictures.load(1500 if QUICK else 4000)
 def build():
     x = inputs = keras.Input((32, 32, 1))
     for block, (filters, strides) in enumerate([(16, 2), (32, 2), (32, 1), (48, 1)], start=1):
-        x = layers.Conv2D(
-            filters, 3, strides, padding="same", use_bias=False, name=f"conv{block}"
-        )(x)
+        x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, name=f"conv{block}")(
+            x
+        )
         x = layers.BatchNormalization(momentum=0.9, name=f"norm{block}")(x)
         x = layers.ReLU(name=f"relu{block}")(x)
     x = layers.GlobalAveragePooling2D()(x)
@@ -42,8 +42,8 @@ def build():
 # %% [markdown]
 # ## Every place, and its price
 #
-# `sites` lists each tensor that a ULSAM fits on, the numbers of groups that divide its channels, and
-# the multiply-adds.
+# `sites` lists each tensor that a ULSAM fits on, the numbers of groups that divide its channels,
+# and the multiply-adds.
 
 # %%
 model = build()
@@ -79,8 +79,8 @@ print(f"held-out accuracy {accuracy:.1%}")
 # ## What each is worth
 #
 # `ablate` leaves the attention of one at a time out (`y = x`) and compares the outputs. The
-# signal-to-noise ratio says how much they move, also where no answer changes: 20 dB is a change of a
-# tenth. A *high* ratio is a site that hardly matters.
+# signal-to-noise ratio says how much they move, also where no answer changes: 20 dB is a change of
+# a tenth. A *high* ratio is a site that hardly matters.
 
 # %%
 rows = ulsam_keras.ablate(everywhere, test.images, labels=test.labels, classifier=True)
@@ -90,8 +90,8 @@ figure = ulsam_keras.plot_attention(everywhere, test.images[:2])
 figure.savefig(OUT / "sites.png", dpi=100)
 
 # %% [markdown]
-# The site on the largest map costs the most. What counts is what the outputs lose for what
-# is saved, so we keep the two whose absence moves the outputs most.
+# The site on the largest map costs the most. What counts is what the outputs lose for what is
+# saved, so we keep the two whose absence moves the outputs most.
 
 # %%
 kept = [row.site.removesuffix("_ulsam") for row in sorted(rows, key=lambda row: row.snr)[:2]]
@@ -115,6 +115,6 @@ print(f"one standard error of such a number         {error:.1%}")
 assert accuracy_kept > accuracy - 4 * max(error, 0.005)
 
 # %% [markdown]
-# Where these differ by an error bar or two, the sites did not buy accuracy on this task, and
-# the honest choice for a phone is the cheaper network. A ULSAM can also *take the place* of a block
+# Where these differ by an error bar or two, the sites did not buy accuracy on this task, and the
+# honest choice for a phone is the cheaper network. A ULSAM can also *take the place* of a block
 # (`add_ulsam(model, replace=[(first, last)])`), which is where it makes a network faster.

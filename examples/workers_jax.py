@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Several devices on JAX: `keras.distribution.DataParallel`
 #
-# On JAX, Keras spreads each batch over the devices and `fit` stays `fit`. One program computes with the
-# whole batch, whatever device a part of it lies on, so that batch normalization takes the
-# statistics of the global batch by itself: `synchronized=True`, which is for TensorFlow, is not needed.
+# On JAX, Keras spreads each batch over the devices and `fit` stays `fit`. One program computes with
+# the whole batch, whatever device a part of it lies on, so that batch normalization takes the
+# statistics of the global batch by itself: `synchronized=True`, which is for TensorFlow, is not
+# needed.
 #
-# Here the processor plays eight devices, and we hold them to one. On a machine with several
-# GPUs or TPUs leave both variables about it out: `list_devices()` finds what is there.
+# Here the processor plays eight devices, and we hold them to one. On a machine with several GPUs or
+# TPUs leave both variables about it out: `list_devices()` finds what is there.
 
 # %%
 import os
@@ -35,8 +36,8 @@ assert len(devices) == 8
 # %% [markdown]
 # ## The training
 #
-# `set_distribution` comes before the model is made, and is all there is to do. The weights are on every device,
-# each has an eighth of the batch: let the number of devices divide its size.
+# `set_distribution` comes before the model is made, and is all there is to do. The weights are on
+# every device, each has an eighth of the batch: let the number of devices divide its size.
 
 
 # %%
@@ -64,9 +65,10 @@ def fit(model, optimizer, pictures, epochs=1):
 # ## Eight are one
 #
 # A step of plain gradient descent at a rate of 1 moves the weights by the gradient, and the running
-# statistics of the norms by those of the batch. Both have to be the same on eight devices as on one, but
-# for rounding: float32 leaves 1e-6 or so, and statistics of an eighth of the batch would be off by a tenth.
-# (From there on rounding grows with every step, as in any training: compare gradients, not networks.)
+# statistics of the norms by those of the batch. Both have to be the same on eight devices as on
+# one, but for rounding: float32 leaves 1e-6 or so, and statistics of an eighth of the batch would
+# be off by a tenth. (From there on rounding grows with every step, as in any training: compare
+# gradients, not networks.)
 
 
 # %%

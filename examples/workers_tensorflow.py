@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Several workers on TensorFlow: `MultiWorkerMirroredStrategy`
 #
-# Each worker computes the gradients of its share of a batch, and they are summed: two workers with 32
-# pictures each must train the very network that one trains with 64. Batch normalization breaks that
-# quietly, as each worker normalizes with the statistics of its own share. Keras's
+# Each worker computes the gradients of its share of a batch, and they are summed: two workers with
+# 32 pictures each must train the very network that one trains with 64. Batch normalization breaks
+# that quietly, as each worker normalizes with the statistics of its own share. Keras's
 # `BatchNormalization(synchronized=True)` and `ULSAM(synchronized=True)` take them over all workers.
 #
 # Here two worker processes on this machine train, and we hold them to one.
@@ -27,8 +27,9 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## The worker
 #
-# [worker.py](worker.py) is what you take to a cluster. The model and the optimizer are made inside of
-# `strategy.scope()`, and the loop is our own, as `fit` of Keras 3 fails with several workers (3.15):
+# [worker.py](worker.py) is what you take to a cluster. The model and the optimizer are made inside
+# of `strategy.scope()`, and the loop is our own, as `fit` of Keras 3 fails with several workers
+# (3.15):
 #
 # ```python
 # with strategy.scope():
@@ -49,13 +50,13 @@ OUT.mkdir(parents=True, exist_ok=True)
 #     return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 # ```
 #
-# Three things make it equal to one worker: the loss is divided by the *global* batch, the gradients are
-# summed by the optimizer and nowhere else, and the norms are synchronized.
+# Three things make it equal to one worker: the loss is divided by the *global* batch, the gradients
+# are summed by the optimizer and nowhere else, and the norms are synchronized.
 #
 # ## Starting them
 #
-# Every worker is told by the environment variable `TF_CONFIG` who takes part, and which of them it is. On
-# a cluster each machine gets its own; here both are this one, at free ports.
+# Every worker is told by the environment variable `TF_CONFIG` who takes part, and which of them it
+# is. On a cluster each machine gets its own; here both are this one, at free ports.
 
 
 # %%
@@ -102,8 +103,9 @@ def difference(found, wanted):
 # %% [markdown]
 # ## Two are one
 #
-# In float32 any change of the order of sums grows from step to step, so that a mistake could pass for
-# rounding. In float64 it cannot: what is left must be near 1e-16, and is asked to be below 1e-9.
+# In float32 any change of the order of sums grows from step to step, so that a mistake could pass
+# for rounding. In float64 it cannot: what is left must be near 1e-16, and is asked to be below
+# 1e-9.
 
 # %%
 STEPS = 5 if QUICK else 20
