@@ -23,7 +23,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 keras.utils.set_random_seed(0)
 BATCH = 50
 
-train, test = digit_pictures.load(2000 if QUICK else 4000, 1000)
+train, test = digit_pictures.load(3000 if QUICK else 4000, 1000)
 
 
 def half(pictures, first, count=None):

@@ -92,7 +92,7 @@ images, labels = (torch.from_numpy(array) for array in (train.images, train.labe
 images = images.permute(0, 3, 1, 2).contiguous()
 net = Net()
 optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-for epoch in range(3 if QUICK else 8):
+for epoch in range(5 if QUICK else 8):
     for batch in torch.randperm(len(images)).split(50):
         loss = nn.functional.cross_entropy(net(images[batch]), labels[batch])
         optimizer.zero_grad()
