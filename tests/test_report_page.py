@@ -237,7 +237,9 @@ def test_what_pytorch_looked_at(tmp_path, command):
     from torch import nn
 
     from converters import export_program, record
+    from converters.verify.compare import Judge
     from converters.verify.compare import verify as compare
+    from converters.verify.targets import CPU, Runner
 
     class SubSpace(nn.Module):
         def __init__(self, channels):
@@ -285,6 +287,7 @@ def test_what_pytorch_looked_at(tmp_path, command):
         names = [re.search("in (.*), input 1$", alt) for alt in Page(report).pictures]
         columns = [found[1].split(", ")[0] for found in names if found]
         assert columns == ["PyTorch", *(side.name for side in sides if side != "--inputs")]
-    both = compare(str(file), str(tmp_path / "r.npz")).maps
+    how = {"judge": Judge(), "runner": Runner(), "targets": CPU}
+    both = compare(str(file), str(tmp_path / "r.npz"), **how).maps
     assert np.allclose(both[0].attention, both[-1].attention, atol=1e-6)
     assert (both[0].subject, both[-1].subject) == ("p_float32.tflite", "pytorch")

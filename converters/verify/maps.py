@@ -1,7 +1,4 @@
-"""The attention itself over a few samples, to be looked at: of everything that was run.
-
-Imports NumPy.
-"""
+"""The attention itself over a few samples, to be looked at: of everything that was run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
