@@ -348,8 +348,13 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
 def _tflite() -> Iterator[tuple[str, bytes]]:
     import keras
 
+    import test_lint
     from converters import to_tflite
-    from ulsam_keras import ULSAM
+    from converters.tflite.app_metadata import AppMetadata, with_app_metadata
+    from converters.tflite.flatbuffer import TfliteFile
+    from converters.tflite.marks import mark_attention
+    from converters.tflite.sites import find_sites
+    from ulsam_keras import ULSAM, with_attention
 
     x = keras.Input((8, 8, 4))
     y = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
@@ -364,6 +369,37 @@ def _tflite() -> Iterator[tuple[str, bytes]]:
             f"tflite/{precision}",
             to_tflite(model, precision=precision, representative_data=given),
         )
+    app = AppMetadata(("a", "b", "c"), (0.5,), (0.25,), "x")
+    file = TfliteFile(to_tflite(with_attention(model)))
+    site = find_sites(file.graph)[0].attention
+    name = next(name for name, tensor in file.graph.answered.items() if tensor is site)
+    yield "tflite/app", with_app_metadata(mark_attention(file, {name: "ulsam"}), app).content
+    for code, pair in test_lint.CASES.items():
+        for name, content in zip(("wrong", "right"), pair, strict=True):
+            if len(content) < _LARGEST:
+                yield f"tflite/{code} {name}", content
+    yield from _unwritten()
+
+
+def _unwritten() -> Iterator[tuple[str, bytes]]:
+    """A file for every row of the rewrites, as it is before them."""
+    from unittest import mock
+
+    import keras
+
+    import test_gpu_rewrites
+    from converters import to_tflite
+    from converters.tflite import export
+
+    shape = test_gpu_rewrites.SHAPE
+    for name, (_, function, _) in test_gpu_rewrites.FLOAT.items():
+        image = keras.Input(shape)
+        model = keras.Model(image, function(keras.layers.Conv2D(8, 3, padding="same")(image)))
+        with (
+            mock.patch.object(export, "rewritten", lambda file: file),
+            mock.patch.object(export, "_report", lambda *_: None),
+        ):
+            yield f"tflite/{name}", to_tflite(model)
 
 
 if __name__ == "__main__":

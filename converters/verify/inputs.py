@@ -3,6 +3,7 @@
 Imports `data`, `tflite` and NumPy.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,6 +18,8 @@ from converters.verify.sides import FileSide, ReferenceSide, Side
 
 # Samples of random numbers where there is no data.
 RANDOM_SAMPLES = 4
+# Numbers of all of them together: a gigabyte.
+_MOST_RANDOM = 1 << 28
 DEFAULT_SIZE = (224, 224)
 _PIXELS = (0, 255)
 
@@ -163,6 +166,11 @@ def stored_samples(path: str, side: Side, shapes: Sequence[Shape]) -> tuple[np.n
 
 def random_samples(a: Side, b: Side, shapes: Sequence[tuple[int, ...]]) -> Samples:
     """Random inputs that both models take, of these shapes without the samples."""
+    if sum(map(math.prod, shapes)) * RANDOM_SAMPLES > _MOST_RANDOM:
+        raise ValueError(
+            "Inputs as large as these are not made of random numbers; give some with `inputs`. "
+            f"Received: shapes {', '.join(map(str, shapes))}"
+        )
     rng = np.random.default_rng(0)
     arrays = []
     for position, shape in enumerate((RANDOM_SAMPLES, *sizes) for sizes in shapes):
@@ -200,7 +208,8 @@ def _quantized(side: Side, position: int) -> Tensor | None:
     if tensor.scales:
         return tensor
     readers = [o for o in graph.operators if o.name == "QUANTIZE" and tensor in o.inputs]
-    return readers[0].outputs[0] if readers else None
+    steps = [reader.outputs[0] for reader in readers if len(reader.outputs[0].scales) == 1]
+    return steps[0] if steps else None
 
 
 def _in_range(rng: np.random.Generator, shape: tuple[int, ...], tensor: Tensor) -> np.ndarray:
