@@ -23,7 +23,7 @@ from converters.data.calibration import (
     load_calibration,
     own_calibration,
 )
-from converters.data.channels import implausible_scaling
+from converters.data.channels import check_scaling, implausible_scaling
 from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
@@ -264,6 +264,7 @@ def _check(request: Request) -> None:
             f"{received}"
         )
     scaled = (request.image_mean or (0.0,), request.image_std or (1.0,))
+    check_scaling(*scaled)
     confirmed = request.calibration is not None and request.calibration.confirmed
     if (why := implausible_scaling(*scaled)) and not confirmed:
         # Without data there is nothing that could be confirmed.
