@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 17
 
 
-def write(folder: Path) -> None:
-    """Writes `folder/FORMAT/NAME`, and `folder/beside/FORMAT` for what lies in the same folder."""
+def write(folder: Path, *, few: bool = False) -> None:
+    """Writes `folder/FORMAT/NAME`, and `folder/beside/FORMAT` for what lies in the same folder.
+
+    Args:
+        folder: The folder.
+        few: Whether to leave out what takes long to make.
+    """
     sys.path.append(str(ROOT / "tests"))  # whose modules have files to begin with
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, content in (*_checkpoints(), *_programs(), *_tflite()):
+        for name, content in (*_checkpoints(), *_programs(), *_tflite(few)):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -345,7 +350,7 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
                 yield f"pt2/damaged {number}", path.read_bytes()
 
 
-def _tflite() -> Iterator[tuple[str, bytes]]:
+def _tflite(few: bool) -> Iterator[tuple[str, bytes]]:
     import keras
 
     import test_lint
@@ -378,10 +383,10 @@ def _tflite() -> Iterator[tuple[str, bytes]]:
         for name, content in zip(("wrong", "right"), pair, strict=True):
             if len(content) < _LARGEST:
                 yield f"tflite/{code} {name}", content
-    yield from _unwritten()
+    yield from _unwritten(few)
 
 
-def _unwritten() -> Iterator[tuple[str, bytes]]:
+def _unwritten(few: bool) -> Iterator[tuple[str, bytes]]:
     """A file for every row of the rewrites, as it is before them."""
     from unittest import mock
 
@@ -392,7 +397,8 @@ def _unwritten() -> Iterator[tuple[str, bytes]]:
     from converters.tflite import export
 
     shape = test_gpu_rewrites.SHAPE
-    for name, (_, function, _) in test_gpu_rewrites.FLOAT.items():
+    graphs = test_gpu_rewrites.FLOAT
+    for name, (_, function, _) in list(graphs.items())[:: 6 if few else 1]:
         image = keras.Input(shape)
         model = keras.Model(image, function(keras.layers.Conv2D(8, 3, padding="same")(image)))
         with (

@@ -249,7 +249,7 @@ TARGETS = {
         _is_tflite,
         _sources(
             "tflite",
-            "flatbuffer integrity view rule static_check gpu_rules sites app_metadata marks",
+            "flatbuffer integrity view pads rule static_check gpu_rules sites app_metadata marks",
         ),
         ".tflite",
     ),

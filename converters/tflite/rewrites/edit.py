@@ -212,7 +212,7 @@ class Edit:
             if index not in self._dropped:
                 operators.append(operator)
         graph.operators = self._read(operators)
-        _prune(model)
+        prune(model)
         return Edit(packed(model))
 
     def _read(self, operators: list[Any]) -> list[Any]:
@@ -248,7 +248,7 @@ class Edit:
         return self._codes[builtin, version]
 
 
-def _prune(model: Any) -> None:
+def prune(model: Any) -> None:
     """Takes out the tensors that nothing refers to, and the data of their buffers."""
     graph = model.subgraphs[0]
     signatures = [s for s in model.signatureDefs if s.subgraphIndex == 0]

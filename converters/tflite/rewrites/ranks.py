@@ -261,19 +261,20 @@ class _Merged:
             self.edit.reshape(self.operator, result, known)
 
 
-def _alike(operator: Operator, groups: Groups) -> bool:
+def _repeats_whole(operator: Operator, groups: Groups, rank: int) -> bool:
     """Whether no operand is repeated along a part of a group only."""
-    rank = groups[-1][1]
     shapes = [(1,) * (rank - len(t.shape)) + t.shape for t in _computed(operator)]
-    if any(len(t.scales) > 1 for t in _computed(operator)):
-        return False
     whole = np.max(shapes, axis=0)
-    for start, end in groups:
-        axes = [i for i in range(start, end) if whole[i] != 1]
-        for shape in shapes:
-            if len({shape[i] == whole[i] for i in axes}) > 1:
-                return False
-    return True
+    return all(
+        len({shape[i] == whole[i] for i in range(start, end) if whole[i] != 1}) < 2
+        for start, end in groups
+        for shape in shapes
+    )
+
+
+def _alike(operator: Operator, groups: Groups) -> bool:
+    per_axis = any(len(t.scales) > 1 for t in _computed(operator))
+    return not per_axis and _repeats_whole(operator, groups, groups[-1][1])
 
 
 def _elementwise(merged: _Merged) -> None:
@@ -409,15 +410,8 @@ def _normalizes(operator: Operator, groups: Groups) -> bool:
 
 def _multiplies(operator: Operator, groups: Groups) -> bool:
     rank = groups[-1][1]
-    shapes = [(1,) * (rank - len(t.shape)) + t.shape for t in _computed(operator)]
-    if groups[-2:] != ((rank - 2, rank - 1), (rank - 1, rank)):
-        return False
-    whole = np.max(shapes, axis=0)
-    return all(
-        len({shape[i] == whole[i] for i in range(start, end) if whole[i] != 1}) < 2
-        for start, end in groups[:-2]
-        for shape in shapes
-    )
+    matrices = groups[-2:] == ((rank - 2, rank - 1), (rank - 1, rank))
+    return matrices and _repeats_whole(operator, groups[:-2], rank)
 
 
 @dataclass(frozen=True)
