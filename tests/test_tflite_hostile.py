@@ -179,6 +179,12 @@ UNFITTING = {
         case("STRIDED_POINTWISE"),
         lambda model, graph: vars(graph.operators[1].builtinOptions).update(strideH=0),
     ),
+    "a window of gigabytes": changed(
+        case("PADDED_POOL"),
+        lambda model, graph: vars(graph.operators[1].builtinOptions).update(
+            filterHeight=1 << 15, filterWidth=1 << 15
+        ),
+    ),
     "a product of vectors": changed(case("BROADCAST_PRODUCT"), shape(2, 8)),
 }
 
@@ -198,6 +204,10 @@ def unary(x, output=None, inputs=("in0",), outputs=("out",)):
 
 
 INCOMPARABLE = {
+    "a name that cannot be printed": (
+        changed(unary(T(IMAGE)), lambda _, graph: vars(graph.tensors[0]).update(name="a\n\x1b[0m")),
+        "x1b",
+    ),
     "no input": (unary(T(IMAGE), inputs=()), "with 0 inputs"),
     "no output": (unary(T(IMAGE), outputs=()), "and 0 outputs"),
     "complex numbers": (unary(T(IMAGE, "COMPLEX64")), "complex64"),

@@ -301,6 +301,11 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     graph = file.graph
     inputs, outputs = graph.given, graph.answered
     attention, precision = marked_attention(file), precision_of(graph)
+    if not all(end.isprintable() for end in (*inputs, *outputs)):
+        raise ValueError(
+            "The inputs and outputs of a file to be compared have names that can be printed; "
+            f"convert it again. Received: {name!r} with {[*inputs, *outputs]}"
+        )
     ends = (*inputs.values(), *outputs.values())
     strange = [t for t in ends if t.dtype.lower() not in _DTYPES or 0 in t.shape or t.scales[1:]]
     if not inputs or not outputs or strange:

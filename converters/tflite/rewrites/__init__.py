@@ -56,7 +56,8 @@ def rewritten(file: TfliteFile) -> TfliteFile:
 
 # What a row runs into where shapes are not those that the operators compute.
 _UNFITTING = (
-    ValueError, IndexError, KeyError, StopIteration, ArithmeticError, AttributeError, struct.error,
+    ValueError, IndexError, KeyError, StopIteration, ArithmeticError, AttributeError, MemoryError,
+    struct.error,
 )  # fmt: skip
 
 

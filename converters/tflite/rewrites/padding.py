@@ -49,7 +49,7 @@ def mean(edit: Edit) -> None:
         options.fusedActivationFunction = pool.options.fusedActivationFunction
         count, channels = rows * columns, x.shape[-1]
         shape, name = (1, rows, columns, channels), f"{output.name};mean"
-        kernel = edit.constant(np.full(shape, 1 / count, "float32"), name)
+        kernel = edit.constant(np.broadcast_to(np.float32(1 / count), shape), name)
         bias = edit.constant(np.zeros(channels, "float32"), f"{name};0")
         edit.put(pool, "DEPTHWISE_CONV_2D", (x, kernel, bias), output, options)
         edit.drop(pool)

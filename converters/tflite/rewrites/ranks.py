@@ -85,7 +85,8 @@ def _chain(edit: Edit, last: Operator) -> list[Operator] | None:
     chain = [last]
     while True:
         tensor = chain[0].inputs[0]
-        if tensor is None or tensor.constant or np.prod(tensor.shape) > _LOOK:
+        largest = max(np.prod(t.shape) for t in _computed(chain[0]))
+        if tensor is None or tensor.constant or largest > _LOOK:
             return None
         if len(chain) > 1 and len(tensor.shape) == _MOST == len(last.outputs[0].shape):
             return chain
@@ -102,6 +103,8 @@ def _chain(edit: Edit, last: Operator) -> list[Operator] | None:
 def _moved(operator: Operator, numbers: np.ndarray) -> np.ndarray:
     told = _numbers(operator, 1) or []
     if operator.name == "TILE":
+        if np.prod(numbers.shape) * np.prod(told) > _LOOK:
+            raise ValueError("a result that is larger than its shape")
         return np.tile(numbers, told)
     if operator.name == "TRANSPOSE":
         return numbers.transpose(told)
