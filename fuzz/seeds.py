@@ -383,7 +383,42 @@ def _tflite(few: bool) -> Iterator[tuple[str, bytes]]:
         for name, content in zip(("wrong", "right"), pair, strict=True):
             if len(content) < _LARGEST:
                 yield f"tflite/{code} {name}", content
+    yield from _folded()
     yield from _unwritten(few)
+
+
+def _folded() -> Iterator[tuple[str, bytes]]:
+    """What the delegate makes one of, beyond what the rules' own graphs have."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    import gpu_lint_cases as cases
+    from lint_graphs import T, build
+
+    both, image, padded = cases.both, cases.MAP, (1, 8, 7, 8)
+    kernel = {"k": cases.values(8, 3, 3, 8), "b": cases.values(8), "c": cases.values(8)}
+    small = (1, 4, 3, 8)
+    ends = {"x": T(image), "m": T(image), "y": T(small)} | kernel
+    for name in ("ADD", "MUL"):
+        calls = [both(name, "x", "c", "m"), cases.convolution("m", "k", "b", "y")]
+        yield f"tflite/{name} before", build(ends, calls, ["x"], ["y"])
+        wide = schema.TransposeConvOptionsT()
+        wide.strideH = wide.strideW = 1
+        calls = [both(name, "x", "c", "m"), ("TRANSPOSE_CONV", ["s", "k", "m"], ["z"], wide)]
+        tensors = ends | {"s": T((4,), "INT32", image), "z": T(image)}
+        yield f"tflite/{name} before transposed", build(tensors, calls, ["x"], ["z"])
+    tensors = {"x": T(image), "p": cases.BORDER, "m": T(padded), "y": T(image)} | kernel
+    calls = [cases.pad("x", "p", "m"), cases.convolution("m", "k", "b", "y")]
+    yield "tflite/padding given back", build(tensors, calls, ["x"], ["y", "m"])
+    parts = cases.PARTS | {"r": T(cases.HALF), "s": T(cases.HALF), "y": T(cases.HALF)}
+    for name in ("ADD", "SUB"):
+        calls = [
+            ("TANH", ["x"], ["a"]),
+            cases.split("a", "p", "q"),
+            ("LOGISTIC", ["p"], ["r"]),
+            both("MUL", "r", "r", "s"),
+            both(name, "q", "s", "y"),
+        ]
+        yield f"tflite/parts and {name}", build(parts, calls, ["x"], ["y"])
 
 
 def _unwritten(few: bool) -> Iterator[tuple[str, bytes]]:

@@ -6,6 +6,7 @@ import os
 import random
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,23 +84,31 @@ def _tflite(path: str) -> None:
     from converters.cli.inspect import _lines
     from converters.inspection import inspect
     from converters.tflite import lint
+    from converters.tflite.app_metadata import AppMetadata, with_app_metadata
+    from converters.tflite.flatbuffer import TfliteFile
+    from converters.tflite.marks import mark_attention, marked_attention
+    from converters.tflite.sites import find_sites, float_operators, site_names
 
     with contextlib.suppress(ValueError):
         for _ in _lines(inspect(path), summary=False):
             pass
-    for finding in lint(path):
+    file = TfliteFile(path)
+    for finding in lint(file):
         assert str(finding).isprintable() or not "".join(finding.tensors).isprintable()
+    sites = find_sites(file.graph)
+    site_names(sites)
+    for site in sites:
+        assert isinstance(site.float_operators, tuple)
+    float_operators(file.graph)
+    marked_attention(mark_attention(file, {"y": "att"}))
+    with_app_metadata(file, AppMetadata(("a", "b"), name="é"))
 
 
 def _rewritten(path: str) -> None:
-    from converters.tflite.app_metadata import AppMetadata, with_app_metadata
     from converters.tflite.flatbuffer import TfliteFile
     from converters.tflite.rewrites import rewritten
 
-    file = TfliteFile(path)
-    with contextlib.suppress(ValueError):
-        with_app_metadata(file, AppMetadata(("a", "b"), name="é"))
-    rewritten(file)
+    rewritten(TfliteFile(path))
 
 
 def _verified(path: str) -> None:
@@ -113,7 +122,7 @@ def _verified(path: str) -> None:
     file = TfliteFile(path)
     runner = targets.Runner()
     a = b = sides.file_side(file, "a", runner)
-    if len(file.content) % 4 == 0:
+    if zlib.crc32(file.content) % 4 == 0:
         reference = f"{path}.npz"
         _reference(file, reference)
         b = sides.load_side(reference, runner)
@@ -146,7 +155,7 @@ def _answer(content: bytes, named: "dict[str, np.ndarray]", **_: object) -> "Run
     from converters.tflite.flatbuffer import TfliteFile
 
     graph = TfliteFile(content).graph
-    if len(content) % 5 == 0:
+    if zlib.crc32(content) % 16 == 0:
         return RunResult("crashed", message="ended by SIGSEGV", signal="SIGSEGV")
     batch = next((tensor.shape[0] for tensor in graph.inputs if tensor.shape), 1)
     times = max(len(next(iter(named.values()))) // max(batch, 1), 1)
