@@ -86,6 +86,9 @@ def _fuzz(options: argparse.Namespace) -> None:
         import converters.tflite
         import converters.tflite.rewrites
         import converters.verify.compare  # noqa: F401
+    if name == "tflite":
+        import ulsam_keras.spatial_softmax  # noqa: F401  before memory is limited
+
     found, corpus = options.folder / "found", options.folder / "corpus" / name
     for folder in (found, corpus):
         folder.mkdir(parents=True, exist_ok=True)
