@@ -374,6 +374,8 @@ def _tflite(few: bool) -> Iterator[tuple[str, bytes]]:
             f"tflite/{precision}",
             to_tflite(model, precision=precision, representative_data=given),
         )
+    options = {"precision": "int8", "representative_data": data, "inference_type": "uint8"}
+    yield "tflite/pixels", to_tflite(model, **options)
     app = AppMetadata(("a", "b", "c"), (0.5,), (0.25,), "x")
     file = TfliteFile(to_tflite(with_attention(model)))
     site = find_sites(file.graph)[0].attention

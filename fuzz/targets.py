@@ -84,16 +84,19 @@ def _tflite(path: str) -> None:
     from converters.cli.inspect import _lines
     from converters.inspection import inspect
     from converters.tflite import lint
-    from converters.tflite.app_metadata import AppMetadata, with_app_metadata
+    from converters.tflite.app_metadata import AppMetadata, app_metadata, with_app_metadata
     from converters.tflite.flatbuffer import TfliteFile
     from converters.tflite.marks import mark_attention, marked_attention
     from converters.tflite.sites import find_sites, float_operators, site_names
+    from converters.tflite.static_check import grouped
 
     with contextlib.suppress(ValueError):
         for _ in _lines(inspect(path), summary=False):
             pass
     file = TfliteFile(path)
-    for finding in lint(file):
+    findings = lint(file)
+    assert sum(count for _, count, _ in grouped(findings)) == len(findings)
+    for finding in findings:
         assert str(finding).isprintable() or not "".join(finding.tensors).isprintable()
     sites = find_sites(file.graph)
     site_names(sites)
@@ -101,7 +104,10 @@ def _tflite(path: str) -> None:
         assert isinstance(site.float_operators, tuple)
     float_operators(file.graph)
     marked_attention(mark_attention(file, {"y": "att"}))
-    with_app_metadata(file, AppMetadata(("a", "b"), name="é"))
+    classes = [tensor.shape[1] for tensor in file.graph.answered.values() if len(tensor.shape) == 2]
+    labels = tuple(f"é{number}" for number in range(min([3, *classes])))
+    made = with_app_metadata(file, AppMetadata(labels, (0.5,), (0.25,), "é"), {"a": "att"})
+    assert app_metadata(made) is not None
 
 
 def _rewritten(path: str) -> None:
