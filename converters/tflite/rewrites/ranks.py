@@ -17,6 +17,8 @@ from converters.tflite.flatbuffer import Operator, Tensor, schema
 from converters.tflite.rewrites.edit import ELEMENTWISE, VIEWS, Edit
 
 _MOST = 4
+# Dimensions that are grouped, at most: no kernel computes with more.
+_HIGHEST = 8
 # Values that a chain of moves is looked through with, at most.
 _LOOK = 1 << 24
 
@@ -189,7 +191,7 @@ def _regions(touching: Sequence[Operator], high: set[int]) -> list[_Region]:
 
 def _groups(region: _Region) -> Groups | None:
     """The grouping that every operator of a region takes, and that changes least."""
-    if any(operator.name not in _KINDS for operator in region.operators):
+    if region.rank > _HIGHEST or any(o.name not in _KINDS for o in region.operators):
         return None
     sizes = np.ones(region.rank, int)
     for operator in region.operators:
