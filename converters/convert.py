@@ -38,18 +38,12 @@ from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
 from converters.verify.compare import Judge, Verification, explain, refuse_off_gpu
-from converters.verify.inputs import (
-    DEFAULT_SIZE,
-    Samples,
-    fit_reference,
-    random_samples,
-    reference_samples,
-)
+from converters.verify.inputs import DEFAULT_SIZE, Samples, random_samples
 from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
 from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
-from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side
+from converters.verify.sides import KerasSide, file_side, keras_side
 from converters.verify.targets import CPU, Runner, find_targets
 
 if TYPE_CHECKING:
@@ -213,7 +207,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             files=[File.of(f"{stem}_{p}.tflite", p, converted[p]) for p in request.precision],
             verification=found,
             samples=samples.kind,
-            reference=None if theirs is None else theirs.reference,
+            reference=theirs and made.reference and replace(theirs, name=made.reference.name),
             calibration=calibration,
             gpu=adapter,
             threads=runner.threads,
@@ -363,19 +357,16 @@ def _input_shapes(
     return shapes if any(shapes) else None
 
 
-def _samples(
-    made: Made, ours: KerasSide, exporter: "Exporter"
-) -> tuple[ReferenceSide | None, Samples]:
+def _samples(made: Made, ours: KerasSide, exporter: "Exporter") -> tuple[Reference | None, Samples]:
     """The reference in the layout of the model, if there is one, and what everything is given."""
     shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
     if made.reference is not None:
-        side = ReferenceSide("pytorch", {}, {}, {}, reference=made.reference)
-        theirs = fit_reference(side, replace(ours, inputs=shapes))
-        return theirs, reference_samples(theirs)
+        theirs = made.reference.fitted(replace(ours, inputs=shapes))
+        return replace(theirs, name="pytorch"), Samples.of(theirs)
     if made.examples and set(made.examples) == set(shapes):
         arrays = [
             as_dtype(
-                fitted(made.examples[n], (None, *shape[1:]), n, "examples", "model"),
+                fitted(made.examples[n], shape, n, "examples", "model"),
                 ours.dtypes[n],
                 "examples",
             )
@@ -394,7 +385,7 @@ def _calibration(
     request: Request,
     exporter: "Exporter",
     ours: KerasSide,
-    theirs: ReferenceSide | None,
+    theirs: Reference | None,
     samples: Samples,
 ) -> Calibration:
     """The representative data in the layout of the model."""
@@ -414,7 +405,7 @@ def _calibration(
     scales_itself, pixels = _scales(ours.model)
     if pixels and os.path.isdir(source.path) and source.mean is None and source.std is None:
         source = replace(source, mean=(0.0,), std=(1 / 255,))
-    recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
+    recorded = None if theirs is None else {n: theirs.inputs[n] for n in names}
     with without_native_logs():
         return load_calibration(source, names, exporter.input_dtypes, recorded, scales_itself)
 
@@ -467,7 +458,7 @@ def _answered(
     labels: np.ndarray | None,
 ) -> Calibration:
     """The calibration with the float model's answers to some of its samples in words."""
-    outputs = ours.answer(spread.of(ours), CPU[0]).outputs or {}
+    outputs = ours.answer(spread.inputs, CPU[0]).outputs or {}
     classifiers = find_classifiers(outputs, labels, judge.classifier)
     return replace(calibration, answers=describe_answers(outputs, classifiers))
 

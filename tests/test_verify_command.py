@@ -246,9 +246,9 @@ def test_integers_that_a_model_does_not_take(command, tmp_path):
 )
 def test_random_integers_fill_their_range(dtype, least, most):
     from converters.verify.inputs import random_samples
-    from converters.verify.sides import Side
+    from converters.verify.sides import Model
 
-    side = Side("m", {"x": (None, 100, 100)}, {"x": dtype}, {})
+    side = Model("m", {"x": (None, 100, 100)}, {"x": dtype}, {})
     [values] = random_samples(side, side, [(100, 100)]).inputs
     assert values.dtype == dtype
     assert (values.min(), values.max()) == (least, most)

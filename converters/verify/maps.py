@@ -1,14 +1,11 @@
-"""The attention itself over a few samples, to be looked at: of everything that was run.
-
-Imports NumPy.
-"""
+"""The attention itself over a few samples, to be looked at: of everything that was run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from converters.verify.sides import ReferenceSide
+from converters.verify.references import Reference
 
 # Of the samples that are compared, the first.
 FEW = 3
@@ -39,7 +36,7 @@ class SiteMaps:
 
 
 def recorded_maps(
-    reference: ReferenceSide, known: Sequence[SiteMaps], modules: Mapping[str, str] | None = None
+    reference: Reference, known: Sequence[SiteMaps], modules: Mapping[str, str] | None = None
 ) -> tuple[SiteMaps, ...]:
     """The attention that PyTorch had, where the reference holds what its modules answered.
 
@@ -57,7 +54,7 @@ def recorded_maps(
         count, *size, groups = maps.attention.shape
         answers = [
             value[:count].reshape(count, -1)
-            for key, value in reference.reference.layers.items()
+            for key, value in reference.layers.items()
             if key.startswith(f"{path}.") and value[0].size == size[0] * size[1]
         ]
         shares = [each for each in answers if np.allclose(each.sum(axis=1), 1, atol=_SUM)]
