@@ -141,10 +141,11 @@ def _verified(path: str) -> None:
 
 def _native(path: str) -> None:
     """The runtime itself, which may crash in its own process: an outcome that is told."""
-    from converters.verify.compare import verify
+    from converters.verify.compare import Judge, verify
     from converters.verify.targets import CPU, Runner
 
-    found = verify(path, path, targets=CPU[:1], runner=Runner(timeout=8), input_size=(8, 8))
+    runner = Runner(timeout=8)
+    found = verify(path, path, judge=Judge(), targets=CPU[:1], runner=runner, input_size=(8, 8))
     assert all(row.problem.isprintable() for row in found.comparisons)
 
 

@@ -16,7 +16,7 @@ from converters import lint, runtime
 from converters.inspection import inspect
 from converters.tflite.flatbuffer import TfliteFile, packed
 from converters.tflite.rewrites import rewritten
-from converters.verify.compare import verify
+from converters.verify.compare import Judge, verify
 from converters.verify.targets import CPU, Runner
 from lint_graphs import IMAGE, T, build
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_compared(name, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(changed(content, per_channel) if "each channel" in name else content)
     with pytest.raises(ValueError, match=f"Received: .*{said}") as caught:
-        verify(str(path), str(path), targets=CPU[:1], runner=Runner(timeout=60))
+        verify(*(str(path), str(path)), judge=Judge(), targets=CPU[:1], runner=Runner(timeout=60))
     assert str(caught.value).isprintable()
 
 
