@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from converters.data.calibration import (
     load_calibration,
     own_calibration,
 )
-from converters.data.channels import implausible_scaling
+from converters.data.channels import check_scaling, implausible_scaling
 from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 # How many of the calibration samples are compared on without a reference.
 CALIBRATION_CHECKED = 64
+# Of the members of a zip, of which the first is as good as any.
+_DATE = (1980, 1, 1, 0, 0, 0)
 # Scales of a Rescaling below it are for pixels of 0 to 255.
 _OF_PIXELS = 0.05
 
@@ -259,6 +262,7 @@ def _check(request: Request) -> None:
             f"{received}"
         )
     scaled = (request.image_mean or (0.0,), request.image_std or (1.0,))
+    check_scaling(*scaled)
     confirmed = request.calibration is not None and request.calibration.confirmed
     if (why := implausible_scaling(*scaled)) and not confirmed:
         # Without data there is nothing that could be confirmed.
@@ -276,11 +280,22 @@ def _check(request: Request) -> None:
 
 
 def _save(model: "keras.Model", folder: OutputFolder) -> None:
-    """Saves beside Keras's own temporary files, so that it is known which disk is full."""
+    """Saves beside Keras's own temporary files, so that it is known which disk is full.
+
+    The archive is made of Keras's folder: Keras's own has the time in it, which in a zip ends in
+    2107. So the same model is the same names and dates.
+    """
+    import keras
+
     with scratch_folder("ulsam-saved-") as scratch:
-        model.save(scratch / "model.keras")
-        with folder.writing("model.keras") as path:
-            shutil.copyfile(scratch / "model.keras", path)
+        saved = scratch / "model"
+        keras.saving.save_model(model, saved, zipped=False)
+        with folder.writing("model.keras") as path, zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(file for file in saved.rglob("*") if file.is_file()):
+                member = zipfile.ZipInfo(file.relative_to(saved).as_posix(), _DATE)
+                member.file_size = file.stat().st_size
+                with file.open("rb") as source, archive.open(member, "w") as target:
+                    shutil.copyfileobj(source, target)
 
 
 def _exporter(

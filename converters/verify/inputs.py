@@ -1,5 +1,6 @@
 """What both sides of a comparison are given: a reference's inputs, data, or random numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from converters.verify.sides import FileSide, Model
 
 # Samples of random numbers where there is no data.
 RANDOM_SAMPLES = 4
+# Numbers of all of them together: a quarter of a gigabyte.
+_MOST_RANDOM = 1 << 26
 DEFAULT_SIZE = (224, 224)
 _PIXELS = (0, 255)
 
@@ -117,6 +120,11 @@ def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> tuple[np.
 
 def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Samples:
     """Random inputs that both models take, of these shapes without the samples."""
+    if sum(map(math.prod, shapes)) * RANDOM_SAMPLES > _MOST_RANDOM:
+        raise ValueError(
+            "Inputs as large as these are not made of random numbers; give some with `inputs`. "
+            f"Received: shapes {', '.join(map(str, shapes))}"
+        )
     rng = np.random.default_rng(0)
     arrays = []
     for position, sizes in enumerate(shapes):
@@ -152,7 +160,10 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
     if dtype == "bool":
         return rng.random(shape) < 0.5
     if "int" not in dtype:
-        return rng.normal(size=shape).astype("float32")
+        drawn = np.empty(shape, "float32")
+        for number in range(len(drawn)):  # one at a time is in memory as float64
+            drawn[number] = rng.normal(size=shape[1:])
+        return drawn
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if limits.bits == 8 else _PIXELS
     return rng.integers(low, high, shape, dtype, endpoint=True)
@@ -167,7 +178,8 @@ def _quantized(side: Model, position: int) -> Tensor | None:
     if tensor.scales:
         return tensor
     readers = [o for o in graph.operators if o.name == "QUANTIZE" and tensor in o.inputs]
-    return readers[0].outputs[0] if readers else None
+    steps = [reader.outputs[0] for reader in readers if len(reader.outputs[0].scales) == 1]
+    return steps[0] if steps else None
 
 
 def _in_range(rng: np.random.Generator, shape: tuple[int, ...], tensor: Tensor) -> np.ndarray:

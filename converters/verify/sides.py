@@ -29,6 +29,11 @@ from converters.verify.targets import (
 )
 
 BATCH = 32
+# What inputs and outputs can be of, by its name in NumPy.
+_DTYPES = {
+    "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint16", "uint32",
+    "uint64", "uint8",
+}  # fmt: skip
 _OF_DTYPE = {"float16": "float16", "bfloat16": "dynamic_range"}  # as many digits
 
 # One for each input, the samples first.
@@ -308,6 +313,19 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     graph = file.graph
     inputs, outputs = graph.given, graph.answered
     attention, precision = marked_attention(file), precision_of(graph)
+    if not all(end.isprintable() for end in (*inputs, *outputs)):
+        raise ValueError(
+            "The inputs and outputs of a file to be compared have names that can be printed; "
+            f"convert it again. Received: {name!r} with {[*inputs, *outputs]}"
+        )
+    ends = (*inputs.values(), *outputs.values())
+    strange = [t for t in ends if t.dtype.lower() not in _DTYPES or 0 in t.shape or t.scales[1:]]
+    if not inputs or not outputs or strange:
+        raise ValueError(
+            "A file to be compared has inputs and outputs of real numbers, each tensor with one "
+            f"scale. Received: {name!r} with {len(inputs)} inputs and {len(outputs)} outputs"
+            + "".join(f", {t.dtype.lower()} {t.shape} of {len(t.scales)} scales" for t in strange)
+        )
     if len(inputs) < len(graph.inputs) or len(outputs) < len(graph.outputs):
         raise ValueError(
             "A file whose tensors have one name, or that has outputs beside its signature, cannot "

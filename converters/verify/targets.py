@@ -12,6 +12,8 @@ from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Graph, TfliteFile
 
 TIMEOUT = 300.0
+# Numbers that one input may be filled up to: a gigabyte.
+_MOST = 1 << 28
 # Multiply-adds per second of the plain kernels on one slow core; they are the only ones so slow.
 _REFERENCE_SPEED = 0.5e9
 # The axes of a kernel over which one value is summed, or, of a transposed one, spread.
@@ -176,7 +178,7 @@ def first_samples(
         ValueError: If an output has no such axis.
     """
     for name, value in outputs.items():
-        if value.ndim == 0 or len(value) % padded:
+        if value.size == 0 or value.ndim == 0 or len(value) % padded:
             raise ValueError(
                 "Every output must have the samples as its first axis; give a model that keeps "
                 f"them. Received: output {name!r} of shape {value.shape} for {padded} samples"
@@ -185,7 +187,17 @@ def first_samples(
 
 
 def whole_batches(arrays: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
-    """Arrays of samples with the first ones again at the end, up to whole batches."""
+    """Arrays of samples with the first ones again at the end, up to whole batches.
+
+    Raises:
+        ValueError: If they are made too large by it.
+    """
+    short = [value for value in arrays.values() if len(value) % batch]
+    if any(value.size // len(value) * batch > _MOST for value in short):
+        raise ValueError(
+            "The batch of the file is too large to be filled up with samples again; give as many "
+            f"as it takes. Received: {len(short[0])} samples, a batch of {batch}"
+        )
     return {
         name: np.resize(value, (-(-len(value) // batch) * batch, *value.shape[1:]))
         for name, value in arrays.items()
