@@ -1,0 +1,220 @@
+"""The fast suite on the oldest, the newest and other versions of what the project stands on.
+
+    python scripts/versions.py [NAME...] [--workers N] [--keep]
+
+Needs uv, and each Python of `ENVIRONMENTS` where uv finds it. An environment is resolved from
+`pyproject.toml` and what `ENVIRONMENTS` adds, made in build/versions/NAME, and removed when the
+tests have run in it; log, versions and result stay beside it. Without NAME, those are run that have
+no result there, so that an interrupted run goes on; `make clean` forgets them. What was found is
+written into docs/versions.md, where the rows of the other environments stay.
+
+PyTorch comes from where uv is told: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS, a folder of wheels.
+"""
+
+import argparse
+import collections
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import tomllib
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+WORK = ROOT / "build" / "versions"
+PAGE = ROOT / "docs" / "versions.md"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What is installed instead of the newest of everything.
+
+    Attributes:
+        python: The version of Python.
+        pins: Requirements besides those of `pyproject.toml`.
+        without: Packages of `pyproject.toml` that are left out.
+        lowest: Whether the lowest versions of `pyproject.toml` are taken.
+    """
+
+    python: str = "3.11"
+    pins: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    lowest: bool = False
+
+
+# JAX 0.10 needs NumPy 2. The oracle of the parity tests is installed on Python 3.11 only.
+ENVIRONMENTS = {
+    "lowest": Environment(lowest=True, without=("jax",)),
+    "tensorflow-2.19": Environment(pins=("tensorflow==2.19.*", "tf_keras==2.19.*")),
+    "tensorflow-2.20": Environment(pins=("tensorflow==2.20.*", "tf_keras==2.20.*")),
+    "newest": Environment(),
+    "older-beside": Environment(
+        pins=("tensorflow==2.21.*", "keras==3.13.*", "ai-edge-litert==2.1.*", "numpy==1.26.*"),
+        without=("jax",),
+    ),
+    "litert-nightly": Environment(pins=("ai-edge-litert-nightly",), without=("ai-edge-litert",)),
+    "python-3.12": Environment(python="3.12", without=("torch",)),
+    "python-3.13": Environment(python="3.13", without=("torch",)),
+}
+TOOLS = ("ruff", "mypy")  # which no test uses
+SHOWN = {
+    "tensorflow": "TensorFlow",
+    "tf-keras": "tf_keras",
+    "tensorflow-model-optimization": "tfmot",
+    "keras": "Keras",
+    "ai-edge-litert": "LiteRT",
+    "numpy": "NumPy",
+    "h5py": "h5py",
+    "ml-dtypes": "ml_dtypes",
+    "jax": "JAX",
+    "torch": "PyTorch",
+}
+
+
+def name_of(requirement: str) -> str:
+    """The name of what a requirement asks for, as an index spells it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]).lower()
+
+
+def requirements(environment: Environment) -> list[str]:
+    """What `pyproject.toml` asks for in all of its extras, and what the environment adds."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = sum(project["optional-dependencies"].values(), project["dependencies"])
+    out = {project["name"], *TOOLS, *environment.without}
+    return [line for line in asked if name_of(line) not in out] + list(environment.pins)
+
+
+def resolve(environment: Environment) -> dict[str, str]:
+    """{package: version} of all that is to be installed, PyTorch aside."""
+    asked = [line for line in requirements(environment) if name_of(line) != "torch"]
+    resolution = "lowest-direct" if environment.lowest else "highest"
+    command = ["uv", "pip", "compile", "-", "--quiet", "--no-header", "--no-annotate"]
+    command += ["--python-version", environment.python, "--resolution", resolution]
+    done = subprocess.run(
+        command, input="\n".join(asked), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"no versions go together: {done.stderr.strip()}")
+    return dict(line.split("==") for line in done.stdout.split())
+
+
+def install(environment: Environment, resolved: dict[str, str], folder: Path) -> dict[str, str]:
+    """Makes the environment; {package: version} of what is there then."""
+    asked = [f"{package}=={version}" for package, version in resolved.items()]
+    asked += [line for line in requirements(environment) if name_of(line) == "torch"]
+    uv = ["uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--clear", "--python", environment.python, folder], check=True)
+    pip = ["pip", "--python", folder]
+    subprocess.run([*uv, "pip", "install", *pip[1:], *asked], check=True)
+    subprocess.run([*uv, "pip", "install", *pip[1:], "--no-deps", "-e", ROOT], check=True)
+    listed = subprocess.run(
+        [*uv, "pip", "list", *pip[1:], "--format", "json"], capture_output=True, check=True
+    )
+    return {name_of(row["name"]): row["version"] for row in json.loads(listed.stdout)}
+
+
+def run(name: str, workers: int, keep: bool) -> dict[str, Any]:
+    """Runs the fast suite in one environment, and says what came of it."""
+    environment, folder = ENVIRONMENTS[name], WORK / name
+    print(f"{name}: resolving", flush=True)
+    resolved = resolve(environment)
+    WORK.mkdir(parents=True, exist_ok=True)
+    try:
+        found = install(environment, resolved, folder)
+        (WORK / f"{name}.txt").write_text(
+            "".join(f"{package}=={version}\n" for package, version in sorted(found.items()))
+        )
+        python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+        settings = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
+        command = [python, "-m", "pytest", "-q", "-m", "not slow", "--tb=short"]
+        command += ["-n", str(workers), "--dist", "loadfile", "-p", "no:cacheprovider"]
+        command += [f"--junitxml={WORK / name}.xml"]
+        print(f"{name}: running, see {WORK / name}.log", flush=True)
+        began = time.monotonic()
+        with open(WORK / f"{name}.log", "w", encoding="utf-8") as log:
+            subprocess.run(
+                command, cwd=ROOT, env=settings, stdout=log, stderr=subprocess.STDOUT, check=False
+            )
+        seconds = time.monotonic() - began
+        version = subprocess.run(
+            [python, "-c", "import platform; print(platform.python_version())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "name": name,
+        "Python": version.stdout.strip(),
+        **{shown: of(package, found) for package, shown in SHOWN.items()},
+        **counts(WORK / f"{name}.xml"),
+        "seconds": round(seconds),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def of(package: str, found: dict[str, str]) -> str:
+    """The version of a package or of its nightly build."""
+    return found.get(package) or found.get(f"{package}-nightly") or "–"
+
+
+def counts(report: Path) -> dict[str, Any]:
+    """How many tests passed, were skipped and failed; the reasons for skipping, with numbers."""
+    total: collections.Counter[str] = collections.Counter()
+    reasons: collections.Counter[str] = collections.Counter()
+    for case in ElementTree.parse(report).iter("testcase"):
+        found = {child.tag: child for child in case}
+        outcome = "passed"
+        if "failure" in found or "error" in found:
+            outcome = "failed"
+            print("  failed:", case.get("classname"), case.get("name"))
+        elif "skipped" in found:
+            outcome = "skipped"
+            said = found["skipped"].get("message", "").rpartition("Skipped: ")[2]
+            reasons[" ".join(said.split())] += 1
+        total[outcome] += 1
+    return {k: total[k] for k in ("passed", "skipped", "failed")} | {"reasons": dict(reasons)}
+
+
+def write(result: dict[str, Any]) -> None:
+    """Puts what was found in one environment into the tables of the page."""
+    reasons = result.pop("reasons")
+    found = {"versions": [result], "skipped": []}
+    for reason, number in sorted(reasons.items()):
+        found["skipped"].append({"name": result["name"], "tests": number, "reason": reason})
+    text = PAGE.read_text(encoding="utf-8")
+    for title, rows in found.items():
+        lines = ["| " + " | ".join(str(cell) for cell in row.values()) + " |" for row in rows]
+        start, table, rest = re.split(rf"(?<=<!-- {title} -->\n)((?:\|.*\n)+)", text, maxsplit=1)
+        top, rule, *old = table.splitlines()
+        kept = [line for line in old if line.split()[1] != result["name"]]
+        body = sorted(kept + lines, key=lambda line: list(ENVIRONMENTS).index(line.split()[1]))
+        text = start + "\n".join([top, rule, *body]) + "\n" + rest
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Runs what is asked for, one environment after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", choices=[[], *ENVIRONMENTS], metavar="NAME")
+    parser.add_argument("--workers", type=int, default=2, help="processes of pytest (2)")
+    parser.add_argument("--keep", action="store_true", help="leave the environments")
+    options = parser.parse_args()
+    for name in options.names or ENVIRONMENTS:
+        result = WORK / f"{name}.json"
+        if options.names or not result.exists():
+            found = run(name, options.workers, options.keep)
+            result.write_text(json.dumps(found, indent=1))
+            print(name, {k: found[k] for k in ("passed", "skipped", "failed", "seconds")})
+        write(json.loads(result.read_text()))
+
+
+if __name__ == "__main__":
+    main()
