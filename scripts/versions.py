@@ -47,19 +47,23 @@ class Environment:
     lowest: bool = False
 
 
-# JAX 0.10 needs NumPy 2. The oracle of the parity tests is installed on Python 3.11 only.
+# Of its own accord uv takes TensorFlow 2.20, which goes with a newer h5py than 2.21 does.
+_NEWEST = ("tensorflow==2.21.*",)
+# JAX 0.10 needs NumPy 2. PyTorch, the oracle of most tests, is installed on Python 3.11 only.
 ENVIRONMENTS = {
     "lowest": Environment(lowest=True, without=("jax",)),
-    "tensorflow-2.19": Environment(pins=("tensorflow==2.19.*", "tf_keras==2.19.*")),
-    "tensorflow-2.20": Environment(pins=("tensorflow==2.20.*", "tf_keras==2.20.*")),
-    "newest": Environment(),
+    "tensorflow-2.19": Environment(pins=("tensorflow==2.19.*",)),
+    "tensorflow-2.20": Environment(pins=("tensorflow==2.20.*",)),
+    "tensorflow-2.21": Environment(pins=_NEWEST),
     "older-beside": Environment(
-        pins=("tensorflow==2.21.*", "keras==3.13.*", "ai-edge-litert==2.1.*", "numpy==1.26.*"),
+        pins=(*_NEWEST, "keras==3.13.*", "ai-edge-litert==2.1.*", "numpy==1.26.*"),
         without=("jax",),
     ),
-    "litert-nightly": Environment(pins=("ai-edge-litert-nightly",), without=("ai-edge-litert",)),
-    "python-3.12": Environment(python="3.12", without=("torch",)),
-    "python-3.13": Environment(python="3.13", without=("torch",)),
+    "litert-nightly": Environment(
+        pins=(*_NEWEST, "ai-edge-litert-nightly"), without=("ai-edge-litert",)
+    ),
+    "python-3.12": Environment(python="3.12", pins=_NEWEST, without=("torch",)),
+    "python-3.13": Environment(python="3.13", pins=_NEWEST, without=("torch",)),
 }
 TOOLS = ("ruff", "mypy")  # which no test uses
 SHOWN = {
