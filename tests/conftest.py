@@ -5,11 +5,35 @@ Imports pytest only, as it is loaded for every test file.
 
 import re
 import sys
+from importlib.util import find_spec
 
 import pytest
 
+# Not to be had for some versions of Python and of NumPy: scripts/versions.py.
+MISSING = [name for name in ("torch", "jax") if find_spec(name) is None]
+
 # What `convert` tells of each stage where stderr is no terminal.
 PROGRESS = re.compile(r"^\[\d+/\d+\] .*\n", re.MULTILINE)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Skips a test file that imports what is missing, by itself or through what it imports."""
+    report = yield
+    for name in MISSING:
+        if report.failed and f"No module named '{name}'" in str(report.longrepr):
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: {name} is not installed")
+    return report
+
+
+def pytest_runtest_setup(item):
+    """Skips a test of a back end that is missing, or that says by a mark what it needs."""
+    needs = [name for mark in item.iter_markers("needs") for name in mark.args]
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    for name in MISSING:
+        if name in needs or any(value == name for value in given if isinstance(value, str)):
+            pytest.skip(f"{name} is not installed")
 
 
 @pytest.fixture
@@ -34,8 +58,8 @@ def command(monkeypatch, capfd):
 def module_checkpoint(tmp_path_factory):
     """A lone ULSAM inside a DataParallel training checkpoint, and its reference."""
     import numpy as np
-    import torch
 
+    torch = pytest.importorskip("torch")
     import torch_reference
 
     folder = tmp_path_factory.mktemp("module")
