@@ -5,10 +5,13 @@ Imports pytest only, as it is loaded for every test file.
 
 import re
 import sys
+import traceback
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 # Not to be had for some versions of Python and of NumPy: scripts/versions.py.
 MISSING = [name for name in ("torch", "jax") if find_spec(name) is None]
 
@@ -18,7 +21,7 @@ PROGRESS = re.compile(r"^\[\d+/\d+\] .*\n", re.MULTILINE)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
-    """Skips a test file that imports what is missing, by itself or through what it imports."""
+    """Skips a file of tests that imports what is missing."""
     report = yield
     for name in MISSING:
         if report.failed and f"No module named '{name}'" in str(report.longrepr):
@@ -27,13 +30,33 @@ def pytest_make_collect_report(collector):
     return report
 
 
+def _skipping():
+    """Skips where a test imports what is missing; what is tested must not."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        importer = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        own = any(importer.is_relative_to(ROOT / folder) for folder in ("tests", "examples"))
+        if error.name in MISSING and own:
+            pytest.skip(f"{error.name} is not installed")
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item):
     """Skips a test of a back end that is missing, or that says by a mark what it needs."""
     needs = [name for mark in item.iter_markers("needs") for name in mark.args]
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    needs += [value for value in given if isinstance(value, str)]
     for name in MISSING:
-        if name in needs or any(value == name for value in given if isinstance(value, str)):
+        if name in needs:
             pytest.skip(f"{name} is not installed")
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    return (yield from _skipping())
 
 
 @pytest.fixture
@@ -58,8 +81,8 @@ def command(monkeypatch, capfd):
 def module_checkpoint(tmp_path_factory):
     """A lone ULSAM inside a DataParallel training checkpoint, and its reference."""
     import numpy as np
+    import torch
 
-    torch = pytest.importorskip("torch")
     import torch_reference
 
     folder = tmp_path_factory.mktemp("module")

@@ -12,11 +12,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import backend_models  # noqa: E402
-import torch_reference  # noqa: E402
 
 # g, C, H, W, N
 CASES = [
@@ -84,6 +82,10 @@ def gather(named, name, groups):
 
 def oracle(groups, channels, seed):
     """A PyTorch ULSAM in float64 whose weights and statistics are random float32 numbers."""
+    import torch
+
+    import torch_reference
+
     torch.manual_seed(seed)
     module = torch_reference.ULSAM(channels, groups).double()
     with torch.no_grad():
@@ -124,6 +126,7 @@ def keras_run(layer, x, upstream_y, upstream_a, training):
     The gradients are those of what is trainable: {name: gradient}, the input's under "input".
     """
     import keras
+    import torch
 
     backend = keras.backend.backend()
     weights = {n: w for n, w in keras_weights(layer).items() if w.trainable}
@@ -179,6 +182,7 @@ def differences(
     its form for inference does, and the module in eval mode.
     """
     import keras
+    import torch
 
     import ulsam_keras
 
@@ -266,6 +270,8 @@ def far():
 
 def compiled():
     """The difference between the layer and torch.compile of it, which must be one graph."""
+    import torch
+
     import ulsam_keras
 
     layer = ulsam_keras.ULSAM(2)
