@@ -135,15 +135,17 @@ def run(name: str, workers: int, keep: bool) -> dict[str, Any]:
         )
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
         settings = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
-        command = [python, "-m", "pytest", "-q", "-m", "not slow", "--tb=short"]
+        command = [python, "-m", "pytest", "-v", "-m", "not slow", "--tb=short"]
         command += ["-n", str(workers), "--dist", "loadfile", "-p", "no:cacheprovider"]
         command += [f"--junitxml={WORK / name}.xml"]
         print(f"{name}: running, see {WORK / name}.log", flush=True)
         began = time.monotonic()
         with open(WORK / f"{name}.log", "w", encoding="utf-8") as log:
-            subprocess.run(
+            ended = subprocess.run(
                 command, cwd=ROOT, env=settings, stdout=log, stderr=subprocess.STDOUT, check=False
             )
+        if ended.returncode > 1:  # 1: tests failed
+            raise SystemExit(f"{name}: pytest ended with {ended.returncode}, see {log.name}")
         seconds = time.monotonic() - began
         version = subprocess.run(
             [python, "-c", "import platform; print(platform.python_version())"],
