@@ -183,8 +183,11 @@ def counts(report: Path) -> dict[str, Any]:
             print("  failed:", case.get("classname"), case.get("name"))
         elif "skipped" in found:
             outcome = "skipped"
-            said = found["skipped"].get("message", "").rpartition("Skipped: ")[2]
-            reasons[" ".join(said.split())] += 1
+            reason = found["skipped"].get("message", "")
+            if reason == "collection skipped":  # A whole file, whose reason is in the text.
+                text = (found["skipped"].text or "").rpartition("Skipped: ")[2]
+                reason = text.rstrip("')") + " (whole files)"
+            reasons[reason.removeprefix("Skipped: ")] += 1
         total[outcome] += 1
     return {k: total[k] for k in ("passed", "skipped", "failed")} | {"reasons": dict(reasons)}
 
@@ -209,10 +212,12 @@ def write(result: dict[str, Any]) -> None:
 def main() -> None:
     """Runs what is asked for, one environment after the other."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", choices=[[], *ENVIRONMENTS], metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ENVIRONMENTS))
     parser.add_argument("--workers", type=int, default=2, help="processes of pytest (2)")
     parser.add_argument("--keep", action="store_true", help="leave the environments")
     options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in ENVIRONMENTS]:
+        parser.error(f"NAME must be of {', '.join(ENVIRONMENTS)}. Received: {', '.join(unknown)}")
     for name in options.names or ENVIRONMENTS:
         result = WORK / f"{name}.json"
         if options.names or not result.exists():
