@@ -3,9 +3,9 @@
 TensorFlow and Keras are imported when the first stage needs them.
 """
 
-import json
 import os
 import re
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +23,17 @@ from converters.data.calibration import (
     load_calibration,
     own_calibration,
 )
+from converters.data.channels import implausible_scaling
 from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
+from converters.report.page import model_card, written
+from converters.scratch import scratch_folder
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
+from converters.tflite.ahead import Ahead
+from converters.tflite.app_metadata import AppMetadata, read_labels, with_app_metadata
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
@@ -40,6 +45,7 @@ from converters.verify.inputs import (
     random_samples,
     reference_samples,
 )
+from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
 from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
@@ -82,6 +88,9 @@ class Request:
         gpu: Whether they are run on a GPU too, where there is a Vulkan driver.
         require_gpu: Whether it is an error that there is none, or that it takes no such file.
         check_with_torch: Whether PyTorch runs a program, and its answers are compared with.
+        labels: A text file with the name of each class, one a line, for the files' metadata.
+        image_mean: What an app takes off pixels scaled to 0 to 1, per channel or one, likewise.
+        image_std: What it then divides them by, likewise. With none of the three nothing is told.
     """
 
     source: str
@@ -101,6 +110,9 @@ class Request:
     gpu: bool = True
     require_gpu: bool = False
     check_with_torch: bool = False
+    labels: str | None = None
+    image_mean: Sequence[float] | None = None
+    image_std: Sequence[float] | None = None
 
 
 def convert(request: Request, progress: Callable[[str, int, int], None] | None = None) -> Report:
@@ -121,10 +133,11 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             and there is none. Nothing is written.
     """
     _check(request)
-    stages = _Stages(progress, 6 + bool(_integers(request)) + 2 * len(request.precision))
+    stages = _Stages(progress, 7 + bool(_integers(request)) + 2 * len(request.precision))
     judge, runner = request.judge, request.runner
     with OutputFolder(request.output_dir) as folder, _collected_warnings() as caught:
         with stages("read the files"):
+            labels = read_labels(request.labels) if request.labels else ()
             recorded = load_reference(request.reference) if request.reference else None
             source = read_source(request.source, request.porting)
             recorded = recorded or source.reference
@@ -139,9 +152,11 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             size = request.input_size or (recorded.image_size() if recorded else None)
             made = source.make(request.porting, size, recorded)
             model = made.model
-            model.save(folder.path("model.keras"))
+            _save(model, folder)
         with stages("trace the model"):
             exporter, ours, attention = _exporter(model, request, size, made.reference)
+        floats = [p for p in request.precision if p not in INTEGER_PRECISIONS]
+        ahead = Ahead(exporter, floats)
         with stages("run Keras"):
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
@@ -156,27 +171,39 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if theirs is None and samples.kind != "example":
                     samples = spread
                 calibration = _answered(calibration, spread, ours, judge, samples.labels)
-        files = []
-        attends = _attends(ours.model)
+        converted = {}
         stem = request.name or stem_of(request.source)
-        for precision in request.precision:
+        app = _app(request, labels, stem, ours.model)
+        for precision in (*floats, *_integers(request)):
             with stages(f"export {precision}"):
-                options = _options(precision, calibration, request)
-                file = mark_attention(exporter.convert(precision, **options), attention)
-                name = f"{stem}_{precision}.tflite"
-                folder.path(name).write_bytes(file.content)
-                files.append(File.of(name, precision, file))
+                if precision in floats:
+                    file = ahead.take(precision)
+                else:
+                    options = _options(precision, calibration, request)
+                    file = exporter.convert(precision, **options)
+                file = mark_attention(file, attention)
+                if app is not None:
+                    file = with_app_metadata(file, app, attention)
+                converted[precision] = file
+                with folder.writing(f"{stem}_{precision}.tflite") as path:
+                    path.write_bytes(file.content)
+        attends = _attends(ours.model)
+        for precision in request.precision:
             with stages(f"verify {precision}"):
-                side = replace(file_side(file, precision, runner), precision=precision)
+                side = replace(
+                    file_side(converted[precision], precision, runner), precision=precision
+                )
                 if request.require_gpu:
                     refuse_off_gpu(side)
                 side, _ = paired(ours, side)
                 found += judge.compare(side, ours, samples, targets, attention=attends)
-                if calibration is not None and samples is not spread and options:
+                if precision not in floats and samples is not spread:
                     # A reference may be of a sample or two; these are of what it is meant for.
                     found += judge.compare(side, ours, spread, CPU[:1], attention=False)
                 if theirs is not None:
                     found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
+        if theirs is not None:
+            found += Verification(maps=recorded_maps(theirs, found.maps, made.modules))
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,
@@ -185,7 +212,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             parameters=int(sum(np.prod(w.shape) for w in model.weights)),
             port_report=made.port_report,
             keys=made.keys,
-            files=files,
+            files=[File.of(f"{stem}_{p}.tflite", p, converted[p]) for p in request.precision],
             verification=found,
             samples=samples.kind,
             reference=None if theirs is None else theirs.reference,
@@ -194,9 +221,17 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             threads=runner.threads,
             seconds=stages.seconds,
             warnings=[*caught, *made.warnings],
+            app=app,
         )
-        document = json.dumps(report.to_dict(), indent=1, allow_nan=False)
-        folder.path("report.json").write_text(document + "\n", encoding="utf-8")
+        with stages("write the report"):
+            page, card = written(report, ".html"), model_card(report)
+        for file_name, text in (
+            ("report.html", page),
+            ("model_card.md", card),
+            ("report.json", written(report, ".json")),
+        ):
+            with folder.writing(file_name) as path:
+                path.write_text(text, encoding="utf-8")
         folder.commit()
     stages.finish()
     return report
@@ -236,12 +271,28 @@ def _check(request: Request) -> None:
             "The GPU takes no 16-bit integers; with `require_gpu` leave int16x8 and no `gpu` out. "
             f"{received}"
         )
+    scaled = (request.image_mean or (0.0,), request.image_std or (1.0,))
+    confirmed = request.calibration is not None and request.calibration.confirmed
+    if (why := implausible_scaling(*scaled)) and not confirmed:
+        raise ValueError(
+            f"{why[0].upper()}{why[1:]}: give `image_mean` and `image_std` for pixels of 0 to 1, "
+            "or confirm them with `confirm_calibration`. "
+            f"Received: image_mean={scaled[0]}, image_std={scaled[1]}"
+        )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
             "`attention` float is converted with float inputs and outputs only; leave "
             "`inference_type` out, or give `attention` log_softmax. "
             f"Received: `inference_type` {request.inference_type}"
         )
+
+
+def _save(model: "keras.Model", folder: OutputFolder) -> None:
+    """Saves beside Keras's own temporary files, so that it is known which disk is full."""
+    with scratch_folder("ulsam-saved-") as scratch:
+        model.save(scratch / "model.keras")
+        with folder.writing("model.keras") as path:
+            shutil.copyfile(scratch / "model.keras", path)
 
 
 def _exporter(
@@ -358,6 +409,19 @@ def _calibration(
     recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
     with without_native_logs():
         return load_calibration(source, names, exporter.input_dtypes, recorded, scales_itself)
+
+
+def _app(
+    request: Request, labels: tuple[str, ...], name: str, model: "keras.Model"
+) -> AppMetadata | None:
+    """What the files tell an app; `None` if nothing is said of it."""
+    if not labels and request.image_mean is None and request.image_std is None:
+        return None
+    # A model that begins with a scale of its own takes pixels.
+    plain = (1 / 255,) if _scales(model)[1] else (1.0,)
+    return AppMetadata(
+        labels, tuple(request.image_mean or (0.0,)), tuple(request.image_std or plain), name
+    )
 
 
 def _attends(model: "keras.Model") -> bool:

@@ -74,11 +74,12 @@ def _back_end() -> Part:
 def _adapter() -> tuple[str, str]:
     """The GPU's name, empty without one, and why there is none."""
     try:
-        from converters.runtime import vulkan_adapter
+        from converters.runtime import gpu_trial
 
-        adapter = vulkan_adapter() or ""
+        trial = gpu_trial()
     except Exception as error:  # whatever keeps it from running, the rest is told
         return "", " ".join(str(error).split()) or type(error).__name__
-    if any(name in adapter.lower() for name in _SOFTWARE):
-        adapter += " (software)"
-    return adapter, ""
+    problem = "" if trial.outcome == "no_driver" else trial.problem
+    if any(name in trial.adapter.lower() for name in _SOFTWARE):
+        return f"{trial.adapter} (software)", problem
+    return trial.adapter, problem

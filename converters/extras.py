@@ -22,9 +22,17 @@ class Extra:
 
 
 EXTRAS = {
+    # First: of a module that several have, the smallest is named.
+    "viz": Extra("pictures of the attention", {"matplotlib": "matplotlib"}),
     "convert": Extra(
         "conversion to .tflite, lint, verify",
-        {"tensorflow": "tensorflow", "ai_edge_litert": "ai-edge-litert", "PIL": "pillow"},
+        {
+            "tensorflow": "tensorflow",
+            "ai_edge_litert": "ai-edge-litert",
+            "PIL": "pillow",
+            "jinja2": "jinja2",
+            "matplotlib": "matplotlib",
+        },
     ),
     "qat": Extra(
         "quantisation-aware training",
@@ -33,7 +41,6 @@ EXTRAS = {
             "tf_keras": "tf_keras",
         },
     ),
-    "viz": Extra("pictures of the attention", {"matplotlib": "matplotlib"}),
 }
 
 

@@ -17,6 +17,7 @@ from converters.formats import format_of
 
 if TYPE_CHECKING:
     from converters.program.summary import Summary
+    from converters.tflite.app_metadata import AppMetadata
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Inspection:
         outputs: What it gives.
         operators: How often a `.tflite` file has each operator, or a `.keras` file each layer.
         metadata: The names of a `.tflite` file's metadata.
+        app: What a `.tflite` file tells an app; `None` if nothing.
         size: The size of the file in bytes.
     """
 
@@ -78,6 +80,7 @@ class Inspection:
     outputs: Sequence[Tensor] = ()
     operators: Mapping[str, int] = field(default_factory=dict)
     metadata: Sequence[str] = ()
+    app: "AppMetadata | None" = None
 
     @property
     def values(self) -> int:
@@ -157,6 +160,7 @@ def _checkpoint(path: str | os.PathLike[str], entry: str | None) -> Inspection:
 
 
 def _tflite(path: str) -> Inspection:
+    from converters.tflite.app_metadata import app_metadata
     from converters.tflite.flatbuffer import TfliteFile
     from converters.tflite.sites import find_sites
 
@@ -177,6 +181,7 @@ def _tflite(path: str) -> Inspection:
         outputs=ends(file.graph.named_outputs, file.graph.outputs),
         operators=dict(Counter(o.name for g in file.graphs for o in g.operators).most_common()),
         metadata=list(file.metadata),
+        app=app_metadata(file),
     )
 
 

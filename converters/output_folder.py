@@ -82,6 +82,16 @@ class OutputFolder:
             raise RuntimeError("An OutputFolder is used inside its `with` block only.")
         return self._staging / name
 
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Gives `path(name)` to a block that writes it.
+
+        Raises:
+            OSError: If it cannot be written: the disk is full, the folder is gone.
+        """
+        with self._as_one_line():
+            yield self.path(name)
+
     def commit(self) -> list[Path]:
         """Replaces an earlier conversion by the files written; gives their paths."""
         if self._staging is None:
@@ -96,10 +106,15 @@ class OutputFolder:
                     "A file that is of no conversion has the name of one to be written; move it or "
                     f"choose another output folder. Received: {str(path)!r}"
                 )
-            os.rename(self._staging, self.destination / _DECIDED)
-            self._made = []
-            self._staging = None
-            _move_in(self.destination)
+            try:
+                os.rename(self._staging, self.destination / _DECIDED)
+                self._made = []
+                self._staging = None
+                _move_in(self.destination)
+            except BaseException:
+                # A signal, for example: what is decided is done, from wherever it was.
+                _move_in(self.destination)
+                raise
         return [self.destination / name for name in names]
 
     def __exit__(

@@ -21,6 +21,7 @@ from converters.tflite.sites import site_names
 from converters.verify.inputs import DEFAULT_SIZE, Samples, stored_samples
 from converters.verify.sides import Block, LeftOutError, NotRunError, ReferenceSide, Side, load_side
 from converters.verify.targets import Runner, Target
+from converters.whole_file import write_whole
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Of a folder or an .npz file, which may hold thousands.
@@ -86,7 +87,7 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
     )
     content = io.BytesIO()
     figure.savefig(content, format=Path(picture.output).suffix[1:].lower())
-    Path(picture.output).write_bytes(content.getvalue())
+    write_whole(picture.output, content.getvalue())
     return {name: maps[name] for name in picture.sites or maps}
 
 

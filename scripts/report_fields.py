@@ -18,10 +18,24 @@ from converters.verify.attention import AttentionSNR
 from converters.verify.outputs import OutputComparison, OutputDifference
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
-HEAD = f"""# report.json, field by field
+HEAD = f"""# Reports
 
-`ulsam-keras convert` writes `report.json` beside the files, and with `--json` prints the same;
-`ulsam-keras verify --json` prints a report of the kind `comparison`. `schema` is {SCHEMA}: it is
+`ulsam-keras convert` writes beside the files
+
+- `report.html`, one page that needs nothing else: the verdict, what failed and what to do, every
+  comparison and how much of its limit it uses, what every ULSAM looks at in PyTorch (where the
+  reference holds layers), Keras, each file and on the GPU, files, times, what phones refuse, and
+  where every tensor went;
+- `model_card.md`, to be handed on with the files;
+- `report.json`, field by field below.
+
+`convert` and `verify` write one more with `--report FILE`: `.html`, `.json`, or `.md`, the short
+form for a pull request.
+
+## report.json
+
+With `--json` `convert` prints the same; `ulsam-keras verify --json` prints a report of the kind
+`comparison`. `schema` is {SCHEMA}: it is
 raised whenever a field changes its name or its meaning. Fields may be added without that.
 
 Numbers that are not finite are words, `"inf"`, `"-inf"` and `"nan"`, as JSON has none of them.

@@ -222,6 +222,8 @@ def main() -> None:
         result = WORK / f"{name}.json"
         if options.names or not result.exists():
             found = run(name, options.workers, options.keep)
+            if not found["passed"]:
+                raise SystemExit(f"{name}: no test ran, see {WORK / name}.log")
             result.write_text(json.dumps(found, indent=1))
             print(name, {k: found[k] for k in ("passed", "skipped", "failed", "seconds")})
         write(json.loads(result.read_text()))

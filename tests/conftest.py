@@ -3,8 +3,10 @@
 Imports pytest only, as it is loaded for every test file.
 """
 
+import os
 import re
 import sys
+import tempfile
 import traceback
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,8 +71,14 @@ def command(monkeypatch, capfd):
         for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
             monkeypatch.setenv(name, {"KERAS_BACKEND": "tensorflow"}.get(name, "3"))
         capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
+        # The command changes for good where its process makes temporary files.
+        folder, variable = tempfile.tempdir, os.environ.get("TMPDIR", tempfile.gettempdir())
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            tempfile.tempdir = folder
+            monkeypatch.setenv("TMPDIR", variable)
         out, err = capfd.readouterr()
         return end.value.code or 0, out, PROGRESS.sub("", err)
 

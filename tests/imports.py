@@ -12,6 +12,7 @@ WORDS = {
     "ai_edge_litert": "LiteRT",
     "click": "click",
     "flatbuffers": "LiteRT",
+    "jinja2": "Jinja2",
     "keras": "Keras",
     "matplotlib": "Matplotlib",
     "ml_dtypes": "ml_dtypes",

@@ -54,6 +54,8 @@ def test_digits_from_checkpoint_to_verified_files(command, tmp_path):
         "digits_ulsam_float16.tflite",
         "digits_ulsam_float32.tflite",
         "model.keras",
+        "model_card.md",
+        "report.html",
         "report.json",
     ]
     recorded = np.load(RECORDING)

@@ -56,6 +56,27 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "net.pt2").stat().st_size > 0
 
 
+def test_the_code_of_the_page_on_keras_runs():
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "keras.md").read_text(), re.M | re.S
+    )
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "keras.md", "exec"), names)
+    assert names["a"].shape == (1, 8, 8, 2) and len(names["maps"]) == 1
+
+
+def test_every_public_name_has_a_page():
+    import converters
+    import ulsam_keras
+
+    text = (ROOT / "docs" / "api.md").read_text()
+    for package in (ulsam_keras, converters):
+        for name in set(package.__all__) - {"networks"}:
+            assert re.search(rf"::: \S+\.{name}$", text, re.M), f"docs/api.md lacks {name}"
+
+
 def test_the_page_of_operators_is_what_the_code_says(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import operators

@@ -384,7 +384,7 @@ def test_an_attention_that_is_the_same_everywhere(scale):
 
     def measured(attention):
         side = keras_side(attending(scale, attention), "float16")
-        rows = compare_attention(side, model, samples, CPU[0], Limits(attention_float32=5e-2))
+        rows, _ = compare_attention(side, model, samples, CPU[0], Limits(attention_float32=5e-2))
         return rows[0]
 
     assert measured(1.0).passed and measured(1.0).pattern_snr > 60
@@ -412,5 +412,5 @@ def test_a_file_without_the_attention_of_its_model():
 def test_a_nan_attention_on_both_sides():
     x = np.ones((2, 7, 7, 16), "float32")
     side = keras_side(attending(np.nan), "m")
-    [row] = compare_attention(side, side, Samples((x,), "given"), CPU[0], Limits())
+    [row], _ = compare_attention(side, side, Samples((x,), "given"), CPU[0], Limits())
     assert not row.passed

@@ -121,13 +121,13 @@ def plot_maps(
         for name in _chosen(maps, sites)
     }
     count = len(next(iter(times.values())))
-    shown = None if pictures is None else _shown(pictures, count)
+    shown = None if pictures is None else shown_pictures(pictures, count)
     least, most = ([end(value) for value in times.values()] for end in (np.min, np.max))
     if scale == "all":
         least, most = [min(least)] * len(times), [max(most)] * len(times)
     page = _Page(times, shown, width)
     for (name, value), low, high in zip(times.items(), least, most, strict=True):
-        page.add_block(name, value, _norm(low, high), colormap)
+        page.add_block(name, value, times_scale(low, high), colormap)
     return page.figure
 
 
@@ -205,8 +205,8 @@ class _Page:
         bar = self._axes(f"{name} bar", left, bar_height, _BAR)
         self.top = below
         lower = "min" if value.min() < norm.vmin else "neither"
-        colours = self.figure.colorbar(image, cax=bar, ticks=_ticks(norm), extend=lower)
-        colours.ax.set_yticklabels([_told(tick) for tick in colours.get_ticks()])
+        colours = self.figure.colorbar(image, cax=bar, ticks=scale_ticks(norm), extend=lower)
+        colours.ax.set_yticklabels([tick_label(tick) for tick in colours.get_ticks()])
         colours.minorticks_off()
         colours.outline.set_linewidth(0.5)
         bar.tick_params(labelsize=_SMALL_TEXT, length=2, width=0.5, pad=2)
@@ -268,7 +268,7 @@ def _chosen(maps: Mapping[str, np.ndarray], sites: Sequence[str] | None) -> list
     return names
 
 
-def _shown(pictures: Any, count: int) -> np.ndarray:
+def shown_pictures(pictures: Any, count: int) -> np.ndarray:
     """Pictures as `(N, H, W, 3)` or, grey, `(N, H, W, 1)`, each from 0 to 1."""
     array = keras.ops.convert_to_numpy(pictures).astype("float64")
     array = array[..., None] if array.ndim == 3 else array
@@ -292,7 +292,7 @@ def _colours(picture: np.ndarray) -> dict[str, Any]:
     return {"X": picture[..., 0], "cmap": "gray", "vmin": 0, "vmax": 1}
 
 
-def _norm(least: float, most: float) -> Any:
+def times_scale(least: float, most: float) -> Any:
     """A logarithmic scale: what is in units of something is compared by its ratio to it."""
     from matplotlib.colors import LogNorm
 
@@ -301,12 +301,13 @@ def _norm(least: float, most: float) -> Any:
     return LogNorm(min(max(least, most / _DEEPEST), low), most, clip=True)
 
 
-def _ticks(norm: Any) -> list[float]:
+def scale_ticks(norm: Any) -> list[float]:
     """Powers of two, the uniform attention among them, and five or so."""
     first, last = math.ceil(math.log2(norm.vmin)), math.floor(math.log2(norm.vmax))
     step = math.ceil((last - first) / 5)
     return [2.0**power for power in range(first, last + 1) if power % step == 0]
 
 
-def _told(tick: float) -> str:
+def tick_label(tick: float) -> str:
+    """A power of two as a number or a fraction."""
     return f"{tick:.0f}" if tick >= 1 else f"1/{1 / tick:.0f}"

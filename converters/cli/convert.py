@@ -113,6 +113,13 @@ from converters.cli.verification import verification_options
     "reference.",
 )
 @click.option(
+    "--labels",
+    type=AnyPath(),
+    metavar="FILE",
+    help="A text file with the name of each class, one a line. It goes into the metadata of the "
+    "files, where MediaPipe finds it, with --image-mean and --image-std.",
+)
+@click.option(
     "--attention",
     type=click.Choice(ATTENTION_FORMS),
     help="How the softmax of ULSAM is computed in int8. Default: log_softmax. See docs/int8.md.",
@@ -134,32 +141,32 @@ def convert(
     image_std: tuple[float, ...] | None,
     confirm_calibration: bool,
     as_json: bool,
+    report_path: str | None,
     **options: Any,
 ) -> int:
     """Convert SOURCE, a PyTorch program, checkpoint or Keras model, to verified .tflite files.
 
     Reads a program (.pt2 of torch.export), which says all that is computed, or a checkpoint (.pth,
     .pt, .tar, .safetensors or .npz), whose every key is ported, without PyTorch; or takes a .keras
-    file; writes model.keras, NAME_PRECISION.tflite and report.json, and compares
-    each file, and the attention inside it, with Keras and with what PyTorch answered: run with and
-    without XNNPACK, and on the GPU where there is a Vulkan driver. Exit status 0: all comparisons
-    passed; 1: one failed, the files are written all the same; 2: bad input, nothing is written.
+    file; writes model.keras, NAME_PRECISION.tflite, report.html, report.json and model_card.md, and
+    compares each file, and the attention inside it, with Keras and with what PyTorch answered: run
+    with and without XNNPACK, and on the GPU where there is a Vulkan driver. Exit status 0: all
+    comparisons passed; 1: one failed, the files are written all the same; 2: bad input, nothing is
+    written.
     """
     from converters.convert import Request
     from converters.convert import convert as run_conversion
     from converters.data.calibration import Source
     from converters.source import Porting
 
-    if calibration is None and (image_mean is not None or image_std is not None):
-        raise ValueError(
-            "--image-mean and --image-std scale the images of --calibration; leave them out, or "
-            f"give such a folder. Received: no --calibration, {image_mean or image_std}"
-        )
     if calibration is None and calibration_samples is not None:
         raise ValueError(
             "--calibration-samples counts the samples of --calibration; leave it out, or give "
             f"such data. Received: no --calibration, {calibration_samples}"
         )
+    # The numbers of an .npz file are scaled already: there they are for the app alone.
+    for_app = options["labels"] is not None and calibration and not os.path.isdir(calibration)
+    scale = (None, None) if for_app else (image_mean, image_std)
     # The other options have the names of the fields.
     of_porting = {f.name: options.pop(f.name) for f in fields(Porting) if f.name in options}
     request = Request(
@@ -167,22 +174,28 @@ def convert(
         name=_stem(name),
         calibration=None
         if calibration is None
-        else Source(calibration, image_mean, image_std, confirm_calibration, calibration_samples),
+        else Source(calibration, *scale, confirm_calibration, calibration_samples),
+        image_mean=image_mean,
+        image_std=image_std,
         **options,
     )
     with progress_bar() as progress:
         report = run_conversion(request, progress)
     from rich.console import Console
 
+    from converters.report.file import write_report
     from converters.report.terminal import print_report
 
+    if report_path is not None:
+        write_report(report, report_path)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
         return 0 if report.passed else 1
     console = Console(emoji=False)
     print_report(report, console)
-    written = f"Written to {request.output_dir}: model.keras, report.json and the files above."
-    console.print(written, markup=False, highlight=False)
+    files = "model.keras, report.html, report.json, model_card.md and the files above"
+    told = f"Written to {request.output_dir}: {files}."
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
     return 0 if report.passed else 1
 
 

@@ -5,15 +5,10 @@ import click
 from converters.cli.attention import attention
 from converters.cli.convert import convert
 from converters.cli.doctor import doctor
-from converters.cli.guard import BAD_INPUT, CONTEXT, debug_option, run_command
+from converters.cli.guard import BAD_INPUT, CONTEXT, debug_option
 from converters.cli.inspect import inspect
 from converters.cli.lint import lint
 from converters.cli.verify import verify
-
-
-def main() -> None:
-    """Runs the command and ends the process."""
-    run_command(cli)
 
 
 @debug_option

@@ -8,29 +8,22 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import TypeVar
 
 import click
 
 from converters.cli.printing import careful_streams, stderr_line
+from converters.cli.signals import Ended, signals_end_the_run
+from converters.cli.temporary import temporary_folder
 from converters.cli.words import in_options
 from converters.extras import EXTRAS, require, told
 
 AnyCommand = TypeVar("AnyCommand", bound=click.Command)
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 CHECK_FAILED, BAD_INPUT, UNEXPECTED = 1, 2, 3
-
-
-class Ended(BaseException):
-    """A signal that ends the run; no `Exception`, so that nothing takes it for an error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 @dataclass
@@ -46,37 +39,53 @@ class Settings:
 
 def run_command(cli: click.Command) -> None:
     """Runs the command and ends the process, with the exit status that `converters.cli` names."""
-    with careful_streams(), _signals_end_the_run(), _warnings_as_lines():
-        status = _status(cli)
+    came: Sequence[int] = ()
+    with careful_streams():
+        try:
+            with signals_end_the_run() as came, _warnings_as_lines():
+                status = _status(cli, came)
+        except Ended as end:  # came after all was done and told
+            came, status = (end.number,), 128 + end.number
+    if came:
+        # Native code that was interrupted in its import, TensorFlow's for one, aborts at the end.
+        os._exit(status)
     sys.exit(status)
 
 
-def _status(cli: click.Command) -> int:
+def _status(cli: click.Command, came: Sequence[int]) -> int:
+    """Runs it; `came` has the signals that have come meanwhile."""
     settings = Settings()
     try:
         # An exit that click itself asks for, as after --help, is returned.
         return int(cli.main(standalone_mode=False, prog_name="ulsam-keras", obj=settings) or 0)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return _complain("interrupted", 128 + signal.SIGINT)
-    except Ended as end:
-        return _complain(f"ended by {signal.Signals(end.number).name}", 128 + end.number)
-    except click.ClickException as error:
-        return _complain(error.format_message(), BAD_INPUT)
-    except OSError as error:
-        return _complain(_os_error(error), BAD_INPUT, settings)
-    except ValueError as error:
-        return _complain(in_options(str(error)), BAD_INPUT, settings)
-    except ImportError as error:
-        if (message := told(error)) is not None:
-            return _complain(message, BAD_INPUT, settings)
-        return _complain(
-            f"{error}. `ulsam-keras doctor` says what is missing", UNEXPECTED, settings
-        )
-    except Exception as error:
-        words = f"{type(error).__name__}: {error}".rstrip(": ")
-        return _complain(
-            f"unexpected, {words[:500]}; --debug shows where it comes from", UNEXPECTED, settings
-        )
+    except (Exception, KeyboardInterrupt, Ended) as error:
+        # A signal that comes up in the code of others may be made into anything.
+        return _end_with(Ended(came[0]) if came else error, settings)
+
+
+def _end_with(error: BaseException, settings: Settings) -> int:
+    """Prints an error as a line; gives the exit status."""
+    match error:
+        case Ended(number=signal.SIGINT) | KeyboardInterrupt() | click.exceptions.Abort():
+            return _complain("interrupted", 128 + signal.SIGINT)
+        case Ended():
+            return _complain(f"ended by {signal.Signals(error.number).name}", 128 + error.number)
+        case click.ClickException():
+            return _complain(error.format_message(), BAD_INPUT)
+        case OSError():
+            return _complain(_os_error(error), BAD_INPUT, settings)
+        case ValueError():
+            return _complain(in_options(str(error)), BAD_INPUT, settings)
+        case ImportError():
+            if (message := told(error)) is not None:
+                return _complain(message, BAD_INPUT, settings)
+            return _complain(
+                f"{error}. `ulsam-keras doctor` says what is missing", UNEXPECTED, settings
+            )
+    words = f"{type(error).__name__}: {error}".rstrip(": ")
+    return _complain(
+        f"unexpected, {words[:500]}; --debug shows where it comes from", UNEXPECTED, settings
+    )
 
 
 def debug_option(command: AnyCommand) -> AnyCommand:
@@ -95,36 +104,18 @@ def debug_option(command: AnyCommand) -> AnyCommand:
     )(command)
 
 
-@contextmanager
-def _signals_end_the_run() -> Iterator[None]:
-    """Clears away what is half-written on SIGTERM and SIGHUP too, as on Ctrl-C.
-
-    A signal that the caller had ignored stays so: SIGHUP under nohup, for example.
-    """
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise Ended(number)
-
-    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
-    before = {number: signal.getsignal(number) for number in numbers if number is not None}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:
-            signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def quiet_tensorflow() -> None:
     """This process's own settings: the back end that converts, and no start-up chatter.
 
+    What is temporary goes into a folder of its own until the command is done.
+
     Raises:
         ImportError: If the extra is not installed that converts.
+        OSError: If there is no folder for what is temporary.
     """
-    command = click.get_current_context().command_path
-    require(f"`{command}`", *EXTRAS["convert"].packages)
+    context = click.get_current_context()
+    require(f"`{context.command_path}`", *EXTRAS["convert"].packages)
+    context.with_resource(temporary_folder())
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -72,6 +72,11 @@ def _lines(found: "Inspection", summary: bool) -> Iterator[str]:
         yield "no ULSAM module"
     if found.metadata:
         yield f"metadata: {', '.join(found.metadata)}"
+    if found.app is not None:
+        mean, std = (", ".join(f"{v:.6g}" for v in vs) for vs in (found.app.mean, found.app.std))
+        yield f"for an app: pixels of 0 to 1, less {mean}, by {std}"
+        if found.app.labels:
+            yield f"{len(found.app.labels)} labels: {', '.join(found.app.labels)}"
     if found.kind != "checkpoint":
         yield f"{found.size:,} bytes"
     if found.network:

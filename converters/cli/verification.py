@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from converters.cli.guard import quiet_tensorflow
+from converters.cli.paths import AnyPath
 from converters.cli.shared import import_option
 from converters.cli.types import LIMITS, Limit
 from converters.verify.limits import SIGNIFICANCE
@@ -53,6 +54,14 @@ _OPTIONS = (
         "top1, least share of equal top-1 classes, which fails where a binomial test rejects "
         f"it at {SIGNIFICANCE:.0%}. Defaults: {', '.join(map('='.join, LIMITS.items()))}.",
     ),
+    click.option(
+        "--report",
+        "report_path",
+        type=AnyPath(),
+        metavar="FILE",
+        help="Write the report to this file too: .html, one page with pictures; .md, short, for a "
+        "pull request; or .json.",
+    ),
     import_option,
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, not tables."),
 )
@@ -68,15 +77,21 @@ def verification_options(command: F) -> Callable[..., Any]:
         classifier: bool | None,
         timeout: float,
         threads: int,
+        report_path: str | None,
         **others: Any,
     ) -> Any:
         quiet_tensorflow()
+        if report_path is not None:
+            from converters.report.file import check_report_path
+
+            check_report_path(report_path)
         from converters.verify.compare import Judge
         from converters.verify.limits import Limits
         from converters.verify.targets import Runner
 
         judge = Judge(Limits(**dict(limits)), classifier)
-        return command(judge=judge, runner=Runner(timeout, threads), **others)
+        runner = Runner(timeout, threads)
+        return command(judge=judge, runner=runner, report_path=report_path, **others)
 
     for option in reversed(_OPTIONS):
         run = option(run)

@@ -43,6 +43,7 @@ def verify(
     require_gpu: bool,
     import_files: tuple[str, ...],
     as_json: bool,
+    report_path: str | None,
 ) -> int:
     """Compare A with B: two models, or a model and a reference.
 
@@ -55,7 +56,8 @@ def verify(
     from rich.console import Console
 
     from converters.model_source import import_sources
-    from converters.report.document import comparison_document
+    from converters.report.document import Compared
+    from converters.report.file import write_report
     from converters.report.terminal import print_comparison
     from converters.verify.compare import verify as compare
     from converters.verify.targets import find_targets
@@ -72,8 +74,11 @@ def verify(
         runner=runner,
         require_gpu=require_gpu,
     )
+    compared = Compared(found, adapter, runner.threads)
+    if report_path is not None:
+        write_report(compared, report_path)
     if as_json:
-        click.echo(json.dumps(comparison_document(found, adapter), indent=1))
+        click.echo(json.dumps(compared.to_dict(), indent=1))
     else:
         print_comparison(found, adapter, Console(emoji=False))
     return 0 if found.passed else 1

@@ -1,12 +1,11 @@
 """What a PyTorch module answers, as the arrays of a reference file.
 
 For those who have PyTorch: it is imported inside the functions. May import `program`'s names of
-inputs and outputs, and NumPy.
+inputs and outputs, `whole_file`, and NumPy.
 """
 
 import inspect
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.program import ends
+from converters.whole_file import whole_file
 
 if TYPE_CHECKING:
     import torch
@@ -56,10 +56,8 @@ def record(
     target = Path(path)
     # numpy.savez would put the suffix there itself.
     target = target if target.suffix == ".npz" else target.with_name(f"{target.name}.npz")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ulsam-") as folder:
-        part = Path(folder, target.name)
+    with whole_file(target) as part:
         np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
-        os.replace(part, target)
 
 
 def recorded_arrays(

@@ -21,6 +21,7 @@ from converters.recording.answers import (
     recorded_arrays,
     unwrapped,
 )
+from converters.whole_file import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ def export_program(
 
     Raises:
         ValueError: Inputs or labels do not fit, or the path does not end in `.pt2`.
-        OSError: The file cannot be written.
+        OSError: The file cannot be written; an older one is as it was then.
     """
     import torch
 
@@ -85,11 +86,14 @@ def export_program(
         for node in getattr(getattr(inner, "graph", None), "nodes", ()):
             # Paths and lines of the code on the machine that exports are nobody's business.
             node.meta.pop("stack_trace", None)
+    # PyTorch's own writer of files aborts the process where the disk is full.
+    content = io.BytesIO()
     torch.export.save(
         program,
-        path,
+        content,
         extra_files={f"{REFERENCE}{key}.npy": _text(array) for key, array in arrays.items()},
     )
+    write_whole(path, content.getbuffer())
 
 
 def _dynamic(

@@ -4,13 +4,16 @@ docs/report.md explains every field. Imports `data`, `tflite` and `verify`.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from converters.data.calibration import Calibration
+from converters.tflite.app_metadata import AppMetadata
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.sites import float_operators
+from converters.tflite.static_check import Finding, lint
 from converters.verify.compare import Verification
 from converters.verify.outputs import count_correct
 from converters.verify.references import Reference
@@ -59,6 +62,8 @@ class File:
             that are not of integers.
         inputs: What each input takes, by its name.
         outputs: What each output gives, by its name.
+        operator_counts: How many operators of each name it has, the most frequent first.
+        findings: What some runtimes refuse or compute wrongly, as `ulsam-keras lint` finds it.
     """
 
     name: str
@@ -69,20 +74,25 @@ class File:
     float_operators: tuple[str, ...] = ()
     inputs: Mapping[str, "End"] = field(default_factory=dict)
     outputs: Mapping[str, "End"] = field(default_factory=dict)
+    operator_counts: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def of(cls, name: str, precision: str, file: TfliteFile) -> "File":
         """Describes a `.tflite` file."""
         graph = file.graph
+        counts = Counter(operator.name for each in file.graphs for operator in each.operators)
         return cls(
             name,
             precision,
             len(file.content),
             hashlib.sha256(file.content).hexdigest(),
-            sum(len(each.operators) for each in file.graphs),
+            counts.total(),
             tuple(sorted({name for each in file.graphs for name in float_operators(each)})),
             {name: End.of(tensor) for name, tensor in graph.named_inputs.items()},
             {name: End.of(tensor) for name, tensor in graph.named_outputs.items()},
+            dict(counts.most_common()),
+            tuple(lint(file)),
         )
 
 
@@ -107,6 +117,8 @@ class Report:
         threads: Number of CPU threads of every run.
         seconds: Time of each stage.
         warnings: What the user should know, one line each.
+        app: What the files tell an app: labels, and the mean and deviation of pixels scaled to 0
+            to 1; `None` if nothing was said of it.
     """
 
     source: str
@@ -125,6 +137,7 @@ class Report:
     threads: int
     seconds: dict[str, float]
     warnings: list[str]
+    app: AppMetadata | None = None
 
     @property
     def passed(self) -> bool:
@@ -175,20 +188,35 @@ class Report:
             port_report=self.port_report,
             seconds=self.seconds,
             warnings=self.warnings,
+            app=self.app and asdict(self.app),
         )
 
 
-def comparison_document(found: Verification, gpu: str | None) -> dict[str, Any]:
-    """What `verify` found, as JSON takes it; `gpu` is the name of the adapter."""
-    first = found.comparisons[0]
-    return _document(
-        "comparison",
-        found,
-        names=[first.subject, first.reference],
-        precision=first.precision,
-        samples=first.data,
-        gpu=gpu,
-    )
+@dataclass(frozen=True)
+class Compared:
+    """A comparison of two sides, as `verify` makes it.
+
+    Attributes:
+        verification: What was found.
+        gpu: Name of the GPU adapter; `None` if there is none, or none was wanted.
+        threads: Number of CPU threads of every run.
+    """
+
+    verification: Verification
+    gpu: str | None
+    threads: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON takes it."""
+        first = self.verification.comparisons[0]
+        return _document(
+            "comparison",
+            self.verification,
+            names=[first.subject, first.reference],
+            precision=first.precision,
+            samples=first.data,
+            gpu=self.gpu,
+        )
 
 
 def _document(kind: str, verification: Verification, **fields: Any) -> dict[str, Any]:

@@ -12,17 +12,14 @@ from rich.table import Table
 from converters.data.calibration import Calibration
 from converters.data.channels import Channel
 from converters.report.document import File, Report
+from converters.report.words import NO_REFERENCE, SAMPLES, accuracies, label, verdict
 from converters.verify.attention import AttentionSNR
 from converters.verify.compare import Verification
 from converters.verify.outputs import OutputComparison
 
+# The columns are narrow.
 _LABEL = {"pytorch": "PyTorch", "keras": "Keras", "dynamic_range": "dyn_range"}
 _INTEGERS = ("int8", "int16x8")
-_NO_REFERENCE = (
-    "Nothing was compared with PyTorch: what follows says only that the files compute what the "
-    "Keras model does. Record what PyTorch answers with converters.record(module, inputs, "
-    '"reference.npz") and give --reference reference.npz.'
-)
 Row = TypeVar("Row", OutputComparison, AttentionSNR)
 
 
@@ -35,7 +32,7 @@ def print_report(report: Report, console: Console) -> None:
         weights += f" from {report.keys} tensors of PyTorch"
     _line(console, f"{weights}; input {shapes}")
     if report.reference is None and report.port_report is not None:
-        _line(console, _NO_REFERENCE, "yellow")
+        _line(console, NO_REFERENCE, "yellow")
     for text in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
     files = _table("file", right=("KiB", "operators"))
@@ -107,7 +104,7 @@ def _print_outputs(
             "[yellow]undecided[/]" if row.passed and row.undecided else _verdict(row.passed),
         )
     title = "A against B" if sides else "Differences"
-    text = f"{title} on {_SAMPLES[samples]}, relative to the largest value"
+    text = f"{title} on {SAMPLES[samples]}, relative to the largest value"
     if with_snr:
         least = {_LABEL.get(r.subject, r.subject): r.snr_limit for r in rows if r.snr_limit}
         one = sides or len(set(least.values())) == 1
@@ -116,15 +113,6 @@ def _print_outputs(
             dict.fromkeys(told)
         )
     _print_titled(text, table, console)
-
-
-_SAMPLES = {
-    "reference": "the reference's inputs",
-    "given": "the given inputs",
-    "calibration": "calibration samples",
-    "example": "the program's example inputs",
-    "random": "random inputs",
-}
 
 
 def _print_calibration(calibration: Calibration, console: Console) -> None:
@@ -231,18 +219,11 @@ def _print_integer_attention(rows: Sequence[AttentionSNR], console: Console) -> 
 
 def _print_accuracy(report: Report, console: Console) -> None:
     """One row per model that classified every labelled sample."""
-    comparisons = report.verification.comparisons
-    samples = max((row.samples for row in comparisons), default=0)
-    rows = {}
-    if report.reference_correct is not None:
-        rows["PyTorch (recorded)"] = report.reference_correct
-    for row in comparisons:
-        if row.correct is not None and row.samples == samples:
-            rows.setdefault(_LABEL.get(row.subject, row.subject), row.correct)
+    rows = accuracies(report)
     if not rows:
         return
     table = _table("model", right=("correct", "accuracy"))
-    for name, correct in rows.items():
+    for name, (correct, samples) in rows.items():
         table.add_row(name, f"{correct} of {samples}", f"{correct / samples:.2%}")
     _print_titled("Held-out accuracy", table, console)
 
@@ -282,20 +263,10 @@ def _print_verdict(verification: Verification, console: Console) -> None:
     ]
     for text in dict.fromkeys(told):
         _line(console, text, "red")
-    checks = verification.checks
-    failed, count = sum(not check.passed for check in checks), len(checks)
-    if verification.undecided:
-        names = ", ".join(_LABEL.get(name, name) for name in verification.undecided)
+    if verification.undecided and not all(check.passed for check in verification.checks):
+        names = ", ".join(map(label, verification.undecided))
         _line(console, f"Undecided, and so not passed: {names}.", "bold red")
-        if not failed:
-            return
-    if count == 1:
-        text = f"The one comparison {'failed' if failed else 'passed'}."
-    elif failed:
-        text = f"{failed} of {count} comparisons failed."
-    else:
-        text = f"All {count} comparisons passed."
-    _line(console, text, "green" if verification.passed else "bold red")
+    _line(console, verdict(verification), "green" if verification.passed else "bold red")
 
 
 def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:

@@ -5,13 +5,14 @@ outcome with a name, and the caller lives on. Imports NumPy and the standard lib
 runtime is loaded in the child process (``worker.py``), TensorFlow and Keras nowhere.
 """
 
-from converters.runtime.probe import half_precision, vulkan_adapter
+from converters.runtime.probe import gpu_trial, half_precision, vulkan_adapter
 from converters.runtime.result import RunResult
 from converters.runtime.runner import cores, run
 
 __all__ = [
     "RunResult",
     "cores",
+    "gpu_trial",
     "half_precision",
     "run",
     "vulkan_adapter",

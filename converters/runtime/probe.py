@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from converters.extras import require
+from converters.runtime.result import RunResult
 
 _SHAPE = (1, 2, 2, 4)
 
@@ -69,6 +70,25 @@ def half_precision(env: Mapping[str, str | None] | None = None) -> bool:
     return result.gpu_precision == "float16"
 
 
+def gpu_trial(env: Mapping[str, str | None] | None = None) -> RunResult:
+    """One operation, run on the GPU of this machine.
+
+    Args:
+        env: Environment variables for the run, as in `run`. Defaults to `None`.
+
+    Returns:
+        What became of it: `"no_driver"` where there is no GPU; another outcome than `"ok"` where
+        it does not work.
+
+    Raises:
+        ImportError: If the extra `convert` is not installed.
+    """
+    from converters.runtime.runner import run
+
+    zeros = np.zeros(_SHAPE, "float32")
+    return run(doubling_model(), zeros, accelerator="gpu", timeout=60, repeats=0, env=env)
+
+
 def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:
     """The name of the adapter that a GPU run uses on this machine, `None` if there is none.
 
@@ -81,8 +101,4 @@ def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:
     Raises:
         ImportError: If the extra `convert` is not installed.
     """
-    from converters.runtime.runner import run
-
-    zeros = np.zeros(_SHAPE, "float32")
-    result = run(doubling_model(), zeros, accelerator="gpu", timeout=60, repeats=0, env=env)
-    return result.adapter or None
+    return gpu_trial(env).adapter or None

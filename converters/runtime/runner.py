@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -18,9 +17,13 @@ from typing import Any, get_args
 import numpy as np
 
 from converters.extras import missing
+from converters.lifeline import Lifeline
 from converters.runtime.result import Accelerator, GpuPrecision, RunResult
+from converters.scratch import scratch_folder, unwritable
 
 _WORKER = Path(__file__).with_name("worker.py")
+# The exit status of a worker whose folder is full or gone: EX_IOERR of sysexits.h.
+_NO_ROOM = 74
 # Bytes of what a worker prints that are looked at.
 _MOST_LOG = 1 << 24
 
@@ -66,13 +69,12 @@ def run(
 
     Raises:
         ValueError: If an argument is unknown, or the inputs do not fit the model.
-        OSError: If the model file cannot be read.
+        OSError: If the model file cannot be read, or temporary files cannot be written.
         ImportError: If the extra `convert` is not installed.
     """
     _check(accelerator, gpu_precision, timeout, repeats, num_threads)
     arrays = _arrays(inputs)
-    with tempfile.TemporaryDirectory(prefix="ulsam-run-") as name:
-        folder = Path(name)
+    with scratch_folder("ulsam-run-") as folder:
         request = {
             "model": _model_file(tflite, folder),
             "inputs": list(arrays),
@@ -150,11 +152,11 @@ def _spawn(
     """The worker's exit code (`None`: killed at the time limit) and all that it printed."""
     merged = {**os.environ, **(env or {})}
     # A file, not a pipe: who else holds a pipe open, a driver's compiler say, would be waited for.
-    with open(folder / "log", "w+b") as log:
+    with open(folder / "log", "w+b") as log, Lifeline() as lifeline:
         process = subprocess.Popen(
             # -P: the worker's folder stays out of its module path.
             [sys.executable, "-P", str(_WORKER), str(folder)],
-            stdin=subprocess.DEVNULL,
+            stdin=lifeline.end,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={name: value for name, value in merged.items() if value is not None},
@@ -162,6 +164,7 @@ def _spawn(
         )
         code: int | None = None
         try:
+            lifeline.hold(process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout)
         finally:
@@ -192,6 +195,8 @@ def _result(
         return RunResult(
             "timed_out", adapter=adapter, message=f"killed after the time limit of {timeout:g} s"
         )
+    if code == _NO_ROOM:
+        raise unwritable("those of a run")
     try:
         reply: dict[str, Any] = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

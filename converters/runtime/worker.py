@@ -12,12 +12,14 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+# The exit status where the folder cannot be read or written: EX_IOERR of sysexits.h.
+_NO_ROOM = 74
 
 
 class InvalidInputsError(Exception):
@@ -226,17 +228,27 @@ def _guard(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
+@contextlib.contextmanager
+def _or_no_room() -> Iterator[None]:
+    """Ends the process where the folder is full or gone, of which no reply can tell."""
+    try:
+        yield
+    except OSError:
+        os._exit(_NO_ROOM)
+
+
 def main(folder: str) -> None:
     """Serves the one request in the folder."""
-    with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
-        request = json.load(file)
+    with _or_no_room():
+        with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
+            request = json.load(file)
+        with np.load(os.path.join(folder, "inputs.npz")) as arrays:
+            inputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(request["inputs"])}
     _guard(request["timeout"] + 5)
-    with np.load(os.path.join(folder, "inputs.npz")) as arrays:
-        inputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(request["inputs"])}
+    outputs: Arrays = {}
     reply: dict[str, Any]
     try:
         reply, outputs = _run(request, inputs)
-        np.savez(os.path.join(folder, "outputs.npz"), *outputs.values())
         reply["outputs"] = list(outputs)
     except InvalidInputsError as error:
         reply = {"outcome": "invalid", "message": str(error)}
@@ -244,10 +256,12 @@ def main(folder: str) -> None:
         reply = {"outcome": "not_installed", "message": str(error)}
     except (RuntimeError, ValueError) as error:
         reply = {"outcome": "refused", "message": str(error)}
-    partial = os.path.join(folder, "reply.part")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(reply, file)
-    os.replace(partial, os.path.join(folder, "reply.json"))
+    with _or_no_room():
+        np.savez(os.path.join(folder, "outputs.npz"), *outputs.values())
+        partial = os.path.join(folder, "reply.part")
+        with open(partial, "w", encoding="utf-8") as file:
+            json.dump(reply, file)
+        os.replace(partial, os.path.join(folder, "reply.json"))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 
 from converters.data.samples import batches, representative_samples
 from converters.extras import EXTRAS, require
+from converters.scratch import scratch_folder, unwritable
 from converters.tflite import jobs
 from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
@@ -136,10 +137,11 @@ def _require_extra() -> None:
 
 
 def _trained(model: Any, inference_type: str, batch: int) -> TfliteFile:
-    with tempfile.TemporaryDirectory(prefix="ulsam-trained-") as folder:
-        inputs, outputs = save_trained(model, batch, folder)
+    with scratch_folder("ulsam-trained-") as folder:
+        with _no_room():
+            inputs, outputs = save_trained(model, batch, str(folder))
         with _one_line(model, "int8"):
-            content = jobs.convert(folder, precision="int8", inference_type=inference_type)
+            content = jobs.convert(str(folder), precision="int8", inference_type=inference_type)
             file = in_order(TfliteFile(content), inputs, outputs)
             jobs.run_once(file.content)
         return file
@@ -297,8 +299,10 @@ class Exporter:
         folder = Path(self._folder, form)
         if not folder.exists():
             function = self._trace(form)
-            with without_native_logs():
-                tf.saved_model.save(tf.Module(), str(folder), signatures=function)
+            part = folder.with_suffix(".part")
+            with without_native_logs(), _no_room():
+                tf.saved_model.save(tf.Module(), str(part), signatures=function)
+                part.rename(folder)  # not half of it, for who converts again
         return str(folder)
 
     def _trace(self, form: str) -> Any:
@@ -429,6 +433,18 @@ def _order(model: Any, outputs: Any, names: list[str]) -> list[str]:
     by_key = dict(zip(sorted(outputs), names, strict=True))
     listed = getattr(model, "output", None) if getattr(model, "inputs", None) else None
     return [by_key[key] for key in (listed if isinstance(listed, dict) else outputs)]
+
+
+@contextmanager
+def _no_room() -> Iterator[None]:
+    """Tells of a SavedModel that cannot be written, of which TensorFlow has errors of its own."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        said = str(error).rpartition("; ")[2].partition(" [Op:")[0]  # file; reason [Op:SaveV2]
+        raise unwritable(" ".join(said.split())) from error
 
 
 @contextmanager

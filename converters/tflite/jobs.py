@@ -2,7 +2,7 @@
 
 What is given to them can end the process (SIGSEGV, SIGABRT) or never come back. Here that is a
 `ValueError`. One process serves all conversions of this one; a forked one has TensorFlow loaded
-already. Imports NumPy and the standard library only.
+already. Imports NumPy, `lifeline` and `scratch`.
 """
 
 import atexit
@@ -15,17 +15,22 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 
+from converters.lifeline import Lifeline
+from converters.scratch import scratch_folder, unwritable
 from converters.tflite import worker
 
 # Seconds without a word after which a job is taken to hang. The largest networks take minutes
 # between the last batch and the result.
 PATIENCE = 1800.0
+# Seconds after which it is looked whether the process still runs.
+_GLANCE = 1.0
 # Bytes of what the process prints that are looked at when it dies.
 _LAST_LOG = 1 << 16
 
@@ -118,8 +123,7 @@ def _job(
     content: bytes | None = None,
 ) -> Any:
     """The folder of a job that is done."""
-    with tempfile.TemporaryDirectory(prefix="ulsam-job-") as name:
-        folder = Path(name)
+    with scratch_folder("ulsam-job-") as folder:
         names = None if batches is None else list(batches[0])
         for number, key in enumerate(names or ()):
             np.save(folder / f"{number}.npy", np.stack([batch[key] for batch in batches or ()]))
@@ -129,11 +133,15 @@ def _job(
         (folder / "request.json").write_text(text, encoding="utf-8")
         count = len(batches or ())
         with _LOCK:
+            # To the end before anything is raised: an answer that nobody takes costs the process.
+            reply: dict[str, Any] = {}
             for reply in _asked(folder):
-                if "error" in reply:
-                    raise JobFailed(reply["error"])
                 if progress and "batch" in reply:
                     progress(reply["batch"], count)
+        if "no_room" in reply:
+            raise unwritable(reply["no_room"])
+        if "error" in reply:
+            raise JobFailed(reply["error"])
         yield folder
 
 
@@ -168,19 +176,24 @@ class _Process(Protocol):
     def wait(self, kill: bool) -> int:
         """Its exit status once it has ended, negative for a signal."""
 
+    def code(self) -> int | None:
+        """Its exit status, `None` while it runs."""
+
 
 class _Started:
     """A new interpreter."""
 
-    def __init__(self, log: BinaryIO) -> None:
+    def __init__(self, log: BinaryIO, lifeline: Lifeline) -> None:
         self._process = subprocess.Popen(
             # -P: the worker's folder stays out of its module path.
             [sys.executable, "-P", worker.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
+            pass_fds=[lifeline.end] if os.name == "posix" else [],
             start_new_session=True,  # Ctrl-C is not meant for it.
         )
+        lifeline.hold(self._process.pid)
         assert self._process.stdin and self._process.stdout
         self.requests: IO[bytes] = self._process.stdin
         self.replies: IO[bytes] = self._process.stdout
@@ -190,34 +203,52 @@ class _Started:
             self._process.kill()
         return self._process.wait()
 
+    def code(self) -> int | None:
+        return self._process.poll()
+
 
 class _Forked:
     """A copy of this process."""
 
-    def __init__(self, log: BinaryIO) -> None:
+    def __init__(self, log: BinaryIO, lifeline: Lifeline) -> None:
         theirs, ours = os.pipe()
         mine, answers = os.pipe()
+        self._code: int | None = None
         self._pid = os.fork()
         if self._pid == 0:
-            _become_worker(theirs, answers, log.fileno())
+            _become_worker(theirs, answers, log.fileno(), lifeline.end)
         os.close(theirs)
         os.close(answers)
+        lifeline.hold(self._pid)
         self.requests: IO[bytes] = os.fdopen(ours, "wb")
         self.replies: IO[bytes] = os.fdopen(mine, "rb")
 
     def wait(self, kill: bool) -> int:
-        if kill:
+        if kill and self._code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return self._ended(0)
+
+    def code(self) -> int | None:
+        return self._ended(os.WNOHANG)
+
+    def _ended(self, options: int) -> Any:
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self._pid, options)
+            except ChildProcessError:  # where nobody wants to know: SIGCHLD is ignored
+                pid, status = self._pid, 0
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
 
 
-def _become_worker(requests: int, replies: int, log: int) -> None:
+def _become_worker(requests: int, replies: int, log: int, lifeline: int) -> None:
     """What a forked process does; it never returns."""
     try:
         os.setsid()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        os.dup2(lifeline, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.stdout = sys.stderr = os.fdopen(os.dup(2), "w")
@@ -225,7 +256,6 @@ def _become_worker(requests: int, replies: int, log: int) -> None:
         keep = sorted((requests, replies))
         for low, high in zip([2, *keep], [*keep, os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, high)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         worker.serve(os.fdopen(requests, "rb"), os.fdopen(replies, "wb"))
     finally:
         os._exit(0)
@@ -234,10 +264,11 @@ def _become_worker(requests: int, replies: int, log: int) -> None:
 class _Worker:
     """The process, its log, and a thread that reads what it answers."""
 
-    def __init__(self, kind: Callable[[BinaryIO], _Process]) -> None:
+    def __init__(self, kind: Callable[[BinaryIO, Lifeline], _Process]) -> None:
         self.owner = os.getpid()
         self._log = tempfile.TemporaryFile(prefix="ulsam-worker-")  # noqa: SIM115 - close() does
-        self._process = kind(self._log)
+        self._lifeline = Lifeline()
+        self._process = kind(self._log, self._lifeline)
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -260,7 +291,7 @@ class _Worker:
         heard = False
         while True:
             try:
-                line = self._lines.get(timeout=PATIENCE)
+                line = self._next()
             except queue.Empty:
                 self._process.wait(kill=True)
                 raise WorkerDied(f"hung, and was ended after {PATIENCE:g} s") from None
@@ -275,6 +306,22 @@ class _Worker:
             if "batch" not in reply:
                 return
 
+    def _next(self) -> bytes:
+        """The next reply; empty if it has ended, though somebody else may hold its pipe open.
+
+        Raises:
+            queue.Empty: If there is none for long.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            ended = self._process.code() is not None
+            with contextlib.suppress(queue.Empty):
+                return self._lines.get(timeout=min(_GLANCE, PATIENCE))
+            if ended:
+                return b""
+            if time.monotonic() > deadline:
+                raise queue.Empty
+
     def _how(self, code: int) -> str:
         how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LAST_LOG))
@@ -288,6 +335,7 @@ class _Worker:
             self._process.requests.close()
         with contextlib.suppress(ChildProcessError):
             self._process.wait(kill)
+        self._lifeline.cut()
         self._log.close()
 
 

@@ -1,7 +1,7 @@
 """Keeps the converter's native log lines off the user's terminal.
 
-Imports the standard library only. TensorFlow's C++ code writes to file descriptor 2 past Python,
-and its one switch is an environment variable that counts only before the import.
+Imports `scratch`. TensorFlow's C++ code writes to file descriptor 2 past Python, and its one
+switch is an environment variable that counts only before the import.
 """
 
 import contextlib
@@ -10,10 +10,11 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+from converters.scratch import scratch_folder
 
 # absl's log lines ("I0000 00:00:1795362269.803458    9584 loader.cc:236] ..."), and those that
 # TensorFlow writes without the prefix.
@@ -37,14 +38,14 @@ def without_native_logs() -> Iterator[None]:
     is shown: the converter writes the same text there that its exception carries. If the process
     dies in it, all of it is shown.
     """
-    with _LOCK, tempfile.TemporaryDirectory(prefix="ulsam-log-") as folder:
+    with _LOCK, scratch_folder("ulsam-log-") as folder:
         _flush()
         try:
             terminal = os.dup(2)
         except OSError:  # No standard error, as in a windowed program: nothing to keep clean.
             yield
             return
-        path = os.path.join(folder, "native.log")
+        path = str(folder / "native.log")
         with open(path, "w+b") as held, _shown_if_it_dies(path, terminal):
             shown, now = sys.stderr, _Terminal(terminal, "w", closefd=False)
             if shown is not None:
@@ -89,22 +90,31 @@ def _shown_if_it_dies(path: str, terminal: int) -> Iterator[None]:
     if os.name != "posix":
         yield
         return
-    script = 'read -r _ || { cat "$1/native.log"; rm -rf "$1"; }'
+    # It is given the log as its input, whose folder may be gone by then, and the pipe as its error.
+    script = 'exec 3<&2 2> /dev/null; read -r _ <&3 || { cat; rm -rf "$1"; }'
+    awaited, ours = os.pipe()
     try:
-        watcher = subprocess.Popen(
-            ["/bin/sh", "-c", script, "sh", os.path.dirname(path)],
-            stdin=subprocess.PIPE,
-            stdout=terminal,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not meant for it.
-        )
+        with open(path, "rb") as log:
+            watcher = subprocess.Popen(
+                ["/bin/sh", "-c", script, "sh", os.path.dirname(path)],
+                stdin=log,
+                stdout=terminal,
+                stderr=awaited,
+                start_new_session=True,  # Ctrl-C is not meant for it.
+            )
     except OSError:  # no shell here
+        os.close(awaited)
+        os.close(ours)
         yield
         return
+    os.close(awaited)
     try:
         yield
     finally:
-        watcher.communicate(b"\n")
+        with contextlib.suppress(OSError):  # somebody has ended it
+            os.write(ours, b"\n")
+        os.close(ours)
+        watcher.wait()
 
 
 def _flush() -> None:

@@ -3,9 +3,11 @@
 Run by path in a process of its own (`python worker.py`, or forked), so it imports the standard
 library and NumPy, TensorFlow and ai_edge_litert inside functions, and nothing of this project. A
 job is a folder with `request.json`; its path comes as a line, and lines of JSON go back: `{"batch":
-n}` after each batch of data, then `{}` or `{"error": text}`. The end of the requests ends it.
+n}` after each batch of data, then `{}`, `{"error": text}`, or, where its folder is full or gone,
+`{"no_room": text}`. The end of the requests ends it.
 """
 
+import errno
 import json
 import os
 import select
@@ -35,13 +37,17 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         if not line:
             return
         folder = Path(os.fsdecode(line.rstrip(b"\n")))
-        request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
         try:
+            request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
             _JOBS[request["job"]](folder, request, send)
             reply = {}
         # The converter's own exception class is not public, and a job must have its answer.
         except BaseException as error:
             reply = {"error": str(error) or type(error).__name__}
+            if isinstance(error, OSError) and error.errno is not None:
+                reply = {"no_room": os.strerror(error.errno)}
+            elif (full := os.strerror(errno.ENOSPC)) in str(error):  # TensorFlow's own error
+                reply = {"no_room": full}
         send(reply)
 
 

@@ -16,10 +16,12 @@ from converters.tflite.flatbuffer import Tflite, TfliteFile
 from converters.tflite.sites import Site
 from converters.verify.inputs import Samples
 from converters.verify.limits import Limits, coarser
+from converters.verify.maps import FEW, SiteMaps
 from converters.verify.outputs import decibels, relative_difference
 from converters.verify.pairs import paired
 from converters.verify.sides import (
     Block,
+    KerasSide,
     LeftOutError,
     NotRunError,
     OtherSitesError,
@@ -172,7 +174,7 @@ def attention_snr(
     target = Target("", accelerator, gpu_precision)
     limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
     try:
-        rows = compare_attention(ours, theirs, samples, target, limits, samples.count)
+        rows, _ = compare_attention(ours, theirs, samples, target, limits, samples.count)
     except LeftOutError as reason:
         raise ValueError(
             "The ULSAM blocks of the file must be those of the model; give the model that the file "
@@ -183,8 +185,11 @@ def attention_snr(
 
 def compare_attention(
     a: Side, b: Side, samples: Samples, target: Target, limits: Limits, most: int = SAMPLES
-) -> list[AttentionSNR]:
+) -> tuple[list[AttentionSNR], list[SiteMaps]]:
     """The attention of each site of two sides on one target, on `most` samples.
+
+    Returns:
+        What was measured, a row for each site, and the attention of both sides over a few samples.
 
     Raises:
         LeftOutError: If a side does not show it, or the sites are others.
@@ -194,7 +199,7 @@ def compare_attention(
     ours, theirs = (a, b) if a.precision == precision else (b, a)
     count = min(most, *(side.samples(target, samples.count) for side in (ours, theirs)))
     if not count:
-        return []
+        return [], []
     row = AttentionSNR(
         "every site",
         subject=precision,
@@ -206,7 +211,7 @@ def compare_attention(
     try:
         given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
     except NotRunError as error:
-        return [replace(row, problem=str(error))]
+        return [replace(row, problem=str(error))], []
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
     if sorted(one) != sorted(other):
         raise OtherSitesError(
@@ -215,15 +220,16 @@ def compare_attention(
         )
     if not one:
         raise LeftOutError("neither has a ULSAM whose map has more than one position")
-    return [
-        replace(
-            row,
-            site=a.name or b.name or f"site {number}",
-            map_size=(a.attention.shape[1], a.attention.shape[2]),
-            **_measured(a, b.attention.astype("float64")),
-        )
-        for number, (a, b) in enumerate(_pairs(given, wanted), start=1)
-    ]
+    rows, maps = [], []
+    for number, (one_block, other_block) in enumerate(_pairs(given, wanted), start=1):
+        site = one_block.name or other_block.name or f"site {number}"
+        size = one_block.attention.shape[1:3]
+        measured = _measured(one_block, other_block.attention.astype("float64"))
+        rows.append(replace(row, site=site, map_size=(size[0], size[1]), **measured))
+        for side, block in ((theirs, other_block), (ours, one_block)):
+            runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
+            maps.append(SiteMaps(site, side.name, runtime, block.attention[:FEW]))
+    return rows, maps
 
 
 def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]:

@@ -14,6 +14,7 @@ from converters.verify.causes import likely_cause
 from converters.verify.inputs import Samples, common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits, coarser
+from converters.verify.maps import FEW, SiteMaps
 from converters.verify.outputs import (
     OutputComparison,
     compare_outputs,
@@ -39,18 +40,25 @@ class Verification:
         comparisons: The outputs: one row for every runtime that ran a `.tflite` file, or one alone.
         attention: The attention of each site, by what ran it.
         notes: What was not compared and why, and what else is to be known; one line each.
+        maps: The attention itself over a few samples.
+        pictures: The first input that may be a picture of the same samples, `(n, H, W, C)`; `None`
+            if there is none.
     """
 
     comparisons: tuple[OutputComparison, ...] = ()
     attention: tuple[AttentionSNR, ...] = ()
     notes: tuple[str, ...] = ()
+    maps: tuple[SiteMaps, ...] = field(default=(), repr=False, compare=False)
+    pictures: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __add__(self, other: "Verification") -> "Verification":
-        """Both, the same note once."""
+        """Both, the same note and the same attention once."""
         return Verification(
             self.comparisons + other.comparisons,
             self.attention + other.attention,
             tuple(dict.fromkeys(self.notes + other.notes)),
+            tuple({each.key: each for each in self.maps + other.maps}.values()),
+            other.pictures if self.pictures is None else self.pictures,
         )
 
     @property
@@ -197,12 +205,12 @@ class Judge:
         targets: tuple[Target, ...],
         required: bool | None,
     ) -> Verification:
+        rows, maps = [], []
         try:
-            rows = [
-                row
-                for target in targets
-                for row in compare_attention(a, b, samples, target, self.limits)
-            ]
+            for target in targets:
+                some, seen = compare_attention(a, b, samples, target, self.limits)
+                rows += some
+                maps += seen
         except LeftOutError as reason:
             if required and isinstance(reason, OtherSitesError):
                 # What is missing in the file was lost.
@@ -211,7 +219,8 @@ class Judge:
             return Verification(notes=(f"Attention not compared: {reason}",))
         if not any(isinstance(side, FileSide) for side in (a, b)):
             rows = [replace(row, runtime="TensorFlow") for row in rows]
-        return Verification(attention=tuple(rows))
+        pictures = next((x[:FEW] for x in samples.inputs if x.ndim == 4), None)
+        return Verification(attention=tuple(rows), maps=tuple(maps), pictures=pictures)
 
 
 def verify(

@@ -4,12 +4,13 @@ Imports `runtime`, `tflite` and NumPy.
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converters.runtime import RunResult, half_precision, run, vulkan_adapter
+from converters.runtime import RunResult, gpu_trial, half_precision, run
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Graph, TfliteFile
 
@@ -69,20 +70,34 @@ def find_targets(
 
     Returns:
         The targets, those of the CPU first, and the name of the GPU adapter; `None` if there is
-        none, or none is wanted.
+        none, or none is wanted, or it runs nothing, of which a warning tells.
 
     Raises:
-        ValueError: If a GPU is required and there is none.
+        ValueError: If a GPU is required and there is none that runs anything.
     """
-    adapter = vulkan_adapter() if gpu else None
-    if adapter is None:
+    if not gpu:
+        return CPU, None
+    trial = gpu_trial()
+    if trial.ok:
+        return CPU + (GPU if float16 and half_precision() else GPU[:1]), trial.adapter
+    if trial.outcome == "no_driver":
         if require_gpu:
             raise ValueError(
                 "A GPU is required, and no Vulkan driver is found; install one, or a software one "
                 "with scripts/vulkan_drivers.sh, or leave `require_gpu` out. Received: no adapter"
             )
         return CPU, None
-    return CPU + (GPU if float16 and half_precision() else GPU[:1]), adapter
+    found = f"Received: {', '.join(filter(None, (trial.adapter, trial.problem)))}"
+    if require_gpu:
+        raise ValueError(
+            "A GPU is required, and the one that is found cannot add two numbers; mend its driver, "
+            f"or leave `require_gpu` out. {found}"
+        )
+    warnings.warn(
+        f"The GPU is left out, as it cannot add two numbers: mend its driver. {found}",
+        stacklevel=2,
+    )
+    return CPU, None
 
 
 class Runner:
