@@ -56,7 +56,7 @@ ENVIRONMENTS = {
     "tensorflow-2.20": Environment(pins=("tensorflow==2.20.*",)),
     "tensorflow-2.21": Environment(pins=_NEWEST),
     "older-beside": Environment(
-        pins=(*_NEWEST, "keras==3.13.*", "ai-edge-litert==2.1.*", "numpy==1.26.*"),
+        pins=(*_NEWEST, "keras==3.13.*", "numpy==1.26.*"),
         without=("jax",),
     ),
     "litert-nightly": Environment(
