@@ -1,16 +1,32 @@
-# Two targets do all the set-up: `make demo` and `make test`. Both install into .venv.
+# `make demo`, `make web` and `make test` do all the set-up. They install into .venv.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast fuzz lint docs clean
+.PHONY: demo web test test-fast fuzz lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ulsam-keras convert examples/digits/digits_ulsam.pth \
 		--model examples/digits/model.py:build \
 		--reference examples/digits/reference.npz \
 		--output-dir out/digits
+
+# The page that runs a file in the browser, with what it needs: LiteRT.js and the digits network.
+WEB := examples/web
+web: $(WEB)/node_modules $(WEB)/digits.tflite
+	@echo "Now: $(BIN)/python -m http.server --bind 127.0.0.1 --directory $(WEB)"
+	@echo "and open http://localhost:8000 in a browser."
+
+$(WEB)/node_modules: $(WEB)/package-lock.json
+	npm ci --prefix $(WEB) --no-fund --no-audit
+	touch $@
+
+$(WEB)/digits.tflite: examples/digits/digits_ulsam.pth $(VENV)/.installed
+	$(BIN)/ulsam-keras convert $< --model examples/digits/model.py:build --with-attention \
+		--reference examples/digits/reference.npz --precision float32 --name digits --no-gpu \
+		--output-dir out/web
+	cp out/web/digits_float32.tflite $@
 
 # One worker a core, four at most: each loads TensorFlow and PyTorch.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile

@@ -32,8 +32,7 @@ from converters.report.page import model_card, written
 from converters.scratch import scratch_folder
 from converters.source import Made, Porting, read_source
 from converters.start import start_tensorflow
-from converters.tflite.ahead import Ahead
-from converters.tflite.app_metadata import AppMetadata, read_labels, with_app_metadata
+from converters.tflite.app_metadata import AppMetadata, fitting, read_labels, with_app_metadata
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
@@ -155,8 +154,10 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             _save(model, folder)
         with stages("trace the model"):
             exporter, ours, attention = _exporter(model, request, size, made.reference)
+        stem = request.name or stem_of(request.source)
+        app = _app(request, labels, stem, exporter, ours)
         floats = [p for p in request.precision if p not in INTEGER_PRECISIONS]
-        ahead = Ahead(exporter, floats)
+        exporter.begin(floats)
         with stages("run Keras"):
             theirs, samples = _samples(made, ours, exporter)
             found = Verification()
@@ -172,15 +173,9 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                     samples = spread
                 calibration = _answered(calibration, spread, ours, judge, samples.labels)
         converted = {}
-        stem = request.name or stem_of(request.source)
-        app = _app(request, labels, stem, ours.model)
         for precision in (*floats, *_integers(request)):
             with stages(f"export {precision}"):
-                if precision in floats:
-                    file = ahead.take(precision)
-                else:
-                    options = _options(precision, calibration, request)
-                    file = exporter.convert(precision, **options)
+                file = exporter.convert(precision, **_options(precision, calibration, request))
                 file = mark_attention(file, attention)
                 if app is not None:
                     file = with_app_metadata(file, app, attention)
@@ -224,12 +219,9 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             app=app,
         )
         with stages("write the report"):
-            page, card = written(report, ".html"), model_card(report)
-        for file_name, text in (
-            ("report.html", page),
-            ("model_card.md", card),
-            ("report.json", written(report, ".json")),
-        ):
+            texts = {"report.html": written(report, ".html"), "model_card.md": model_card(report)}
+        texts["report.json"] = written(report, ".json")  # the time of that too
+        for file_name, text in texts.items():
             with folder.writing(file_name) as path:
                 path.write_text(text, encoding="utf-8")
         folder.commit()
@@ -274,10 +266,11 @@ def _check(request: Request) -> None:
     scaled = (request.image_mean or (0.0,), request.image_std or (1.0,))
     confirmed = request.calibration is not None and request.calibration.confirmed
     if (why := implausible_scaling(*scaled)) and not confirmed:
+        # Without data there is nothing that could be confirmed.
+        way_out = ", or confirm them with `confirm_calibration`" if request.calibration else ""
         raise ValueError(
-            f"{why[0].upper()}{why[1:]}: give `image_mean` and `image_std` for pixels of 0 to 1, "
-            "or confirm them with `confirm_calibration`. "
-            f"Received: image_mean={scaled[0]}, image_std={scaled[1]}"
+            f"{why[0].upper()}{why[1:]}: give `image_mean` and `image_std` for pixels of 0 to 1"
+            f"{way_out}. Received: image_mean={scaled[0]}, image_std={scaled[1]}"
         )
     if request.attention == "float" and request.inference_type != "float32":
         raise ValueError(
@@ -412,16 +405,17 @@ def _calibration(
 
 
 def _app(
-    request: Request, labels: tuple[str, ...], name: str, model: "keras.Model"
+    request: Request, labels: tuple[str, ...], name: str, exporter: "Exporter", ours: KerasSide
 ) -> AppMetadata | None:
-    """What the files tell an app; `None` if nothing is said of it."""
+    """What the files tell an app, if it fits the model; `None` if nothing is said of it."""
     if not labels and request.image_mean is None and request.image_std is None:
         return None
     # A model that begins with a scale of its own takes pixels.
-    plain = (1 / 255,) if _scales(model)[1] else (1.0,)
-    return AppMetadata(
-        labels, tuple(request.image_mean or (0.0,)), tuple(request.image_std or plain), name
-    )
+    plain = (1 / 255,) if _scales(ours.model)[1] else (1.0,)
+    mean, std = tuple(request.image_mean or (0.0,)), tuple(request.image_std or plain)
+    app = AppMetadata(labels, mean, std, name)
+    fitting(app, exporter.input_shapes, ours.outputs, pixels=request.inference_type == "uint8")
+    return app
 
 
 def _attends(model: "keras.Model") -> bool:

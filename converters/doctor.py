@@ -51,6 +51,8 @@ def examine() -> list[Part]:
     parts.append(_back_end())
     for name, extra in EXTRAS.items():
         for module, package in extra.packages.items():
+            if any(part.name == package for part in parts):
+                continue  # of an extra above
             found = installed(package, module) or ""
             parts.append(Part(package, found, extra.use, install_line(name)))
     torch = "record, export_program, --check-with-torch"

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import sys
-from types import TracebackType
 
 
 class Lifeline:
@@ -33,17 +32,6 @@ class Lifeline:
                 fcntl.fcntl(self.end, fcntl.F_SETFL, flags | os.O_ASYNC)
         os.close(self.end)
 
-    def __enter__(self) -> "Lifeline":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cut()
-
-    def cut(self) -> None:
+    def close(self) -> None:
         """Ends what still hangs on it."""
         os.close(self._ours)

@@ -1,6 +1,6 @@
 """Pictures of the attention: read in the very file of a model, drawn over the images.
 
-Imports NumPy, `data`, `extras`, `start`, `tflite` and `verify`; `ulsam_keras` inside the functions.
+Imports NumPy, `data`, `extras`, `start`, `tflite`, `verify`, `whole_file`; `ulsam_keras` inside.
 """
 
 import io
@@ -21,7 +21,7 @@ from converters.tflite.sites import site_names
 from converters.verify.inputs import DEFAULT_SIZE, Samples, stored_samples
 from converters.verify.sides import Block, LeftOutError, NotRunError, ReferenceSide, Side, load_side
 from converters.verify.targets import Runner, Target
-from converters.whole_file import write_whole
+from converters.whole_file import check_path, write_whole
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Of a folder or an .npz file, which may hold thousands.
@@ -69,7 +69,7 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
         ValueError: If the model has no ULSAM, or does not take the images.
         ImportError: If Matplotlib is missing.
     """
-    _check_output(picture.output)
+    check_path(picture.output, "picture", SUFFIXES)
     files = image_files(picture.images)
     start_tensorflow()
     require("Drawing the attention", "matplotlib")
@@ -89,17 +89,6 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
     figure.savefig(content, format=Path(picture.output).suffix[1:].lower())
     write_whole(picture.output, content.getvalue())
     return {name: maps[name] for name in picture.sites or maps}
-
-
-def _check_output(output: str) -> None:
-    path = Path(output)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"The picture's file must end in {', '.join(SUFFIXES)}. Received: {output!r}"
-        )
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        what = "a folder" if path.is_dir() else "which is in no folder that is there"
-        raise FileNotFoundError(f"The picture is written to a file. Received: {output!r}, {what}")
 
 
 def _samples(

@@ -1,11 +1,31 @@
-"""Files that are written whole or not at all. Imports the standard library only."""
+"""Files that the user names, written whole or not at all. Imports the standard library only."""
 
 import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+
+def check_path(path: str, what: str, suffixes: Sequence[str]) -> None:
+    """Refuses a file that cannot be written, before there is anything to write.
+
+    Args:
+        path: The file.
+        what: What is written to it.
+        suffixes: Those that it may have, in lower case.
+
+    Raises:
+        OSError: If it is a folder, or in none that is there.
+        ValueError: If its suffix is none of `suffixes`.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise ValueError(f"The {what}'s file must end in {', '.join(suffixes)}. Received: {path!r}")
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        found = "a folder" if target.is_dir() else "which is in no folder that is there"
+        raise FileNotFoundError(f"The {what} is written to a file. Received: {path!r}, {found}")
 
 
 @contextlib.contextmanager

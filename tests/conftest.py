@@ -73,12 +73,14 @@ def command(monkeypatch, capfd):
         capfd.readouterr()
         # The command changes for good where its process makes temporary files.
         folder, variable = tempfile.tempdir, os.environ.get("TMPDIR", tempfile.gettempdir())
+        # Said before, so that what is put back in the end is what was there before.
+        monkeypatch.setenv("TMPDIR", variable)
         try:
             with pytest.raises(SystemExit) as end:
                 cli.main()
         finally:
             tempfile.tempdir = folder
-            monkeypatch.setenv("TMPDIR", variable)
+            os.environ["TMPDIR"] = variable
         out, err = capfd.readouterr()
         return end.value.code or 0, out, PROGRESS.sub("", err)
 

@@ -1,8 +1,6 @@
 """What leaving out the attention of one site changes, against networks that do not have it."""
 
 import gc
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from compiled_layer import Compiled
+from example_files import DIGITS, digits_model, imported
 from ulsam_keras import ULSAM, Ablation, ablate, networks
 
-DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 DECIBELS = 0.01  # differences of a hundredth, in float32: their energy is right to 1e-3
 
 
@@ -43,18 +41,10 @@ def digits():
     """The trained network in Keras and in PyTorch, images and their labels."""
     import torch
 
-    from converters import load_checkpoint, port_weights
-
-    sys.path[:0] = [str(DIGITS)]
-    from model import build
-    from network import DigitsNet
-
-    del sys.path[0]
-    model, net = build(), DigitsNet()
-    port_weights(load_checkpoint(DIGITS / "digits_ulsam.pth"), model)
+    net = imported(DIGITS, "network")[0].DigitsNet()
     net.load_state_dict(torch.load(DIGITS / "digits_ulsam.pth")["state_dict"])
     with np.load(DIGITS / "reference.npz") as reference:
-        return model, net.eval(), reference["inputs"][:100], reference["labels"][:100]
+        return digits_model(), net.eval(), reference["inputs"][:100], reference["labels"][:100]
 
 
 def test_digits_as_in_pytorch(digits):

@@ -1,24 +1,26 @@
 """What files tell an app, read by MediaPipe and by `inspect`."""
 
 import json
-import os
 import subprocess
-import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from clients import need
 from converters import to_tflite
+from converters.convert import Request, convert
+from converters.data.calibration import Source
 from converters.runtime import run
 from converters.tflite.app_metadata import AppMetadata, app_metadata, with_app_metadata
 from converters.tflite.flatbuffer import TfliteFile
+from example_files import digits_model, digits_pixels
 from ulsam_keras import ULSAM
 
 ROOT = Path(__file__).parent.parent
-DIGITS = ROOT / "examples" / "digits"
 CLIENT = ROOT / ".mediapipe" / "bin" / "python"
 LABELS = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
 # The sums of float32 in another order; float16 weights beside those of float32.
@@ -27,10 +29,7 @@ CLOSE = {"float32": 1e-4, "float16": 5e-3}
 
 def classify(content, images, folder):
     """MediaPipe's scores, (N, classes), in the order of the labels."""
-    if not CLIENT.exists():
-        if os.environ.get("CI"):
-            pytest.fail("scripts/mediapipe_client.sh was not run")
-        pytest.skip("MediaPipe is not there: scripts/mediapipe_client.sh")
+    need(CLIENT.exists(), "mediapipe_client.sh")
     (folder / "m.tflite").write_bytes(content)
     np.save(folder / "images.npy", images)
     result = subprocess.run(
@@ -47,17 +46,7 @@ def classify(content, images, folder):
 @pytest.fixture(scope="module")
 def digits():
     """The model, pixels of digits, and what the model answers to them, scaled to 0 to 1."""
-    from converters import load_checkpoint, port_weights
-
-    sys.path.insert(0, str(DIGITS))
-    try:
-        from model import build
-    finally:
-        sys.path.remove(str(DIGITS))
-    model = build()
-    port_weights(load_checkpoint(DIGITS / "digits_ulsam.pth"), model)
-    recorded = np.load(DIGITS / "reference.npz")["inputs"].transpose(0, 2, 3, 1)
-    pixels = np.ascontiguousarray(np.round(255 * recorded).astype("uint8"))
+    model, pixels = digits_model(), digits_pixels(200)
     return model, pixels, model.predict(pixels[:32] / np.float32(255), verbose=0)
 
 
@@ -69,7 +58,7 @@ def digits():
 def test_mediapipe_answers_as_keras(digits, tmp_path, precision, ends):
     model, pixels, wanted = digits
     scaled = pixels / np.float32(255)
-    data = {"representative_data": scaled[:200], "inference_type": ends}
+    data = {"representative_data": scaled, "inference_type": ends}
     content = to_tflite(model, precision=precision, **(data if precision == "int8" else {}))
     file = with_app_metadata(TfliteFile(content), AppMetadata(LABELS, name="digits"))
     found = classify(file.content, pixels[:32], tmp_path)
@@ -142,12 +131,36 @@ def test_what_is_refused(name):
     assert str(error.value).count("Received: ") == 1
 
 
-def test_a_deviation_per_channel_in_uint8():
-    data = np.random.default_rng(0).random((8, 4, 4, 3)).astype("float32")
-    options = {"precision": "int8", "representative_data": data, "inference_type": "uint8"}
-    file = TfliteFile(to_tflite(small(), **options))
-    with pytest.raises(ValueError, match="one scale"):
-        with_app_metadata(file, AppMetadata(LABELS, std=(0.1, 0.2, 0.3)))
+@pytest.mark.parametrize(
+    ("labels", "options", "words"),
+    [
+        ("abc", {}, "3 labels, 10 classes"),
+        ("", {"image_mean": (0.1, 0.2)}, "one a channel"),
+        ("", {"image_std": (0.0,)}, "not above 0"),
+        (
+            "",
+            {
+                "image_std": (0.1, 0.2, 0.3),
+                "precision": ("int8",),
+                "inference_type": "uint8",
+                "calibration": Source("none.npz"),
+            },
+            "one scale",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_known_before_the_conversion(tmp_path, labels, options, words):
+    small().save(tmp_path / "m.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(labels))
+    if labels:
+        options = {"labels": str(tmp_path / "labels.txt")}
+    stages = []
+    with pytest.raises(ValueError, match=words):
+        convert(
+            Request(str(tmp_path / "m.keras"), str(tmp_path / "out"), gpu=False, **options),
+            lambda name, *_: stages.append(name),
+        )
+    assert "run Keras" not in stages and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -168,6 +181,9 @@ def test_they_come_back_and_damage_is_told():
     app = AppMetadata(("a", "b", "c") * 3 + ("ü",), (0.5, 0.25, 0.125), (0.5,), "net")
     file = with_app_metadata(TfliteFile(to_tflite(small())), app)
     assert app_metadata(file) == app
+    odd = replace(app, name="gr\udcf6")  # a file's name that is no text
+    found = app_metadata(with_app_metadata(TfliteFile(to_tflite(small())), odd))
+    assert found is not None and found.name == "gr?"
     assert app_metadata(TfliteFile(to_tflite(small()))) is None
     metadata = file.metadata["TFLITE_METADATA"]
     start = file.content.index(bytes(metadata))

@@ -31,6 +31,7 @@ from converters.scratch import scratch_folder
 from converters.tflite import jobs
 from converters.verify import targets
 from converters.whole_file import whole_file, write_whole
+from scripts.bad_days import damage
 from test_output_folder import conversion, names
 from test_runtime import GRANDCHILD, ONES, processes_with, runtime_that
 
@@ -413,16 +414,7 @@ def changing(path, content):
 
     def change():
         while not over.is_set():
-            match rng.randrange(4):
-                case 0:
-                    path.write_bytes(content[: rng.randrange(len(content))])
-                case 1:
-                    path.write_bytes(content)
-                case 2:
-                    path.unlink(missing_ok=True)
-                case _:
-                    with contextlib.suppress(OSError):
-                        os.truncate(path, rng.randrange(len(content)))
+            damage(path, content, rng)
 
     thread = threading.Thread(target=change)
     thread.start()

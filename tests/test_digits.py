@@ -6,15 +6,13 @@ package). What the converters make of the checkpoint is tested with the command.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits"
+from example_files import DIGITS, imported
+
 LIMIT_BYTES = 3_000_000
 LEAST_ACCURACY = 0.97
 
@@ -32,12 +30,7 @@ MOST_DEAD_MAPS = 0.05
 @pytest.fixture(scope="module")
 def network_module():
     """The example's network.py, imported as a user who runs train.py would."""
-    sys.path.insert(0, str(DIGITS))
-    try:
-        import network
-    finally:
-        sys.path.remove(str(DIGITS))
-    return network
+    return imported(DIGITS, "network")[0]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from converters.tflite import RULES
+from converters.tflite.rewrites import REWRITES
 
 ROOT = Path(__file__).parent.parent
 
@@ -12,10 +13,17 @@ ROOT = Path(__file__).parent.parent
 def test_every_reason_code_is_in_the_docs():
     text = (ROOT / "docs" / "lint.md").read_text()
     for rule in RULES.values():
-        told = (f"`{rule.code}`", rule.severity, rule.symptom, rule.meaning, rule.advice)
+        told = (f"`{rule.code}`", rule.severity, rule.symptom, rule.meaning, rule.advice, rule.seen)
         row = f"| {' | '.join(told)} |"
         assert row in text, f"docs/lint.md lacks or misquotes {rule.code}"
     assert text.count("\n| `") == len(RULES)
+
+
+def test_every_rewrite_is_in_the_docs():
+    text = (ROOT / "docs" / "gpu.md").read_text()
+    for row in REWRITES.values():
+        line = f"| {row.name} | {row.pattern} | {row.replacement} | {row.reason} |"
+        assert line in text, f"docs/gpu.md lacks or misquotes {row.name}"
 
 
 def test_every_room_is_in_the_architecture():

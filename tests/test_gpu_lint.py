@@ -5,13 +5,27 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 import gpu_drivers
+import gpu_lint_cases
 import test_lint
 from converters.runtime import run
 from converters.tflite.flatbuffer import read_graphs
+from lint_graphs import T, one
 from measures import differences
 
 # Relative to the largest value: float32 on another device, a few roundings.
 AGREEMENT = 1e-5
+# How the process ends with graphs that are not even computed wrongly.
+CRASHES = {"SPLIT_UNREAD": "SIGSEGV", "CUMSUM_FROM_BEHIND": "SIGILL"}
+# What the device itself says of some, in the log alone, where the runtime goes on.
+REPORTED = {
+    "SPLIT_MIXED": "synchronization scope",
+    "MIXED_RANKS": "parsing WGSL",
+    "BATCHED_BLOCKS": "parsing WGSL",
+    "LEAK_AFTER_PRELU": "parsing WGSL",
+    "WIDE_WEIGHTS": "maximum texture size",
+}
+# What no rounding is.
+WRONG = 1e-2
 
 
 def on_gpu(tflite, inputs, driver="swiftshader", **options):
@@ -42,7 +56,7 @@ OUTCOMES = {
     # What it says of the broken graph, and a word of it; "ok" with wrong numbers is the worst.
     "RANK": ("refused", "dimensions must be less than 5"),
     "BROADCAST_TO": ("refused", "interpreter"),
-    "GROUPED_CONV": ("ok", ""),
+    "GROUPED_CONV": ("refused", "Binding size"),
     "ONE_WAY_SPLIT": ("crashed", "SIGABRT"),
     "REPEATED_INPUT": ("refused", "identical inputs"),
     "DTYPE": ("refused", "INT64"),
@@ -67,6 +81,31 @@ def test_the_delegate_agrees(code):
     assert right(control, x, result), (result.outcome, result.message)
 
 
+def off(tflite, inputs, result):
+    """How far a GPU run that took all of a graph is from the CPU's."""
+    assert result.ok and result.fully_accelerated, (result.outcome, result.message)
+    expected = run(tflite, inputs, repeats=0)
+    assert expected.ok, expected.message
+    return max(differences(result.outputs, expected.outputs).values())
+
+
+@pytest.mark.parametrize("code", gpu_lint_cases.CASES)
+def test_what_is_computed_wrongly(code):
+    """The delegate takes both graphs, and is wrong about the one that breaks the rule."""
+    for tflite, limit in zip(gpu_lint_cases.CASES[code], (WRONG, AGREEMENT), strict=True):
+        (given,) = read_graphs(tflite)[0].inputs
+        x = np.random.default_rng(0).normal(size=given.shape).astype("float32")
+        result = on_gpu(tflite, x)
+        if limit == WRONG and code in CRASHES:
+            assert (result.outcome, result.signal) == ("crashed", CRASHES[code])
+        elif limit == WRONG and code in REPORTED:
+            assert result.outcome == "refused" and REPORTED[code] in result.message
+        elif limit == WRONG:
+            assert off(tflite, x, result) > limit
+        else:
+            assert off(tflite, x, result) <= limit
+
+
 def test_exp_overflows_in_float16_without_the_maximum_subtracted():
     broken, _ = test_lint.CASES["UNSAFE_EXP"]
     x = np.full((1, 4, 4, 8), 24.0, "float32")
@@ -76,6 +115,6 @@ def test_exp_overflows_in_float16_without_the_maximum_subtracted():
     assert not np.isfinite(half.outputs["out"]).all()
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
-    softmax = test_lint.one("SOFTMAX", test_lint.T((1, 4, 4, 8)), options=[options])
+    softmax = one("SOFTMAX", T((1, 4, 4, 8)), options=[options])
     half = on_gpu(softmax, x, "lavapipe", gpu_precision="float16")
     np.testing.assert_array_equal(half.outputs["out"], 1 / 8)

@@ -7,10 +7,7 @@ else; the plan of the CPU runtime is checked against the runtime. Imports no Ten
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
-from typing import Any
 
-import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -18,84 +15,10 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gpu_lint_cases
 from converters import lint
 from converters.tflite import RULES
-
-
-@dataclass
-class T:
-    """A tensor: its shape, type, value if it is a constant, and unknown dimensions as -1."""
-
-    shape: tuple[int, ...]
-    dtype: str = "FLOAT32"
-    value: Any = None
-
-
-_NUMPY = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT32": np.int32, "INT64": np.int64}
-
-
-def build(tensors, operators, inputs, outputs) -> bytes:
-    """A .tflite file.
-
-    Args:
-        tensors: A dictionary from names to `T`.
-        operators: Pairs or more: operator name, input names (None for one left out), output
-            names, and an options object of the schema.
-        inputs: Names of the graph's inputs.
-        outputs: Names of the graph's outputs.
-    """
-    names = list(tensors)
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.subgraphs, model.operatorCodes = 3, [graph], []
-    model.buffers = [schema.BufferT()]
-    graph.tensors, graph.operators, graph.name = [], [], "main"
-    for name, tensor in tensors.items():
-        made = schema.TensorT()
-        made.name = name
-        made.shape = [max(size, 1) for size in tensor.shape]
-        if -1 in tensor.shape:
-            made.shapeSignature = list(tensor.shape)
-        made.type = getattr(schema.TensorType, tensor.dtype)
-        if tensor.value is not None:
-            buffer = schema.BufferT()
-            value = np.broadcast_to(np.asarray(tensor.value, _NUMPY[tensor.dtype]), tensor.shape)
-            buffer.data = np.frombuffer(value.tobytes(), np.uint8)
-            model.buffers.append(buffer)
-            made.buffer = len(model.buffers) - 1
-        graph.tensors.append(made)
-    for name, ins, outs, *options in operators:
-        code = schema.OperatorCodeT()
-        code.version = 1
-        builtin = getattr(schema.BuiltinOperator, name, None)
-        if builtin is None:
-            builtin, code.customCode = schema.BuiltinOperator.CUSTOM, name
-        code.builtinCode, code.deprecatedBuiltinCode = builtin, min(builtin, 127)
-        model.operatorCodes.append(code)
-        operator = schema.OperatorT()
-        operator.opcodeIndex = len(model.operatorCodes) - 1
-        operator.inputs = [-1 if n is None else names.index(n) for n in ins]
-        operator.outputs = [names.index(n) for n in outs]
-        if options:
-            operator.builtinOptions = options[0]
-            kind = type(options[0]).__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-        graph.operators.append(operator)
-    graph.inputs = [names.index(n) for n in inputs]
-    graph.outputs = [names.index(n) for n in outputs]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-IMAGE = (1, 4, 4, 8)
-
-
-def one(operator, *inputs, output=None, options=(), **more) -> bytes:
-    """A graph of one operator, whose inputs are the given tensors."""
-    tensors = {f"in{i}": t for i, t in enumerate(inputs)} | {"out": output or T(IMAGE)} | more
-    fed = [n for n in tensors if n.startswith("in") and tensors[n].value is None]
-    call = (operator, [f"in{i}" for i in range(len(inputs))], ["out", *more], *options)
-    return build(tensors, [call], fed, ["out"])
+from lint_graphs import IMAGE, T, build, one
 
 
 def conv(in_channels: int) -> bytes:
@@ -189,7 +112,7 @@ CASES = {
         one("CAST", T(IMAGE), output=T(IMAGE, "INT64")),
         one("CAST", T(IMAGE), output=T(IMAGE, "INT32")),
     ),
-}
+} | gpu_lint_cases.CASES
 
 
 def codes(tflite) -> set[str]:
@@ -216,7 +139,7 @@ def test_finding_says_what_it_is_about(code):
     assert all(part in str(finding) for part in (rule.symptom, rule.meaning, rule.advice))
     assert all(text.endswith(".") for text in (rule.symptom, rule.meaning, rule.advice))
     assert finding.tensors
-    assert finding.where.startswith(("operator ", "input ", "constant "))
+    assert finding.where.startswith(("operator ", "input ", "output ", "constant "))
     assert str(finding).startswith(f"{code}: {finding.where}: ")
     assert "\n" not in str(finding)
     with pytest.raises(AttributeError):
@@ -255,6 +178,33 @@ def test_where_and_tensors():
 )
 def test_exp_needs_the_maximum_subtracted(tflite, safe):
     assert codes(tflite) - {"LOG_SOFTMAX"} == (set() if safe else {"UNSAFE_EXP"})
+
+
+@pytest.mark.parametrize(
+    ("names", "layers"),
+    [
+        (("pad_1/Const", "pad_1/Pad", "act_1/Relu;block_1/pool_1/AvgPool"), ("block/pool", "pad")),
+        (("pad/Const", "pad/Pad", "pool/AvgPool"), ("pool", "pad")),
+        (("arith.constant", "pad", "PartitionedCall:0"), ()),
+    ],
+)
+def test_a_finding_names_the_layers(names, layers):
+    """As the converter names tensors; Keras puts `_1` behind a layer that is traced again."""
+    amounts, padded, pooled = names
+    tensors = {"x": T(gpu_lint_cases.MAP), amounts: gpu_lint_cases.BORDER}
+    tensors |= {padded: T(gpu_lint_cases.PADDED), pooled: T((1, 4, 3, 8))}
+    calls = [
+        gpu_lint_cases.pad("x", amounts, padded),
+        gpu_lint_cases.pool("AVERAGE_POOL_2D", padded, pooled),
+    ]
+    (finding,) = lint(build(tensors, calls, ["x"], [pooled]))
+    of = [f" of layer {layer!r}" for layer in layers] or ["", ""]
+    assert finding.layers == layers
+    assert finding.where == (f"operator 1 (AVERAGE_POOL_2D){of[0]}, after operator 0 (PAD){of[1]}")
+
+
+def test_one_tensor_as_two_outputs():
+    assert codes(gpu_lint_cases.output_twice("z")) == {"OUTPUT_TWICE"}
 
 
 # ------------------------------------------------- the CPU runtime's memory plan, run for real
@@ -420,3 +370,19 @@ def test_linting_needs_no_tensorflow(tmp_path):
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
     )
     assert result.stdout.split("\n")[:2] == ["RANK", "[]"]
+
+
+def test_chains_as_long_as_they_may_be():
+    """What looks back from an operator comes to an end, and is no recursion."""
+    shapes = {f"x{i}": T(IMAGE) for i in range(3001)}
+    tensors = shapes | {"s": T((4,), "INT32", IMAGE), "y": T(IMAGE)}
+    calls = [("RESHAPE", [f"x{i}", "s"], [f"x{i + 1}"]) for i in range(3000)]
+    tflite = build(tensors, [*calls, ("EXP", ["x3000"], ["y"])], ["x0"], ["y"])
+    assert codes(tflite) == {"UNSAFE_EXP"}
+    pad = gpu_lint_cases.around(0, 0, 0, 0, 0, 0, 0, 0)
+    calls = [gpu_lint_cases.pad(f"x{i}", "p", f"x{i + 1}") for i in range(3000)]
+    border = gpu_lint_cases.pad("x3000", "b", "m")
+    tensors = shapes | {"p": pad, "b": gpu_lint_cases.around(0, 0, 1, 1, 1, 1, 0, 0)}
+    tensors |= {"m": T((1, 6, 6, 8)), "y": T((1, 3, 3, 8))}
+    calls += [border, gpu_lint_cases.pool("MAX_POOL_2D", "m", "y")]
+    assert codes(build(tensors, calls, ["x0"], ["y"])) == {"PADDED_POOL"}

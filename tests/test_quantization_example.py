@@ -1,14 +1,14 @@
 """The claims of `examples/quantization`, on its shorter half: the digits network."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "examples" / "quantization"
+from example_files import ROOT, imported
+
+FOLDER = ROOT / "examples" / "quantization"
 # Of 360 held-out images: the two closest decisions of the float network.
 MOST_LOST = 2
 # How many dB the attention that is the flattest of the three gains over TFLite's defaults.
@@ -20,13 +20,7 @@ FILE_AGAINST_TRAINING = 3 / 127
 @pytest.fixture(scope="module")
 def example():
     """The example's modules, one epoch of training, its models and held-out images."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import comparison
-        import digits
-        import narrow
-    finally:
-        sys.path.remove(str(FOLDER))
+    comparison, digits, narrow = imported(FOLDER, "comparison", "digits", "narrow")
     images, labels, held_out = digits.load_images()
     network = digits.trained_network()
     settings = replace(digits.SETTINGS, epochs=1)

@@ -1,5 +1,6 @@
 """The converter's log is held back; what Python writes and what a dying process says is not."""
 
+import io
 import os
 import signal
 import subprocess
@@ -74,3 +75,18 @@ def test_a_stderr_that_takes_nothing_does_no_harm(stderr):
     more = "" if "&-" in stderr else " x"
     line = f'"{sys.executable}" -c "$CODE"{more} {stderr}'
     assert subprocess.run(["sh", "-c", line], env={**os.environ, "CODE": code}).returncode == 0
+
+
+def test_what_another_has_turned_away_since_stays(monkeypatch):
+    """As in a thread that outlives the command: it gave up, and standard error is a test's now."""
+    other, saved = io.StringIO(), os.dup(2)
+    try:
+        with open(os.devnull, "wb") as null:
+            with without_native_logs():
+                monkeypatch.setattr(sys, "stderr", other)
+                os.dup2(null.fileno(), 2)
+            assert sys.stderr is other
+            assert os.path.sameopenfile(2, null.fileno())
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

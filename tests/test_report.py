@@ -1,24 +1,16 @@
 """report.json is what docs/report.md says."""
 
 import json
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 
 import gpu_drivers
-
-ROOT = Path(__file__).parent.parent
+from example_files import ROOT, imported
 
 
 def fields():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import report_fields
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
-    return report_fields
+    return imported(ROOT / "scripts", "report_fields")[0]
 
 
 def test_the_page_is_what_the_code_says():

@@ -4,7 +4,10 @@ import base64
 import html.parser
 import io
 import json
+import os
 import re
+import shutil
+import sys
 
 import keras
 import numpy as np
@@ -12,8 +15,12 @@ import pytest
 
 import gpu_drivers
 from converters.convert import Request, convert
+from converters.report.document import Compared
+from converters.report.page import written
 from converters.report.tiles import BUDGET, Tiles
+from converters.verify.compare import Verification
 from converters.verify.maps import SiteMaps
+from converters.verify.outputs import OutputComparison
 from ulsam_keras import ULSAM, attention_maps
 
 L = keras.layers
@@ -133,6 +140,7 @@ def test_the_colours_are_the_attention(converted, which):
 def test_the_card(converted):
     _, folder = converted
     card = (folder / "out" / "model_card.md").read_text(encoding="utf-8")
+    assert card.startswith("# a &lt;i> & b.keras\n")
     for text in ("| first | 8 × 8 | 2 |", "4 × 4 | 4 |", "m_float16.tflite", "## Licence"):
         assert text in card
     code = re.search(r"```python\n(.*?)```", card, re.S)[1]
@@ -170,6 +178,39 @@ def test_a_file_that_cannot_be_written(converted, command, tmp_path, name, words
     status, _, error = command("verify", *files, "--report", tmp_path / name)
     assert status == 2 and words in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_two_files_of_one_name(converted, command, tmp_path):
+    _, folder = converted
+    files = [tmp_path / precision / "m.tflite" for precision in ("float32", "float16")]
+    for file in files:
+        file.parent.mkdir()
+        shutil.copy(folder / "out" / f"m_{file.parent.name}.tflite", file)
+    status, text, error = command("verify", *files, "--no-gpu", "--report", tmp_path / "r.html")
+    assert status == 0 and error == "" and all(str(file) in text for file in files)
+    page = Page(tmp_path / "r.html")
+    for file in files:
+        assert f"attention of site 1 in {file}, XNNPACK, input 1" in page.pictures
+
+
+def test_what_is_slow_ran_fewer_samples():
+    maps = [
+        SiteMaps("s", subject, "", np.full((count, 4, 4, 2), 1 / 16))
+        for subject, count in (("keras", 3), ("float32", 1))
+    ]
+    row = OutputComparison("float32", "keras", "XNNPACK", 3, 1e-3, data="given")
+    page = written(Compared(Verification((row,), maps=tuple(maps)), None), ".html")
+    assert page.count('alt="attention of s') == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_a_name_that_is_no_text(converted, command, tmp_path):
+    _, folder = converted
+    odd = tmp_path / os.fsdecode(b"gr\xf6.tflite")
+    shutil.copy(folder / "out" / "m_float32.tflite", odd)
+    files = (odd, folder / "a <i> & b.keras")
+    assert command("verify", *files, "--no-gpu", "--report", tmp_path / "r.html")[0] == 0
+    assert "gr?.tflite" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_pictures_of_many_large_maps_are_small():

@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from converters import lint, to_tflite
 from converters.tflite import FLOAT_PRECISIONS, Exporter
+from converters.tflite.ahead import done_ahead
 from converters.tflite.flatbuffer import read_graphs
 from ulsam_keras import ULSAM
 
@@ -150,8 +151,24 @@ def test_several_precisions_from_one_trace():
     exporter = Exporter(model)
     assert exporter.input_shapes == {"image": (1, *SHAPE)}
     assert exporter.output_names == ["probs"]
+    exporter.begin(FLOAT_PRECISIONS[:2])
     for precision in FLOAT_PRECISIONS:
         assert exporter.convert(precision).content == to_tflite(model, precision=precision)
+
+
+def test_nothing_is_done_ahead_after_a_failure():
+    begun = []
+
+    def work(name):
+        begun.append(name)
+        return {"a": 1}[name]
+
+    results = done_ahead(work, ["a", "b", "c"])
+    assert results["a"].result() == 1
+    for name in ("b", "c"):
+        with pytest.raises(KeyError, match="b"):
+            results[name].result()
+    assert begun == ["a", "b"]
 
 
 def test_outputs_by_name_and_in_order():
@@ -443,6 +460,13 @@ def test_weights_beyond_float16_warn():
     with pytest.warns(UserWarning, match="FLOAT16_SATURATED") as caught:
         to_tflite(model, precision="float16")
     assert caught[0].filename == __file__
+    exporter = Exporter(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of something else that goes on meanwhile
+        exporter.begin(["float16", "float32"])
+        exporter.convert("float32")
+    with pytest.warns(UserWarning, match="FLOAT16_SATURATED"):
+        exporter.convert("float16")
 
 
 def test_operations_without_a_builtin():

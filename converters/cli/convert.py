@@ -190,12 +190,12 @@ def convert(
         write_report(report, report_path)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
-        return 0 if report.passed else 1
-    console = Console(emoji=False)
-    print_report(report, console)
-    files = "model.keras, report.html, report.json, model_card.md and the files above"
-    told = f"Written to {request.output_dir}: {files}."
-    console.print(told, markup=False, highlight=False, soft_wrap=True)
+    else:
+        console = Console(emoji=False)
+        print_report(report, console)
+        files = "model.keras, report.html, report.json, model_card.md and the files above"
+        told = f"Written to {request.output_dir}: {files}."
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     return 0 if report.passed else 1
 
 

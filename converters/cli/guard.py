@@ -17,7 +17,6 @@ import click
 
 from converters.cli.printing import careful_streams, stderr_line
 from converters.cli.signals import Ended, signals_end_the_run
-from converters.cli.temporary import temporary_folder
 from converters.cli.words import in_options
 from converters.extras import EXTRAS, require, told
 
@@ -113,6 +112,8 @@ def quiet_tensorflow() -> None:
         ImportError: If the extra is not installed that converts.
         OSError: If there is no folder for what is temporary.
     """
+    from converters.cli.temporary import temporary_folder
+
     context = click.get_current_context()
     require(f"`{context.command_path}`", *EXTRAS["convert"].packages)
     context.with_resource(temporary_folder())

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +12,6 @@ from converters.cli.words import in_options
 
 if TYPE_CHECKING:
     from converters.tflite.static_check import Finding
-
-# How many places of one kind are told.
-SHOWN = 3
 
 
 @click.command(context_settings=CONTEXT, epilog="Example: ulsam-keras lint model.tflite")
@@ -51,14 +47,11 @@ def lint(file: str, fail_on: str, as_json: bool) -> int:
 
 
 def _lines(findings: Sequence["Finding"]) -> Iterator[str]:
-    """The findings, those that differ in their place only as one; they come ordered by rule."""
-    for code, group in groupby(findings, key=lambda finding: finding.code):
-        alike = list(group)
-        places = ", ".join(finding.where for finding in alike[:SHOWN])
-        more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
-        times = f", {len(alike)} times:" if len(alike) > 1 else " at"
-        first = alike[0]
-        yield f"{code} ({first.severity}){times} {places}{more}"
+    from converters.tflite.static_check import grouped
+
+    for first, count, places in grouped(findings):
+        times = f", {count} times:" if count > 1 else " at"
+        yield f"{first.code} ({first.severity}){times} {places}"
         yield in_options(f"  {first.symptom} {first.meaning} {first.advice}")
     errors = sum(finding.severity == "error" for finding in findings)
     told = [

@@ -88,10 +88,10 @@ def implausible_scaling(mean: Sequence[float], std: Sequence[float]) -> str:
     off = [value for value in mean if not 0 <= value <= 1]
     if off:
         return f"a mean of {off[0]:g} is beyond the pixels, which are 0 to 1 when it is taken off"
-    wide = [value for value in std if value > 1]
-    if wide:
+    off = [value for value in std if not 0 < value <= 1]
+    if off:
         return (
-            f"a deviation of {wide[0]:g} is wider than the pixels, which are 0 to 1 when they are "
-            "divided by it"
+            f"a deviation of {off[0]:g} is not above 0, or wider than the pixels, which are 0 to 1 "
+            "when they are divided by it"
         )
     return ""

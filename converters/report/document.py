@@ -219,9 +219,14 @@ class Compared:
         )
 
 
+def versions() -> dict[str, str | None]:
+    """Versions of what took part."""
+    packages = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
+    return {name: installed(name) for name in packages}
+
+
 def _document(kind: str, verification: Verification, **fields: Any) -> dict[str, Any]:
     """A report's fields, with what all have; numbers that are not finite are given as words."""
-    packages = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
     return _finite(
         {
             "tool": TOOL,
@@ -246,7 +251,7 @@ def _document(kind: str, verification: Verification, **fields: Any) -> dict[str,
                 {**asdict(row), "visible": row.visible, "passed": row.passed}
                 for row in verification.attention
             ],
-            "versions": {name: installed(name) for name in packages},
+            "versions": versions(),
         }
     )
 

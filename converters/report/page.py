@@ -1,28 +1,22 @@
 """Reports as pages: one self-contained HTML file, Markdown for a pull request, and a model card.
 
-Imports NumPy and `verify`; Jinja2, and what draws the attention, inside the functions.
+Imports `verify` and `tflite`; Jinja2, and what draws the attention, inside the functions.
 """
 
 import json
 from collections.abc import Mapping
-from itertools import groupby
 from typing import Any
 
 from converters.report import words
-from converters.report.document import Compared, Report
+from converters.report.document import Compared, Report, versions
 from converters.report.tiles import BUDGET, Tiles, input_pictures
 from converters.tflite.options import INTEGER_PRECISIONS
-from converters.tflite.static_check import Finding
+from converters.tflite.static_check import grouped
 from converters.verify.attention import AttentionSNR
 from converters.verify.compare import Verification
 from converters.verify.maps import SiteMaps
 from converters.verify.outputs import OutputComparison
 from converters.verify.targets import CPU
-from converters.versions import installed
-
-_PACKAGES = ("ulsam-keras", "keras", "tensorflow", "ai-edge-litert")
-# Places of one finding that are named.
-_PLACES = 3
 
 
 def written(report: Report | Compared, suffix: str) -> str:
@@ -51,35 +45,35 @@ def _rendered(template: str, report: Report | Compared, pictures: bool) -> str:
     conversion = report if isinstance(report, Report) else None
     found = report.verification
     first = found.comparisons[0]
-    return environment.get_template(template).render(
+    text = environment.get_template(template).render(
         report=conversion,
         found=found,
         title=conversion.source if conversion else f"{first.subject} and {first.reference}",
-        gpu=report.gpu,
+        weights=words.weights(conversion) if conversion else "",
+        gpu=words.gpu(report.gpu, found),
         threads=report.threads,
         verdict=words.verdict(found),
         failures=words.failures(found.checks),
         samples=words.SAMPLES[first.data or (conversion.samples if conversion else "given")],
-        no_reference=words.NO_REFERENCE,
+        no_reference=words.no_reference(conversion) if conversion else "",
         accuracies=words.accuracies(conversion) if conversion else {},
         comparisons=[_comparison(row) for row in found.comparisons],
         attention=[_attention(row) for row in found.attention],
+        attention_passed=sum(row.passed for row in found.attention),
         with_snr=any(row.snr_limit is not None for row in found.comparisons),
         with_top1=any(row.top1 is not None for row in found.comparisons),
         sites=_sites(found, pictures),
-        inputs=input_pictures(found.pictures)
-        if pictures and found.pictures is not None and found.maps
-        else [],
+        inputs=_inputs(found) if pictures else [],
         latencies=_latencies(found),
         repeats=CPU[0].repeats,
-        findings={file.name: _findings(file.findings) for file in conversion.files}
-        if conversion
-        else {},
+        grouped=grouped,
         port=_port(conversion.port_report) if conversion and conversion.port_report else None,
         integers=INTEGER_PRECISIONS,
-        versions={name: installed(name) for name in _PACKAGES},
+        versions=versions(),
         label=words.label,
     )
+    # A file's name may hold bytes that are no text.
+    return text.encode(errors="replace").decode()
 
 
 def _comparison(row: OutputComparison) -> dict[str, Any]:
@@ -146,10 +140,14 @@ def _number(value: float | None, form: str) -> str:
 def _sites(found: Verification, pictures: bool) -> list[dict[str, Any]]:
     """What there is of each site, and its maps as pictures: a column for all that was run."""
     sites = []
-    by_site = {m.site: [o for o in found.maps if o.site == m.site] for m in found.maps}
+    by_site: dict[str, list[SiteMaps]] = {}
+    for each in found.maps:
+        by_site.setdefault(each.site, []).append(each)
     for site, maps in by_site.items():
         shown = _shown(maps)
-        count, height, width, groups = maps[0].attention.shape
+        _, height, width, groups = maps[0].attention.shape
+        # What is slow ran fewer.
+        count = min(len(each.attention) for each in shown)
         entry: dict[str, Any] = {"name": site, "size": f"{height} × {width}", "groups": groups}
         if pictures:
             tiles = Tiles(shown, BUDGET // len(by_site))
@@ -163,8 +161,13 @@ def _sites(found: Verification, pictures: bool) -> list[dict[str, Any]]:
     return sites
 
 
+def _inputs(found: Verification) -> list[str]:
+    """What the model was given beside its maps, as pictures."""
+    return input_pictures(found.pictures) if found.maps and found.pictures is not None else []
+
+
 def _shown(maps: list[SiteMaps]) -> list[SiteMaps]:
-    """The reference, Keras, and of each file what applications run, and the GPU; as many samples.
+    """The reference, Keras, and of each file what applications run, and the GPU.
 
     The other kernels of the CPU are in the table.
     """
@@ -186,19 +189,6 @@ def _latencies(found: Verification) -> list[tuple[str, str, float, float]]:
     return [(*key, value, value / longest) for key, value in timed.items()]
 
 
-def _findings(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:
-    """Findings that differ in their place only as one."""
-    found = []
-    for code, group in groupby(findings, key=lambda finding: finding.code):
-        alike = list(group)
-        more = f" and {len(alike) - _PLACES} more" if len(alike) > _PLACES else ""
-        places = ", ".join(finding.where for finding in alike[:_PLACES]) + more
-        first = alike[0]
-        text = f"{first.symptom} {first.meaning}"
-        found.append({"code": code, "where": places, "text": text, "advice": first.advice})
-    return found
-
-
 def _port(report: Mapping[str, Any]) -> dict[str, Any]:
     """Where every tensor went, of a checkpoint's port and a program's alike."""
     tensors = [
@@ -216,8 +206,8 @@ def _port(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(text: object) -> str:
-    """Text that ends no cell of a Markdown table, and no line."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+    """Text that ends no cell of a Markdown table and no line, and is no HTML."""
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _shape(shape: Any) -> str:

@@ -12,14 +12,22 @@ from rich.table import Table
 from converters.data.calibration import Calibration
 from converters.data.channels import Channel
 from converters.report.document import File, Report
-from converters.report.words import NO_REFERENCE, SAMPLES, accuracies, label, verdict
+from converters.report.words import (
+    SAMPLES,
+    accuracies,
+    gpu,
+    label,
+    no_reference,
+    verdict,
+    weights,
+    what_failed,
+    which,
+)
+from converters.tflite.options import INTEGER_PRECISIONS
 from converters.verify.attention import AttentionSNR
 from converters.verify.compare import Verification
 from converters.verify.outputs import OutputComparison
 
-# The columns are narrow.
-_LABEL = {"pytorch": "PyTorch", "keras": "Keras", "dynamic_range": "dyn_range"}
-_INTEGERS = ("int8", "int16x8")
 Row = TypeVar("Row", OutputComparison, AttentionSNR)
 
 
@@ -27,12 +35,8 @@ def print_report(report: Report, console: Console) -> None:
     """Prints what was converted, the files, the accuracies, the comparisons and the verdict."""
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.input_shapes.items())
     _line(console, f"{report.source}: {report.architecture}")
-    weights = f"{report.parameters:,} weights"
-    if report.port_report is not None:
-        weights += f" from {report.keys} tensors of PyTorch"
-    _line(console, f"{weights}; input {shapes}")
-    if report.reference is None and report.port_report is not None:
-        _line(console, NO_REFERENCE, "yellow")
+    _line(console, f"{weights(report)}; input {shapes}")
+    _line(console, no_reference(report), "yellow")
     for text in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
     files = _table("file", right=("KiB", "operators"))
@@ -45,15 +49,15 @@ def print_report(report: Report, console: Console) -> None:
     _print_outputs(report.verification, console, report.samples)
     _print_attention(report.verification, console)
     for file in report.files:
-        if file.precision in _INTEGERS:
+        if file.precision in INTEGER_PRECISIONS:
             floats = ", ".join(file.float_operators) or "none"
             _line(console, f"Float operators in {file.name}: {floats}.")
             _print_integer_ends(file, console)
-    _print_gpu(report.gpu, report.verification, console)
+    _line(console, gpu(report.gpu, report.verification))
     _print_verdict(report.verification, console)
 
 
-def print_comparison(found: Verification, gpu: str | None, console: Console) -> None:
+def print_comparison(found: Verification, adapter: str | None, console: Console) -> None:
     """Prints what was compared, the comparisons and the verdict."""
     first = found.comparisons[0]
     for side, name in zip("AB", (first.subject, first.reference), strict=True):
@@ -64,9 +68,8 @@ def print_comparison(found: Verification, gpu: str | None, console: Console) -> 
         console,
         f"Limits that were not given are those of {first.precision}, the coarser of A and B.",
     )
-    if any(row.runtime != "TensorFlow" for row in found.checks):
-        _print_gpu(gpu, found, console)
-    if first.data == "random" and first.precision in _INTEGERS and not found.passed:
+    _line(console, gpu(adapter, found))
+    if first.data == "random" and first.precision in INTEGER_PRECISIONS and not found.passed:
         _line(
             console,
             "Files of integers hold what is in the ranges of their calibration data, and random "
@@ -90,7 +93,7 @@ def _print_outputs(
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows:
-        what = (_LABEL.get(row.subject, row.subject), _LABEL.get(row.reference, row.reference))
+        what = (_short(row.subject), _short(row.reference))
         snr = "" if row.snr is None or row.snr_limit is None else f"{row.snr:.1f}"
         table.add_row(
             *(() if sides else what),
@@ -106,7 +109,7 @@ def _print_outputs(
     title = "A against B" if sides else "Differences"
     text = f"{title} on {SAMPLES[samples]}, relative to the largest value"
     if with_snr:
-        least = {_LABEL.get(r.subject, r.subject): r.snr_limit for r in rows if r.snr_limit}
+        least = {_short(r.subject): r.snr_limit for r in rows if r.snr_limit}
         one = sides or len(set(least.values())) == 1
         told = (f"{limit:g}" + ("" if one else f" ({name})") for name, limit in least.items())
         text += "; SNR in dB, without what all samples share, at least " + ", ".join(
@@ -142,11 +145,12 @@ def _cells(channel: Channel) -> list[str]:
 def _print_attention(verification: Verification, console: Console) -> None:
     """Prints the attention of files of floats in one table, of each file of integers in another."""
     rows = verification.attention
-    floats = [row for row in rows if row.subject not in _INTEGERS]
+    integers = [row for row in rows if row.subject in INTEGER_PRECISIONS]
+    floats = [row for row in rows if row.subject not in INTEGER_PRECISIONS]
     if floats:
         _print_float_attention(floats, console)
-    for subject in dict.fromkeys(row.subject for row in rows if row.subject in _INTEGERS):
-        _print_integer_attention([row for row in rows if row.subject == subject], console)
+    for subject in dict.fromkeys(row.subject for row in integers):
+        _print_integer_attention([row for row in integers if row.subject == subject], console)
     wrong = [row for row in floats if not row.passed and not row.problem]
     if wrong:
         names = ", ".join(dict.fromkeys(f"{row.site} ({row.subject})" for row in wrong))
@@ -159,7 +163,7 @@ def _print_attention(verification: Verification, console: Console) -> None:
             "The attention's part in the block's output is smaller than the output's own "
             f"rounding, whatever the form of the softmax: {names}.",
         )
-    dead = [row for row in rows if row.subject in _INTEGERS and not row.passed and not row.problem]
+    dead = [row for row in integers if not row.passed and not row.problem]
     if dead:
         where = {row: f"in the {row.lost_in} of " if row.lost_in else "in " for row in dead}
         names = ", ".join(dict.fromkeys(f"{row.site} ({where[row]}{row.subject})" for row in dead))
@@ -173,7 +177,7 @@ def _print_float_attention(rows: Sequence[AttentionSNR], console: Console) -> No
     table.add_column("", no_wrap=True)
     for (subject, runtime), sites in _grouped(rows):
         table.add_row(
-            _LABEL.get(subject, subject),
+            _short(subject),
             runtime,
             str(len(sites)),
             _worst([row.difference for row in sites], max, ".1e"),
@@ -239,33 +243,18 @@ def _print_integer_ends(file: File, console: Console) -> None:
         _line(console, f"It takes and gives {'; '.join(told)}.")
 
 
-def _print_gpu(adapter: str | None, verification: Verification, console: Console) -> None:
-    """Prints which GPU ran, or that there is none; why it did not run a file is in a note."""
-    if adapter and not any(row.runtime.startswith("GPU") for row in verification.checks):
-        return
-    missing = "not run, without a Vulkan driver or with --no-gpu; see `ulsam-keras doctor`"
-    _line(console, f"GPU: {adapter or missing}")
-
-
 def _print_verdict(verification: Verification, console: Console) -> None:
     """Prints what did not run or pass, and why, and whether all passed."""
     for note in verification.notes:
         _line(console, note if note.endswith((".", ":")) else f"{note}.")
-    told = [
-        f"{_LABEL.get(row.subject, row.subject)} on {row.runtime}: {'; '.join(row.failures)}"
-        for row in verification.comparisons
-        if row.failures
-    ]
-    told += [
-        f"{row.site} in {row.subject} on {row.runtime}: {row.problem}"
-        for row in verification.attention
-        if row.problem
-    ]
-    for text in dict.fromkeys(told):
+    # What else is wrong with the attention is told below its tables.
+    failed = (
+        f"{which(row)}: {what_failed(row)}"
+        for row in verification.checks
+        if not row.passed and (row.problem or isinstance(row, OutputComparison))
+    )
+    for text in dict.fromkeys(failed):
         _line(console, text, "red")
-    if verification.undecided and not all(check.passed for check in verification.checks):
-        names = ", ".join(map(label, verification.undecided))
-        _line(console, f"Undecided, and so not passed: {names}.", "bold red")
     _line(console, verdict(verification), "green" if verification.passed else "bold red")
 
 
@@ -294,8 +283,15 @@ def _print_titled(title: str, table: Table, console: Console) -> None:
     console.print(table)
 
 
+def _short(name: str) -> str:
+    """What a side is called in a column, which is narrow."""
+    return "dyn_range" if name == "dynamic_range" else label(name)
+
+
 def _line(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False)
+    """Prints a line, if there is one."""
+    if text:
+        console.print(text, style=style, markup=False, highlight=False)
 
 
 def _worst(values: Sequence[float | None], pick: Callable[..., float], form: str) -> str:

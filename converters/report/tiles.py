@@ -4,6 +4,7 @@ Imports NumPy; Matplotlib, Pillow and `ulsam_keras` inside the functions.
 """
 
 import base64
+import functools
 import io
 import math
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.tflite.quiet import without_native_logs
 from converters.verify.maps import SiteMaps
 
 COLORMAP = "viridis"
@@ -31,8 +33,6 @@ class Tiles:
     """
 
     def __init__(self, maps: Sequence[SiteMaps], budget: int) -> None:
-        from ulsam_keras.plotting import times_scale
-
         self._times = {
             (each.subject, each.runtime): np.asarray(each.attention, "float64")
             * math.prod(each.attention.shape[1:3])
@@ -41,7 +41,7 @@ class Tiles:
         finite = [values[np.isfinite(values)] for values in self._times.values()]
         least = min((v.min() for v in finite if v.size), default=0.0)
         most = max((v.max() for v in finite if v.size), default=1.0)
-        self.scale = times_scale(float(least), float(most))
+        self.scale = _plotting().times_scale(float(least), float(most))
         count = sum(values.shape[0] * values.shape[3] for values in self._times.values())
         self._side = max(8, math.isqrt(budget // max(count, 1)))
 
@@ -64,9 +64,9 @@ class Tiles:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Where along the bar, from 0 to 1, a number stands, and the number."""
-        from ulsam_keras.plotting import scale_ticks, tick_label
-
-        return [(float(self.scale(tick)), tick_label(tick)) for tick in scale_ticks(self.scale)]
+        plotting = _plotting()
+        ticks = plotting.scale_ticks(self.scale)
+        return [(float(self.scale(tick)), plotting.tick_label(tick)) for tick in ticks]
 
     def _tile(self, values: np.ndarray) -> np.ndarray:
         """Colours of one map; NaN is left out, like the gap."""
@@ -85,11 +85,17 @@ class Tiles:
 
 def input_pictures(pictures: np.ndarray) -> list[str]:
     """What the model was given, one picture a sample."""
-    from ulsam_keras.plotting import shown_pictures
-
-    shown = shown_pictures(pictures, len(pictures))
+    shown = _plotting().shown_pictures(pictures, len(pictures))
     step = math.ceil(max(shown.shape[1:3]) / _PICTURE)
     return [_png(np.round(255 * each[::step, ::step]).astype("uint8")) for each in shown]
+
+
+@functools.cache
+def _plotting() -> Any:
+    """What draws the figures, whose colours these are; Keras comes with it, where it is not yet."""
+    with without_native_logs():
+        from ulsam_keras import plotting
+    return plotting
 
 
 def _palette() -> Any:

@@ -15,7 +15,7 @@ SAMPLES = {
     "example": "the program's example inputs",
     "random": "random inputs",
 }
-NO_REFERENCE = (
+_NO_REFERENCE = (
     "Nothing was compared with PyTorch: what follows says only that the files compute what the "
     "Keras model does. Record what PyTorch answers with converters.record(module, inputs, "
     '"reference.npz") and give --reference reference.npz.'
@@ -26,13 +26,13 @@ _INTEGERS = (
     "int16x8, or train with quantisation (docs/int8.md, docs/qat.md)."
 )
 _FLOATS = (
-    "A file of floats computes what the Keras model does, to its rounding: see what is found in it "
-    "below. Where a larger difference is no harm, say so with --tolerance."
+    "A file of floats computes what the Keras model does, to its rounding: see what `ulsam-keras "
+    "lint` finds in it. Where a larger difference is no harm, say so with --tolerance."
 )
-_GPU = (
-    "See what is found in the file below; where an operator is named, replace its layer. A file "
-    "for the CPU alone is verified with --no-gpu."
+_NOT_RUN = (
+    "See what `ulsam-keras lint` finds in the file; where an operator is named, replace its layer."
 )
+_GPU = f"{_NOT_RUN} A file for the CPU alone is verified with --no-gpu."
 _REFERENCE = (
     "The Keras model does not compute what was recorded: the notes tell the likely cause. A "
     "reference with layers=True tells the first layer that drifts (docs/references.md)."
@@ -44,18 +44,39 @@ def label(name: str) -> str:
     return _LABEL.get(name, name)
 
 
+def weights(report: Report) -> str:
+    """How many weights there are, and where they came from."""
+    ported = "" if report.port_report is None else f" from {report.keys} tensors of PyTorch"
+    return f"{report.parameters:,} weights{ported}"
+
+
+def no_reference(report: Report) -> str:
+    """That nothing was compared with PyTorch, of what came from there; or empty."""
+    return _NO_REFERENCE if report.reference is None and report.port_report is not None else ""
+
+
+def gpu(adapter: str | None, verification: Verification) -> str:
+    """Which GPU ran files, or that none did; empty without files, or where a note says why."""
+    runtimes = {row.runtime for row in verification.checks}
+    if adapter:
+        ran = any(runtime.startswith("GPU") for runtime in runtimes)
+        return f"GPU: {adapter}" if ran else ""
+    if runtimes <= {"TensorFlow"}:
+        return ""
+    return "GPU: not run, without a Vulkan driver or with --no-gpu; see `ulsam-keras doctor`"
+
+
 def verdict(verification: Verification) -> str:
-    """The verdict, in one sentence."""
+    """The verdict, in a sentence or two."""
     checks = verification.checks
     failed, count = sum(not check.passed for check in checks), len(checks)
-    if verification.undecided and not failed:
-        names = ", ".join(map(label, verification.undecided))
-        return f"Undecided, and so not passed: {names}."
-    if count == 1:
-        return f"The one comparison {'failed' if failed else 'passed'}."
-    return (
-        f"{failed} of {count} comparisons failed." if failed else f"All {count} comparisons passed."
-    )
+    names = ", ".join(map(label, verification.undecided))
+    told = [f"Undecided, and so not passed: {names}."] if names else []
+    if failed or not names:
+        result, number = ("failed", f"{failed} of") if failed else ("passed", "All")
+        one = f"The one comparison {result}."
+        told.append(one if count == 1 else f"{number} {count} comparisons {result}.")
+    return " ".join(told)
 
 
 def accuracies(report: Report) -> dict[str, tuple[int, int]]:
@@ -91,6 +112,8 @@ def what_to_do(row: OutputComparison | AttentionSNR) -> str:
     )
     if row.runtime.startswith("GPU"):
         return _GPU
+    if row.problem:
+        return _NOT_RUN
     if isinstance(row, OutputComparison):
         if row.reference == "pytorch" and row.subject == "keras":
             return _REFERENCE
@@ -126,16 +149,14 @@ def _noise(snr: float, least: float) -> float:
     return float(10 ** ((least - snr) / 20)) if snr < 6000 else 0.0
 
 
+def which(row: OutputComparison | AttentionSNR) -> str:
+    """What was compared: of what, on which runtime, and with what."""
+    ran = f"{label(row.subject)} on {row.runtime}"
+    if isinstance(row, AttentionSNR):
+        return f"{row.site} in {ran}"
+    return f"{ran} against {label(row.reference)}"
+
+
 def failures(checks: Sequence[OutputComparison | AttentionSNR]) -> list[tuple[str, str, str]]:
     """What did not pass: what it is, what failed, and what to do."""
-    found = []
-    for row in checks:
-        if row.passed:
-            continue
-        which = f"{label(row.subject)} on {row.runtime}"
-        if isinstance(row, OutputComparison):
-            which += f" against {label(row.reference)}"
-        else:
-            which = f"{row.site} in {which}"
-        found.append((which, what_failed(row), what_to_do(row)))
-    return found
+    return [(which(row), what_failed(row), what_to_do(row)) for row in checks if not row.passed]

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 
 from converters.extras import require
-from converters.runtime.result import RunResult
+from converters.runtime.result import GpuPrecision, RunResult
+from converters.runtime.runner import run
 
 _SHAPE = (1, 2, 2, 4)
 
@@ -43,6 +44,33 @@ def doubling_model() -> bytes:
     return bytes(convert_object_to_bytearray(model))
 
 
+def gpu_trial(
+    env: Mapping[str, str | None] | None = None, gpu_precision: GpuPrecision = "float32"
+) -> RunResult:
+    """One operation, run on the GPU of this machine.
+
+    Args:
+        env: Environment variables for the run, as in `run`. Defaults to `None`.
+        gpu_precision: What it is asked to compute in. Defaults to `"float32"`.
+
+    Returns:
+        What became of it: `"no_driver"` where there is no GPU; another outcome than `"ok"` where
+        it does not work.
+
+    Raises:
+        ImportError: If the extra `convert` is not installed.
+    """
+    return run(
+        doubling_model(),
+        np.zeros(_SHAPE, "float32"),
+        accelerator="gpu",
+        gpu_precision=gpu_precision,
+        timeout=60,
+        repeats=0,
+        env=env,
+    )
+
+
 def half_precision(env: Mapping[str, str | None] | None = None) -> bool:
     """Whether the GPU of this machine computes in float16 when it is asked to.
 
@@ -55,38 +83,7 @@ def half_precision(env: Mapping[str, str | None] | None = None) -> bool:
     Raises:
         ImportError: If the extra `convert` is not installed.
     """
-    from converters.runtime.runner import run
-
-    zeros = np.zeros(_SHAPE, "float32")
-    result = run(
-        doubling_model(),
-        zeros,
-        accelerator="gpu",
-        gpu_precision="float16",
-        timeout=60,
-        repeats=0,
-        env=env,
-    )
-    return result.gpu_precision == "float16"
-
-
-def gpu_trial(env: Mapping[str, str | None] | None = None) -> RunResult:
-    """One operation, run on the GPU of this machine.
-
-    Args:
-        env: Environment variables for the run, as in `run`. Defaults to `None`.
-
-    Returns:
-        What became of it: `"no_driver"` where there is no GPU; another outcome than `"ok"` where
-        it does not work.
-
-    Raises:
-        ImportError: If the extra `convert` is not installed.
-    """
-    from converters.runtime.runner import run
-
-    zeros = np.zeros(_SHAPE, "float32")
-    return run(doubling_model(), zeros, accelerator="gpu", timeout=60, repeats=0, env=env)
+    return gpu_trial(env, "float16").gpu_precision == "float16"
 
 
 def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:

@@ -16,7 +16,8 @@ class RunResult:
 
     Attributes:
         outcome: `"ok"`; `"refused"`, the runtime raised an error (an operation that the GPU
-            delegate does not support, say); `"crashed"`, the process died; `"timed_out"`, it was
+            delegate does not support, say) or the device said that a part of it is beyond its
+            limits (a texture of weights, say); `"crashed"`, the process died; `"timed_out"`, it was
             killed at the time limit; `"no_driver"`, no Vulkan adapter was found.
         outputs: The output arrays by signature name, the batch first; `None` unless `"ok"`.
         adapter: Which kernels or which device ran: `"XNNPACK"`, `"built-in kernels"`,

@@ -152,7 +152,7 @@ def _spawn(
     """The worker's exit code (`None`: killed at the time limit) and all that it printed."""
     merged = {**os.environ, **(env or {})}
     # A file, not a pipe: who else holds a pipe open, a driver's compiler say, would be waited for.
-    with open(folder / "log", "w+b") as log, Lifeline() as lifeline:
+    with open(folder / "log", "w+b") as log, contextlib.closing(Lifeline()) as lifeline:
         process = subprocess.Popen(
             # -P: the worker's folder stays out of its module path.
             [sys.executable, "-P", str(_WORKER), str(folder)],
@@ -216,6 +216,10 @@ def _result(
             if "No adapters found" in log:
                 return RunResult("no_driver", message=_no_driver(log))
             return RunResult("refused", adapter=adapter, message=_refusal(log, reply["message"]))
+    # The device's refusals are in the log alone: the run goes on, and its outputs are zeros.
+    invalid = _invalid(log) if accelerator == "gpu" else ""
+    if invalid:
+        return RunResult("refused", adapter=adapter, message=invalid)
     with np.load(folder / "outputs.npz") as arrays:
         outputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(reply["outputs"])}
     return RunResult(
@@ -257,6 +261,13 @@ def _refusal(log: str, raised: str) -> str:
         return "; ".join(_one_line(line).rstrip(".") for line in listed[1].splitlines())
     # "ERROR: [file:line]" and the frame marks of the runtime's traces say nothing to a user.
     return _one_line(re.sub(r"ERROR: \[[^\]]*\]|[└├│]", " ", raised))
+
+
+def _invalid(log: str) -> str:
+    """The first thing that the device says it cannot do; empty if there is none."""
+    kinds = "Validation|Out of memory|Internal|Unknown"
+    found = re.search(rf"^E\d{{4}} .*?\] ((?:{kinds}) error: .+)$", log, re.MULTILINE)
+    return _one_line(found[1]) if found else ""
 
 
 def _last_words(log: str) -> str:

@@ -1,52 +1,32 @@
-"""Files of floats, converted while the caller does something else.
-
-Imports the standard library only; the exporter is given.
-"""
+"""Work that is done ahead of its being asked for. Imports the standard library only."""
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from converters.tflite.export import Exporter
-    from converters.tflite.flatbuffer import TfliteFile
+Result = TypeVar("Result")
 
 
-class Ahead:
-    """Conversions under way in the converter's process, which this one would only wait for.
+def done_ahead(work: Callable[[str], Result], names: Sequence[str]) -> dict[str, Future[Result]]:
+    """Does one piece of work after the other in a thread, up to the first that fails.
 
-    Its thread is not waited for: who gives up does so at once.
+    An executor's threads are waited for when the process ends; this one is not, so that who gives
+    up does so at once. The work must not warn: filters of warnings are those of all threads.
 
-    Args:
-        exporter: What converts; until the last file is taken nothing else should use it.
-        precisions: Those that need no data, one after the other.
+    Returns:
+        The results to come, by name; what fails is raised for its own and for those after it.
     """
+    pending: list[tuple[str, Future[Result]]] = [(name, Future()) for name in names]
 
-    def __init__(self, exporter: "Exporter", precisions: Sequence[str]) -> None:
-        self._exporter = exporter
-        self._done = {precision: threading.Event() for precision in precisions}
-        self._results: dict[str, TfliteFile | BaseException] = {}
-        threading.Thread(target=self._convert, daemon=True).start()
+    def run() -> None:
+        try:
+            for name, result in pending:
+                result.set_result(work(name))
+        except BaseException as error:
+            for _, result in pending:
+                if not result.done():
+                    result.set_exception(error)
 
-    def _convert(self) -> None:
-        for precision, done in self._done.items():
-            try:
-                self._results[precision] = self._exporter.convert(precision)
-            except BaseException as error:
-                self._results[precision] = error
-            done.set()
-
-    def __contains__(self, precision: str) -> bool:
-        return precision in self._done
-
-    def take(self, precision: str) -> "TfliteFile":
-        """Waits for a file.
-
-        Raises:
-            ValueError: As `Exporter.convert`.
-        """
-        self._done[precision].wait()
-        result = self._results.pop(precision)
-        if isinstance(result, BaseException):
-            raise result
-        return result
+    threading.Thread(target=run, daemon=True).start()
+    return dict(pending)

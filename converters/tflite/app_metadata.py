@@ -8,14 +8,15 @@ Android Studio read. Imports the flatbuffer reader, NumPy and LiteRT's flatbuffe
 import io
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters.tflite.flatbuffer import Tensor, TfliteFile, packed
+from converters.data.layout import Shape
+from converters.tflite.flatbuffer import TfliteFile, packed
 
 NAME = "TFLITE_METADATA"
 LABELS = "labels.txt"
@@ -69,6 +70,65 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return labels
 
 
+def fitting(
+    app: AppMetadata,
+    inputs: Mapping[str, Shape],
+    outputs: Mapping[str, Shape],
+    *,
+    pixels: bool,
+    attention: Container[str] = (),
+) -> tuple[str, str]:
+    """The input that is the image, and the output that the labels are of; empty without labels.
+
+    Args:
+        app: What the app is told.
+        inputs: Shapes by name, the batch first.
+        outputs: Likewise.
+        pixels: Whether the image is given as integers that are scaled.
+        attention: The outputs that are attention.
+
+    Raises:
+        ValueError: If there is not one input, an image of 1, 3 or 4 channels; if the mean or the
+            deviation is not one number or one a channel, or not one for integers; or if there is
+            not one output of as many classes as labels.
+    """
+    image, shape = next(iter(inputs.items()), ("", ()))
+    if len(inputs) != 1 or len(shape) != 4 or shape[3] not in _COLOURS:
+        raise ValueError(
+            "The metadata of an app are of a model with one input, an image of 1, 3 or 4 channels. "
+            f"Received: {_told(inputs)}"
+        )
+    if not {len(app.mean), len(app.std)} <= {1, shape[3]}:
+        raise ValueError(
+            "The mean and deviation of an image are one number, or one a channel. Received: "
+            f"mean {app.mean}, deviation {app.std}, {shape[3]} channels"
+        )
+    if pixels and max(len(set(app.mean)), len(set(app.std))) > 1:
+        raise ValueError(
+            "An input of uint8 has one scale: give one mean and one deviation for all channels, or "
+            f"an `inference_type` of float32. Received: mean {app.mean}, deviation {app.std}"
+        )
+    if not app.labels:
+        return image, ""
+    found = [n for n, size in outputs.items() if len(size) == 2 and n not in attention]
+    if len(found) != 1:
+        raise ValueError(
+            "Labels are of a model with one output of classes, (N, classes). "
+            f"Received: {_told(outputs)}"
+        )
+    classes = outputs[found[0]][1]
+    if classes not in (None, len(app.labels)):
+        raise ValueError(
+            "The labels must be as many as the classes of the output; give one a line. "
+            f"Received: {len(app.labels)} labels, {classes} classes"
+        )
+    return image, found[0]
+
+
+def _told(shapes: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+
+
 def with_app_metadata(
     file: TfliteFile, app: AppMetadata, attention: Mapping[str, str] | None = None
 ) -> TfliteFile:
@@ -82,27 +142,14 @@ def with_app_metadata(
         attention: The layer by the name of each output that is attention.
 
     Raises:
-        ValueError: If the labels are not as many as the classes; if no input is an image of 1, 3
-            or 4 channels; or if an image of integers is to be scaled by channel.
+        ValueError: As `fitting`.
     """
     graph, attention = file.graph, attention or {}
-    image = _image(graph.given)
-    classes = _classes(graph.answered, attention) if app.labels else ""
-    if classes and graph.answered[classes].shape[-1] != len(app.labels):
-        raise ValueError(
-            "The labels must be as many as the classes of the output; give one a line. "
-            f"Received: {len(app.labels)} labels, {graph.answered[classes].shape[-1]} classes"
-        )
-    channels = graph.given[image].shape[-1]
-    for scale in (app.mean, app.std):
-        if len(scale) not in (1, channels):
-            raise ValueError(
-                "The mean and deviation of an image are one number, or one a channel. Received: "
-                f"mean {app.mean}, deviation {app.std}, {channels} channels"
-            )
-    if graph.given[image].dtype != "FLOAT32":
+    shapes = [{name: t.shape for name, t in ends.items()} for ends in (graph.given, graph.answered)]
+    pixels = any(t.dtype == "UINT8" and t.scales for t in graph.given.values())
+    image, classes = fitting(app, *shapes, pixels=pixels, attention=attention)
+    if pixels:
         file = _with_pixels(file, image, app)
-        graph = file.graph
     content = _metadata(app, file, image, classes, attention)
     from ai_edge_litert import schema_py_generated as schema
 
@@ -149,42 +196,12 @@ def app_metadata(file: TfliteFile) -> AppMetadata | None:
     return replace(found, labels=labels)
 
 
-def _image(inputs: Mapping[str, Tensor]) -> str:
-    found = [n for n, t in inputs.items() if len(t.shape) == 4 and t.shape[3] in _COLOURS]
-    if len(inputs) != 1 or not found:
-        told = ", ".join(f"{name} {tensor.shape}" for name, tensor in inputs.items())
-        raise ValueError(
-            "The metadata of an app are of a model with one input, an image of 1, 3 or 4 channels. "
-            f"Received: {told}"
-        )
-    return found[0]
-
-
-def _classes(outputs: Mapping[str, Tensor], attention: Mapping[str, str]) -> str:
-    """The output that the labels are of: the one of rank 2."""
-    found = [n for n, t in outputs.items() if len(t.shape) == 2 and n not in attention]
-    if len(found) != 1:
-        told = ", ".join(f"{name} {tensor.shape}" for name, tensor in outputs.items())
-        raise ValueError(
-            "Labels are of a model with one output of classes, (N, classes). Received: " + told
-        )
-    return found[0]
-
-
 def _with_pixels(file: TfliteFile, image: str, app: AppMetadata) -> TfliteFile:
     """The file with one step of its integer input a pixel."""
-    tensor = file.graph.given[image]
-    if tensor.dtype != "UINT8" or not tensor.scales:
-        return file  # plain numbers, or integers that no app gives pixels to
-    if len(set(app.mean)) > 1 or len(set(app.std)) > 1:
-        raise ValueError(
-            "An input of uint8 has one scale: give one mean and one deviation for all channels, or "
-            f"an `inference_type` of float32. Received: mean {app.mean}, deviation {app.std}"
-        )
     model = file.changeable()
-    quantization = model.subgraphs[0].tensors[tensor.index].quantization
-    quantization.scale = [1 / (_PIXEL * app.std[0])]
-    quantization.zeroPoint = [min(max(round(_PIXEL * app.mean[0]), 0), 255)]
+    tensor = model.subgraphs[0].tensors[file.graph.given[image].index]
+    tensor.quantization.scale = [1 / (_PIXEL * app.std[0])]
+    tensor.quantization.zeroPoint = [min(max(round(_PIXEL * app.mean[0]), 0), 255)]
     return packed(model)
 
 
@@ -248,7 +265,8 @@ class _Writer:
         self._builder = builder
 
     def text(self, value: str) -> int:
-        return self._builder.CreateString(value)
+        # A file's name may hold bytes that are no text.
+        return self._builder.CreateString(value, errors="replace")
 
     def floats(self, values: Sequence[float]) -> int:
         return self._builder.CreateNumpyVector(np.asarray(values, "<f4"))

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from converters.data.samples import batches, representative_samples
 from converters.extras import EXTRAS, require
 from converters.scratch import scratch_folder, unwritable
 from converters.tflite import jobs
+from converters.tflite.ahead import done_ahead
 from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
@@ -33,6 +35,7 @@ from converters.tflite.order import in_order
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.ranges import with_measured_ranges
 from converters.tflite.rebuild import first_line, float32_model
+from converters.tflite.rewrites import rewritten
 from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import is_tf_keras_model, save_trained
@@ -142,7 +145,7 @@ def _trained(model: Any, inference_type: str, batch: int) -> TfliteFile:
             inputs, outputs = save_trained(model, batch, str(folder))
         with _one_line(model, "int8"):
             content = jobs.convert(str(folder), precision="int8", inference_type=inference_type)
-            file = in_order(TfliteFile(content), inputs, outputs)
+            file = rewritten(in_order(TfliteFile(content), inputs, outputs))
             jobs.run_once(file.content)
         return file
 
@@ -184,7 +187,20 @@ class Exporter:
         self._folder = tempfile.mkdtemp(prefix="ulsam-traced-")
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._float_files: dict[str, TfliteFile] = {}
+        self._ahead: dict[str, Future[TfliteFile]] = {}
         self._saved("softmax")
+
+    def begin(self, precisions: Sequence[str]) -> None:
+        """Begins with conversions that need no data, one after the other; `convert` gives them.
+
+        They are done in the converter's process, which this one would only wait for. Until all are
+        taken, others must not be asked for.
+        """
+
+        def attempt(precision: str) -> TfliteFile:
+            return self._convert(checked_options(precision, "float32", None, None), None, None)
+
+        self._ahead = done_ahead(attempt, precisions)
 
     def convert(
         self,
@@ -211,7 +227,10 @@ class Exporter:
             ValueError: As in `to_tflite`.
         """
         options = checked_options(precision, inference_type, attention, representative_data)
-        file = self._convert(options, representative_data, progress)
+        if precision in self._ahead:
+            file = self._ahead.pop(precision).result()
+        else:
+            file = self._convert(options, representative_data, progress)
         _report(self.model, file)
         return file
 
@@ -264,7 +283,7 @@ class Exporter:
                 f"inputs and outputs other names. Received: {[*self.input_shapes]}, "
                 f"{self.output_names}"
             )
-        file = in_order(file, [*self.input_shapes], self._order)
+        file = rewritten(in_order(file, [*self.input_shapes], self._order))
         # What is known not to run is said better by `lint`.
         if not any(finding.severity == "error" for finding in lint(file)):
             jobs.run_once(file.content)
@@ -339,17 +358,16 @@ class Exporter:
             tf.TensorSpec(shape, dtype, name)
             for shape, dtype, name in zip(inputs.shapes, inputs.dtypes, inputs.names, strict=True)
         ]
-        try:
-            with without_native_logs(), attention_form(form):
+        with without_native_logs(), attention_form(form):
+            try:
                 function = tf.function(forward, input_signature=signature, autograph=False)
                 return function.get_concrete_function()
-        # A model's call may raise anything.
-        except Exception as error:
-            raise ValueError(
-                f"Model {self.model.name!r} cannot be called on inputs of these shapes; give an "
-                f"`input_shape` that it takes. Received: {self.input_shapes}, "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
+            except Exception as error:  # a model's call may raise anything
+                raise ValueError(
+                    f"Model {self.model.name!r} cannot be called on inputs of these shapes; give "
+                    f"an `input_shape` that it takes. Received: {self.input_shapes}, "
+                    f"{type(error).__name__}: {first_line(error)}"
+                ) from error
 
 
 def _float_island(file: TfliteFile) -> list[str]:

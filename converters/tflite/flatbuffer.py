@@ -17,13 +17,14 @@ import numpy as np
 from converters.extras import require
 
 _IDENTIFIER = b"TFL3"
-# The schema's name, and NumPy's for those that constants are looked into.
-_NUMPY = {"FLOAT16": np.float16, "FLOAT32": np.float32, "FLOAT64": np.float64}
-_QUANTIZED: dict[str, Any] = {
+# What NumPy calls the schema's types, of those that constants are looked into.
+_FLOATS: dict[str, Any] = {"FLOAT16": np.float16, "FLOAT32": np.float32, "FLOAT64": np.float64}
+_INTEGERS: dict[str, Any] = {
     "INT8": np.int8,
     "UINT8": np.uint8,
     "INT16": np.int16,
     "INT32": np.int32,
+    "INT64": np.int64,
 }
 
 
@@ -65,32 +66,38 @@ class Tensor:
 
     def floats(self) -> np.ndarray | None:
         """The values of a floating point constant, flat; `None` for any other tensor."""
-        if self.data is None or self.dtype not in _NUMPY:
+        if self.data is None or self.dtype not in _FLOATS:
             return None
-        return self.data.view(_NUMPY[self.dtype])
+        return self.data.view(_FLOATS[self.dtype])
+
+    def stored(self) -> np.ndarray | None:
+        """The numbers that the file holds of a constant, in its shape; `None` if it has none."""
+        dtype = _FLOATS.get(self.dtype) or _INTEGERS.get(self.dtype)
+        if self.data is None or dtype is None:
+            return None
+        return self.data.view(dtype).reshape(self.shape)
 
     def values(self) -> np.ndarray | None:
         """The numbers that a constant stands for, in its shape; `None` if it is none of numbers."""
-        dtype = _NUMPY.get(self.dtype) or _QUANTIZED.get(self.dtype)
-        if self.data is None or dtype is None:
-            return None
-        return self.dequantized(self.data.view(dtype).reshape(self.shape))
+        stored = self.stored()
+        return None if stored is None else self.dequantized(stored)
 
     def dequantized(self, integers: np.ndarray) -> np.ndarray:
         """The numbers that integers of this tensor stand for; floats are given back as they are."""
         if not self.scales:
             return integers
         along = [1] * integers.ndim
-        along[self.axis] = -1
+        if along:
+            along[self.axis] = -1
         scales = np.reshape(np.asarray(self.scales, "float32"), along)
         zeros = np.reshape(np.asarray(self.zero_points, "int64"), along)
         return ((integers - zeros) * scales).astype("float32")
 
     def quantized(self, numbers: np.ndarray) -> np.ndarray:
         """The integers of this tensor that are nearest to numbers, clipped to what it can hold."""
-        if not self.scales or self.dtype not in _QUANTIZED:
+        if not self.scales or self.dtype not in _INTEGERS:
             return numbers
-        limits = np.iinfo(_QUANTIZED[self.dtype])
+        limits = np.iinfo(_INTEGERS[self.dtype])
         steps = np.round(numbers / np.float32(self.scales[0])) + self.zero_points[0]
         return np.clip(steps, limits.min, limits.max).astype(limits.dtype)
 
@@ -114,6 +121,12 @@ class Operator:
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor, ...]
     options: Any
+
+    @property
+    def activation(self) -> str:
+        """The schema's name of the activation that it ends with, `"NONE"` or `"RELU"` and so on."""
+        code = getattr(self.options, "fusedActivationFunction", 0)
+        return _names("ActivationFunctionType").get(code, "NONE")
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +323,7 @@ def _graph(model: Any, index: int) -> Graph:
 def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
     data = _at(buffers, tensor.buffer).data
     dtype = _names("TensorType")[tensor.type]
-    if data is not None and len(data) % np.dtype(_NUMPY.get(dtype, np.uint8)).itemsize:
+    if data is not None and len(data) % np.dtype(_FLOATS.get(dtype, np.uint8)).itemsize:
         raise ValueError("half a number at the end of a constant")
     quantization = tensor.quantization
     scales = () if quantization is None else _list(quantization.scale)

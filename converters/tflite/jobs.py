@@ -335,7 +335,7 @@ class _Worker:
             self._process.requests.close()
         with contextlib.suppress(ChildProcessError):
             self._process.wait(kill)
-        self._lifeline.cut()
+        self._lifeline.close()
         self._log.close()
 
 

@@ -48,8 +48,10 @@ def without_native_logs() -> Iterator[None]:
         path = str(folder / "native.log")
         with open(path, "w+b") as held, _shown_if_it_dies(path, terminal):
             shown, now = sys.stderr, _Terminal(terminal, "w", closefd=False)
+            ours = shown
             if shown is not None:
-                sys.stderr = io.TextIOWrapper(now, shown.encoding, shown.errors, write_through=True)
+                ours = io.TextIOWrapper(now, shown.encoding, shown.errors, write_through=True)
+                sys.stderr = ours
             try:
                 os.dup2(held.fileno(), 2)
                 yield
@@ -58,8 +60,11 @@ def without_native_logs() -> Iterator[None]:
                         now.write(line)
             finally:
                 _flush()
-                sys.stderr = shown
-                os.dup2(terminal, 2)
+                # In a thread that outlives its caller, both may be another's by now.
+                if sys.stderr is ours:
+                    sys.stderr = shown
+                if os.path.sameopenfile(2, held.fileno()):
+                    os.dup2(terminal, 2)
                 os.close(terminal)
 
 

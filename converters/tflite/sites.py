@@ -130,7 +130,7 @@ def _sites(graph: Graph) -> Iterator[Site]:
             attention=attention,
             outputs=last.outputs[0],
             gain=gain,
-            activation=_activation(last),
+            activation=last.activation,
             operators=path,
         )
 
@@ -168,11 +168,3 @@ def _reader(graph: Graph, tensor: Tensor, name: str) -> Operator | None:
 
 def _other(operator: Operator, tensor: Tensor) -> Tensor | None:
     return next((t for t in operator.inputs if t is not tensor), None)
-
-
-def _activation(operator: Operator) -> str:
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = vars(schema.ActivationFunctionType)
-    code = getattr(operator.options, "fusedActivationFunction", 0)
-    return next(name for name, value in names.items() if value == code and name.isupper())

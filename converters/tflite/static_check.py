@@ -5,15 +5,19 @@ delegate runs the model: only running it shows that.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
 
 import numpy as np
 
-from converters.tflite.flatbuffer import Graph, Operator, Tensor, Tflite, read_graphs
+from converters.tflite import gpu_rules
+from converters.tflite.flatbuffer import Operator, Tensor, Tflite, read_graphs
+from converters.tflite.rule import Place, Rule, Severity, described, operators, place, repeated
+from converters.tflite.view import View
 
-Severity = Literal["error", "warning"]
+# How many places of one kind are told.
+_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,13 @@ class Finding:
         code: The reason code of the rule, `"RANK"` for example; a key of `RULES`.
         severity: `"error"`: the model does not run, or not as a static float model;
             `"warning"`: some runtimes refuse it or compute it wrongly.
-        where: The operator, as `"operator 3 (MUL)"`, or the tensor.
+        where: The operator, as `"operator 3 (MUL)"`, with its layer if the file tells it, or the
+            tensor.
         tensors: The names of the tensors concerned.
         symptom: What is seen when the model runs.
         meaning: What it is in the graph that leads to that.
         advice: What to do.
+        layers: The names of the Keras layers that it is about, as far as the file tells them.
     """
 
     code: str
@@ -38,25 +44,10 @@ class Finding:
     symptom: str
     meaning: str
     advice: str
+    layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.code}: {self.where}: {self.symptom} {self.meaning} {self.advice}"
-
-
-# A place that breaks a rule: where it is, and the tensors concerned.
-_Place = tuple[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: its reason code, the texts of its findings, and how they are found."""
-
-    code: str
-    severity: Severity
-    symptom: str
-    meaning: str
-    advice: str
-    find: Callable[[Graph], Iterator[_Place]]
 
 
 def lint(tflite: Tflite) -> list[Finding]:
@@ -79,18 +70,30 @@ def lint(tflite: Tflite) -> list[Finding]:
     >>> for finding in lint("model.tflite"):
     ...     print(finding)
     """
-    graphs = read_graphs(tflite)
+    views = [View(graph) for graph in read_graphs(tflite)]
     return [
-        Finding(rule.code, rule.severity, where, tensors, rule.symptom, rule.meaning, rule.advice)
+        _finding(rule, view, found)
         for rule in RULES.values()
-        for graph in graphs
-        for where, tensors in rule.find(graph)
+        for view in views
+        for found in rule.find(view)
     ]
 
 
-def _place(operator: Operator, *tensors: Tensor | None) -> _Place:
-    where = f"operator {operator.index} ({operator.name})"
-    return where, tuple(tensor.name for tensor in tensors if tensor is not None)
+def grouped(findings: Sequence[Finding]) -> Iterator[tuple[Finding, int, str]]:
+    """Those that differ in their place only as one: the first, how many they are, and where.
+
+    They come ordered by rule, as `lint` gives them.
+    """
+    for _, group in groupby(findings, key=lambda finding: finding.code):
+        alike = list(group)
+        more = f" and {len(alike) - _PLACES} more" if len(alike) > _PLACES else ""
+        yield alike[0], len(alike), ", ".join(each.where for each in alike[:_PLACES]) + more
+
+
+def _finding(rule: Rule, view: View, found: Place) -> Finding:
+    where, layers = described(view, found)
+    texts = (rule.symptom, rule.meaning, rule.advice)
+    return Finding(rule.code, rule.severity, where, found.tensors, *texts, layers)
 
 
 def _activations(operator: Operator) -> list[Tensor]:
@@ -99,58 +102,58 @@ def _activations(operator: Operator) -> list[Tensor]:
     return [t for t in dict.fromkeys(tensors) if not t.constant]
 
 
-def _custom(graph: Graph, flex: bool) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _custom(view: View, flex: bool) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.custom and operator.name.startswith("Flex") == flex:
-            yield _place(operator, *operator.outputs)
+            yield place(operator, *operator.outputs)
 
 
-def _flex(graph: Graph) -> Iterator[_Place]:
-    return _custom(graph, flex=True)
+def _flex(view: View) -> Iterator[Place]:
+    return _custom(view, flex=True)
 
 
-def _other_custom(graph: Graph) -> Iterator[_Place]:
-    return _custom(graph, flex=False)
+def _other_custom(view: View) -> Iterator[Place]:
+    return _custom(view, flex=False)
 
 
-def _dynamic(graph: Graph) -> Iterator[_Place]:
-    for tensor in graph.inputs:
+def _dynamic(view: View) -> Iterator[Place]:
+    for tensor in view.graph.inputs:
         if tensor.dynamic:
-            yield f"input {tensor.name!r}", (tensor.name,)
-    for operator in graph.operators:
+            yield Place(f"input {tensor.name!r}", (tensor.name,))
+    for operator in view.graph.operators:
         tensors = [tensor for tensor in operator.outputs if tensor.dynamic]
         if tensors:
-            yield _place(operator, *tensors)
+            yield place(operator, *tensors)
 
 
-def _non_finite(graph: Graph) -> Iterator[_Place]:
-    for tensor in graph.tensors:
+def _non_finite(view: View) -> Iterator[Place]:
+    for tensor in view.graph.tensors:
         values = tensor.floats()
         if values is not None and not np.isfinite(values).all():
-            yield f"constant {tensor.name!r}", (tensor.name,)
+            yield Place(f"constant {tensor.name!r}", (tensor.name,))
 
 
-def _saturated(graph: Graph) -> Iterator[_Place]:
+def _saturated(view: View) -> Iterator[Place]:
     limit = np.finfo(np.float16).max
-    for tensor in graph.tensors:
+    for tensor in view.graph.tensors:
         values = tensor.floats()
         if values is not None and values.dtype == np.float16 and (np.abs(values) >= limit).any():
-            yield f"constant {tensor.name!r}", (tensor.name,)
+            yield Place(f"constant {tensor.name!r}", (tensor.name,))
 
 
-def _overwritten(graph: Graph) -> Iterator[_Place]:
+def _overwritten(view: View) -> Iterator[Place]:
     """Follows the CPU runtime's plan of which output takes over the memory of which input.
 
     The plan (`ArenaPlanner::IdentifyInPlaceTensors` in tflite/arena_planner.cc) asks how often
     the input and the first owner of its memory are read, but not how often the tensors between
     these two are: those are the ones that may still be needed.
     """
-    readers = Counter(t for o in graph.operators for t in o.inputs if t is not None)
-    readers.update(graph.inputs + graph.outputs)
-    readers.update(tensor for tensor in graph.tensors if tensor.variable)
-    last_read = {t: o.index for o in graph.operators for t in o.inputs if t is not None}
+    readers = Counter(t for o in view.graph.operators for t in o.inputs if t is not None)
+    readers.update(view.graph.inputs + view.graph.outputs)
+    readers.update(tensor for tensor in view.graph.tensors if tensor.variable)
+    last_read = {t: o.index for o in view.graph.operators for t in o.inputs if t is not None}
     owner: dict[Tensor, Tensor] = {}
-    for operator in graph.operators:
+    for operator in view.graph.operators:
         views = operator.name in _VIEWS
         candidates = operator.inputs[: 1 if views else _IN_PLACE.get(operator.name, 0)]
         for tensor in candidates:
@@ -160,8 +163,8 @@ def _overwritten(graph: Graph) -> Iterator[_Place]:
                 or tensor is None
                 or tensor.constant
                 or tensor.variable
-                or tensor in graph.inputs
-                or output in graph.outputs
+                or tensor in view.graph.inputs
+                or output in view.graph.outputs
             ):
                 continue
             if not views and (
@@ -180,86 +183,60 @@ def _overwritten(graph: Graph) -> Iterator[_Place]:
                     if its_owner is first and last_read.get(other, -1) > operator.index
                 ]
                 if lost:
-                    yield _place(operator, *lost)
+                    yield place(operator, *lost)
             owner[output] = first
             break
 
 
-def _rank(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _rank(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         tensors = [tensor for tensor in _activations(operator) if len(tensor.shape) > 4]
         if tensors:
-            yield _place(operator, *tensors)
+            yield place(operator, *tensors)
 
 
-def _broadcast_to(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
-        if operator.name == "BROADCAST_TO":
-            yield _place(operator, *operator.outputs)
+@operators("CONV_2D")
+def _grouped_conv(view: View, operator: Operator) -> bool:
+    return len({t.shape[-1:] for t in operator.inputs[:2] if t is not None}) > 1
 
 
-def _log_softmax(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
-        if operator.name == "LOG_SOFTMAX":
-            yield _place(operator, *operator.outputs)
+@operators("SPLIT", "SPLIT_V")
+def _one_way_split(view: View, operator: Operator) -> bool:
+    return len(operator.outputs) == 1
 
 
-def _grouped_conv(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
-        if operator.name == "CONV_2D":
-            channels = [t.shape[-1:] for t in operator.inputs[:2] if t is not None]
-            if len(set(channels)) > 1:
-                yield _place(operator, *operator.outputs)
+def _unsafe_exp(view: View) -> Iterator[Place]:
+    # The operator that computed the values of a tensor, whatever their shape since.
+    origin: dict[Tensor | None, Operator | None] = {}
+    for operator in view.graph.operators:
+        made = [origin.get(tensor) for tensor in operator.inputs]
+        source = made[0] if made else None
+        if operator.name == "EXP" and not _below_zero(source, origin):
+            yield place(operator, *operator.inputs)
+        origin |= dict.fromkeys(operator.outputs, source if operator.name in _MOVES else operator)
 
 
-def _one_way_split(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
-        if operator.name in ("SPLIT", "SPLIT_V") and len(operator.outputs) == 1:
-            yield _place(operator, *operator.outputs)
+def _below_zero(source: Operator | None, origin: dict[Tensor | None, Operator | None]) -> bool:
+    """Whether an operator takes the maximum off."""
+    if source is None or source.name == "LOG_SOFTMAX":
+        return source is not None
+    subtracted = origin.get(source.inputs[1]) if len(source.inputs) > 1 else None
+    return source.name == "SUB" and subtracted is not None and subtracted.name == "REDUCE_MAX"
 
 
-def _unsafe_exp(graph: Graph) -> Iterator[_Place]:
-    producer: dict[Tensor | None, Operator] = {
-        tensor: operator for operator in graph.operators for tensor in operator.outputs
-    }
-
-    def origin(operator: Operator, position: int) -> Operator | None:
-        """The operator that computed the values of an input, whatever their shape since."""
-        source = (
-            producer.get(operator.inputs[position]) if position < len(operator.inputs) else None
-        )
-        # Operators run in order: one that comes later computes nothing, in a sound file.
-        if source is None or source.index >= operator.index:
-            return None
-        return origin(source, 0) if source.name in _MOVES else source
-
-    for operator in graph.operators:
-        if operator.name != "EXP":
-            continue
-        source = origin(operator, 0)
-        if source is not None and source.name == "LOG_SOFTMAX":
-            continue
-        if source is not None and source.name == "SUB":
-            subtracted = origin(source, 1)
-            if subtracted is not None and subtracted.name == "REDUCE_MAX":
-                continue
-        yield _place(operator, *operator.inputs)
-
-
-def _repeated_input(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _repeated_input(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         if operator.name not in _REPEATABLE:
             computed = [t for t in operator.inputs if t is not None and not t.constant]
-            repeated = [tensor for tensor, times in Counter(computed).items() if times > 1]
-            if repeated:
-                yield _place(operator, *repeated)
+            if twice := repeated(computed):
+                yield place(operator, *twice)
 
 
-def _dtype(graph: Graph) -> Iterator[_Place]:
-    for operator in graph.operators:
+def _dtype(view: View) -> Iterator[Place]:
+    for operator in view.graph.operators:
         tensors = [tensor for tensor in _activations(operator) if tensor.dtype in _CPU_DTYPES]
         if tensors:
-            yield _place(operator, *tensors)
+            yield place(operator, *tensors)
 
 
 # Operators whose kernels hand the memory of an input on as a view of another shape, and those
@@ -342,13 +319,15 @@ _RULES = [
         "warning",
         "The GPU delegate refuses the operator.",
         "The graph writes repeated values out, by an operator that the delegate does not have.",
-        "Let the arithmetic broadcast by itself, or spread the values with a 1x1 convolution.",
-        _broadcast_to,
+        "Convert with `to_tflite`, which writes a TILE, or let the arithmetic broadcast "
+        "by itself, or spread the values with a 1x1 convolution.",
+        operators("BROADCAST_TO")(lambda *_: True),
     ),
     Rule(
         "GROUPED_CONV",
         "warning",
-        "With few outputs per group the GPU delegate crashes or computes wrong numbers, silently.",
+        "With few outputs per group the GPU delegate crashes, or computes wrong numbers and says "
+        "why in its log at most.",
         "The kernel has fewer input channels than the image: a grouped convolution.",
         "Use one dense convolution with a block-diagonal kernel, or a depthwise convolution.",
         _grouped_conv,
@@ -358,7 +337,8 @@ _RULES = [
         "warning",
         "The GPU delegate aborts the process.",
         "A split has one output, so that it splits nothing.",
-        "Leave the split out where there is one part.",
+        "Convert with `to_tflite`, which leaves it out, or leave the split out where "
+        "there is one part.",
         _one_way_split,
     ),
     Rule(
@@ -382,9 +362,9 @@ _RULES = [
         "warning",
         "The GPU delegate refuses the operator.",
         "The delegate has no log-softmax; the CPU has, and in int8 it keeps the attention alive.",
-        "For the GPU, convert with `attention='float'` (or a float precision), and write other "
-        "log-softmaxes as x - max - log(sum(exp(x - max))).",
-        _log_softmax,
+        "For the GPU, convert with `to_tflite` in a float precision, where x - max - "
+        "log(sum(exp(x - max))) is written for it, or in int8 with `attention='float'`.",
+        operators("LOG_SOFTMAX")(lambda *_: True),
     ),
     Rule(
         "DTYPE",
@@ -397,4 +377,4 @@ _RULES = [
     ),
 ]
 
-RULES: dict[str, Rule] = {rule.code: rule for rule in _RULES}
+RULES: dict[str, Rule] = {rule.code: rule for rule in [*_RULES, *gpu_rules.RULES]}

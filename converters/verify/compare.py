@@ -256,6 +256,8 @@ def verify(
     """
     judge, runner = judge or Judge(), runner or Runner()
     a, b = load_side(source, runner), load_side(reference, runner)
+    if a.name == b.name:
+        a, b = replace(a, name=source), replace(b, name=reference)
     for side in (a, b):
         if require_gpu and isinstance(side, FileSide):
             refuse_off_gpu(side)

@@ -1,0 +1,332 @@
+"""Small graphs by the thousand on the GPU delegate, compared with the CPU.
+
+    export PYTHONPATH=.:tests
+    python benchmarks/gpu_sweep.py run       # goes on where it was; --seconds ends it
+    python benchmarks/gpu_sweep.py confirm   # on lavapipe: what is wrong, some of what is right
+    python benchmarks/gpu_sweep.py write     # docs/gpu_sweep.jsonl.gz and docs/gpu_sweep.md
+    python benchmarks/gpu_sweep.py rules     # each rule of lint, on the installed runtime
+
+What is tried is in `gpu_graphs.py`; files and results are kept in `out/gpu_sweep`. Needs the
+drivers of `scripts/vulkan_drivers.sh`, and pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gpu_graphs import Graph, graphs
+from gpu_workers import file_name
+
+from gpu_drivers import environment
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+WORK = ROOT / "out" / "gpu_sweep"
+FILES = WORK / "files"
+DATA, PAGE = ROOT / "docs" / "gpu_sweep.jsonl.gz", ROOT / "docs" / "gpu_sweep.md"
+
+BATCH = 64
+# Seconds that a batch may take to build, or a file to run.
+BUILDING, RUNNING = 600, 120
+
+
+class Died(Exception):
+    """A child process ended or was ended; the text says how."""
+
+
+class Child:
+    """A child process of `gpu_workers.py`, started again after each death."""
+
+    def __init__(self, *arguments: str, env: dict[str, str | None] | None = None) -> None:
+        self._arguments = arguments
+        merged = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        merged |= {"KERAS_BACKEND": "tensorflow"} | (env or {})
+        self._env = {name: value for name, value in merged.items() if value is not None}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        if self._process is None:
+            WORK.mkdir(parents=True, exist_ok=True)
+            with open(WORK / f"{self._arguments[0]}.log", "wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, str(HERE / "gpu_workers.py"), *self._arguments],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=self._env,
+                )  # fmt: skip
+        process = self._process
+        assert process.stdin and process.stdout
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            late = not select.select([process.stdout], [], [], seconds)[0]
+            line = b"" if late else process.stdout.readline()
+        except BrokenPipeError:
+            late, line = False, b""
+        if line:
+            return json.loads(line)
+        self.end()
+        raise Died("hangs" if late else f"signal {-process.returncode}")
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill() if self._process.poll() is None else None
+            self._process.wait()
+            self._process = None
+
+
+def build(child: Child, names: list[str]) -> dict[str, str]:
+    """Makes files, and says of those that cannot be made why."""
+    try:
+        reply = child.ask({"graphs": names, "folder": str(FILES)}, BUILDING)
+    except Died as death:
+        if len(names) == 1:
+            return {names[0]: f"converter: {death}"}
+        middle = len(names) // 2
+        return build(child, names[:middle]) | build(child, names[middle:])
+    if "error" in reply:
+        return dict.fromkeys(names, reply["error"])
+    return reply["invalid"]
+
+
+def measure(child: Child, name: str) -> dict[str, Any]:
+    """What a file does on the delegate; a crash counts if it comes again in a fresh process."""
+    request = {"path": str(FILES / file_name(name))}
+    try:
+        return child.ask(request, RUNNING)
+    except Died:
+        try:
+            return child.ask(request, RUNNING)
+        except Died as death:
+            return {"outcome": "crashed", "message": str(death)}
+
+
+def results(driver: str) -> dict[str, dict[str, Any]]:
+    path = WORK / f"{driver}.jsonl"
+    if not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return {row["graph"]: row for row in rows}
+
+
+def run(driver: str, names: list[str], seconds: float) -> None:
+    """Runs what has no result yet, batch by batch."""
+    FILES.mkdir(parents=True, exist_ok=True)
+    known = results(driver)
+    todo = [name for name in names if name not in known]
+    todo.sort(key=lambda name: not (FILES / file_name(name)).exists())
+    builder, runner = Child("build"), Child("run", env=environment(driver))
+    start, done, wrong = time.monotonic(), 0, 0
+    with open(WORK / f"{driver}.jsonl", "a", buffering=1) as file:
+        for batch in _batches(todo):
+            missing = [name for name in batch if not (FILES / file_name(name)).exists()]
+            invalid = build(builder, missing) if missing else {}
+            for name in batch:
+                if name in invalid:
+                    row = {"outcome": "none", "message": invalid[name]}
+                else:
+                    row = measure(runner, name)
+                wrong += is_wrong(name, row)
+                file.write(json.dumps({"graph": name, **row}) + "\n")
+            done += len(batch)
+            spent = time.monotonic() - start
+            print(f"{done} of {len(todo)}, {wrong} wrong, {spent:.0f} s", flush=True)
+            if spent > seconds:
+                break
+    builder.end()
+    runner.end()
+
+
+def _batches(names: list[str]) -> Iterator[list[str]]:
+    """Batches of one precision each, in the order of the first of each."""
+    waiting: dict[str, list[str]] = {}
+    for name in names:
+        batch = waiting.setdefault(Graph.of(name).precision, [])
+        batch.append(name)
+        if len(batch) == BATCH:
+            yield waiting.pop(Graph.of(name).precision)
+    yield from waiting.values()
+
+
+def is_wrong(name: str, row: dict[str, Any]) -> bool:
+    """Whether the delegate crashed, or took a file and computed it otherwise than the CPU.
+
+    In int8 steps and ties may fall otherwise: wrong is what is far off, in many values, and further
+    than the CPU's two kinds of kernels are from each other.
+    """
+    if row["outcome"] == "crashed":
+        return True
+    off = min(row.get("off", 0.0), row.get("off_reference", 1e9))
+    if Graph.of(name).precision == "int8":
+        return off > 0.1 and row["share"] > 0.02 and off > 3 * row.get("cpu_off", 0.0)
+    return off > 1e-3
+
+
+def confirm(share: float = 0.03) -> None:
+    """The second driver, on all graphs that are wrong on the first and a share of the others."""
+    known = results("swiftshader")
+    drawn = random.Random(0)
+    others = [n for n, row in known.items() if row["outcome"] == "ran" and drawn.random() < share]
+    wrong = [name for name, row in known.items() if is_wrong(name, row)]
+    run("lavapipe", [*dict.fromkeys([*wrong, *others])], 1e9)
+
+
+def linted() -> list[dict[str, Any]]:
+    """All results, with what lint says of each file now and what the second driver did."""
+    from converters import lint
+
+    second = results("lavapipe")
+    rows = []
+    for name, row in results("swiftshader").items():
+        path = FILES / file_name(name)
+        if row["outcome"] != "none" and path.exists():
+            row["lint"] = sorted({finding.code for finding in lint(path)})
+        row["operators"] = " ".join(row.get("operators", []))
+        if name in second:
+            row["lavapipe"] = {k: second[name].get(k) for k in ("outcome", "off", "share")}
+            row["lavapipe"]["wrong"] = is_wrong(name, second[name])
+        rows.append(row | {"wrong": is_wrong(name, row)})
+    return rows
+
+
+def write() -> None:
+    """The data, and the page of what was found."""
+    rows = linted()
+    head = {"ai-edge-litert": version("ai-edge-litert"), "drivers": ["SwiftShader", "lavapipe"]}
+    with gzip.GzipFile(DATA, "wb", mtime=0) as file:
+        for row in [head, *rows]:
+            file.write(json.dumps(row).encode() + b"\n")
+    PAGE.write_text(page(rows), encoding="utf-8")
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """docs/gpu_sweep.md."""
+    from converters.tflite import RULES
+    from converters.tflite.gpu_rules import RULES as NEW
+
+    new = {rule.code for rule in NEW}
+    files = [row for row in rows if "lint" in row]
+    taken = [row for row in files if row["outcome"] in ("ran", "partly", "crashed")]
+    wrong = [row for row in taken if row["wrong"]]
+    before = [row for row in wrong if not set(row["lint"]) - new]
+    after = [row for row in wrong if not row["lint"]]
+    right = [row for row in taken if not row["wrong"]]
+    named = [row for row in right if set(row["lint"]) & new]
+    again = [row["lavapipe"] for row in wrong if "lavapipe" in row]
+    sample = [row["lavapipe"] for row in right if "lavapipe" in row]
+    lines = [
+        HEAD.format(
+            files=len(files), version=version("ai-edge-litert"), taken=len(taken),
+            wrong=len(wrong), before=len(before), after=len(after), named=len(named),
+            right=len(right), again=len(again), same=sum(row["wrong"] for row in again),
+            sample=len(sample), other=sum(row["wrong"] for row in sample),
+        ),
+        "| precision | files | right | wrong | crashed | refused |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    by = defaultdict(Counter)
+    for row in files:
+        kind = "wrong" if row["wrong"] and row["outcome"] != "crashed" else row["outcome"]
+        by[Graph.of(row["graph"]).precision][kind] += 1
+    for precision, counts in sorted(by.items()):
+        right_ones = counts["ran"] + counts["partly"]
+        told = (right_ones, counts["wrong"], counts["crashed"], counts["refused"])
+        lines.append(f"| {precision} | {counts.total()} | {' | '.join(map(str, told))} |")
+    lines += ["", "## By rule", "", RULE_HEAD]
+    lines += ["| rule | wrong | right | the shortest of the wrong |", "|---|---|---|---|"]
+    for code in RULES:
+        hit = [row for row in wrong if code in row["lint"]]
+        free = sum(code in row["lint"] for row in right)
+        if hit or free and code in new:
+            least = min((row["graph"] for row in hit), key=len, default="")
+            lines.append(f"| `{code}` | {len(hit)} | {free} | {_code(least)} |")
+    lines += ["", "## Wrong, and not named", ""]
+    lines += [f"- {_code(row['graph'])}: {row.get('off')}" for row in after] or ["None."]
+    refusals = Counter(
+        part.split(":")[0].strip()
+        for row in files
+        if row["outcome"] == "refused" and not row["lint"]
+        for part in row.get("message", "").split(";")
+    )
+    lines += ["", "## Refused, and not named", "", REFUSED, ""]
+    lines += [f"- {_code(name)}: {count}" for name, count in refusals.most_common(25)]
+    return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('|', '/')}`" if text else ""
+
+
+HEAD = """# What the GPU delegate computes wrongly
+
+{files} graphs of one to five Keras layers or operations, of three precisions and nine shapes, each
+run on LiteRT's GPU delegate and on the CPU with values of both signs, all below 0 and all above.
+Written by `benchmarks/gpu_sweep.py` with ai-edge-litert {version} on SwiftShader; the data, a line
+for each graph, is [gpu_sweep.jsonl.gz](gpu_sweep.jsonl.gz). An `int8` file has float ends.
+
+- {taken} graphs are taken by the delegate; **{wrong} of them come out wrong or crash**.
+- Clean in `lint` and wrong: **{before} before the rules that this sweep gave, {after} with them**.
+- {named} of the {right} right graphs have a finding of these rules all the same.
+- On lavapipe, the second driver, {same} of the {again} wrong ones that ran there are wrong too, and
+  {other} of {sample} right ones.
+
+Wrong is a difference of more than 1e-3 of the largest value; in int8 of more than a tenth in more
+than 2 % of the values, and three times that of the CPU's own two kinds of kernels.
+"""
+RULE_HEAD = """[lint.md](lint.md) says what each means and what to do. A graph can break several
+rules; one that breaks a rule and is right has values that it does not matter for.
+"""
+REFUSED = """The delegate says so itself, and `verify` and `convert` show it."""
+
+
+def rules() -> None:
+    """Each rule's two graphs on the installed runtime: whether it is still so."""
+    import numpy as np
+    from gpu_workers import distance
+
+    from converters.runtime import run as run_file
+    from converters.tflite import RULES
+    from converters.tflite.flatbuffer import read_graphs
+    from gpu_lint_cases import CASES
+
+    print(f"ai-edge-litert {version('ai-edge-litert')}")
+    for code, graphs_of in CASES.items():
+        told = []
+        for tflite in graphs_of:
+            (given,) = read_graphs(tflite)[0].inputs
+            x = np.random.default_rng(0).normal(size=given.shape).astype("float32")
+            env = environment("swiftshader")
+            gpu = run_file(tflite, x, accelerator="gpu", env=env, repeats=0, timeout=RUNNING)
+            cpu = run_file(tflite, x, repeats=0)
+            if gpu.ok and cpu.ok:
+                sides = [[[*side.outputs.values()]] for side in (gpu, cpu)]
+                told.append(f"off by {distance(*sides)[0]:.1e}")
+            else:
+                told.append(gpu.problem or cpu.problem)
+        print(f"{code} (seen with {RULES[code].seen}): {told[0]}; its neighbour: {told[1]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", choices=["run", "confirm", "write", "rules"])
+    parser.add_argument("--seconds", type=float, default=1e9)
+    arguments = parser.parse_args()
+    if arguments.job == "run":
+        run("swiftshader", [graph.name for graph in graphs()], arguments.seconds)
+    else:
+        {"confirm": confirm, "write": write, "rules": rules}[arguments.job]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,569 @@
+"""What LiteRT's GPU delegate was seen to compute wrongly or to crash on, but to take.
+
+Found by `benchmarks/gpu_sweep.py` on graphs by the thousand. Most of it comes of what the delegate
+makes of two operators where it takes them for one. Imports NumPy and the flatbuffer reader.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from converters.tflite.flatbuffer import Operator, Tensor
+from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
+from converters.tflite.view import View
+
+# What the delegate folds a sum or a product with a constant into.
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
+_POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
+# Operators of one value each, that are computed where the value before them is.
+_SINGLE = {
+    "ABS", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC",
+    "NEG", "PRELU", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "RSQRT", "SIN", "SQRT",
+    "SQUARE", "TANH",
+}  # fmt: skip
+_DOUBLE = {
+    "ADD", "DIV", "EQUAL", "FLOOR_DIV", "FLOOR_MOD", "GREATER", "GREATER_EQUAL", "LESS",
+    "LESS_EQUAL", "LOGICAL_AND", "MAXIMUM", "MINIMUM", "MUL", "NOT_EQUAL", "POW",
+    "SQUARED_DIFFERENCE", "SUB",
+}  # fmt: skip
+# The largest side of a texture of most drivers; weights are one on large maps and for many filters.
+_TEXTURE, _MANY, _LARGE = 8192, 64, 256
+# Padding below this is below all that a maximum is taken over.
+_LOWEST = -1e4
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int = 1) -> int:
+    """What `"same"` puts around a side of an image."""
+    reach = (kernel - 1) * dilation + 1
+    return max((-(-size // stride) - 1) * stride + reach - size, 0)
+
+
+def _input(operator: Operator, number: int) -> Tensor | None:
+    return operator.inputs[number] if number < len(operator.inputs) else None
+
+
+def _option(operator: Operator, name: str) -> int:
+    """An option, 0 if it is not there, as the schema has it."""
+    return int(getattr(operator.options, name, 0) or 0)
+
+
+def _strides(operator: Operator) -> tuple[int, int]:
+    return max(_option(operator, "strideH"), 1), max(_option(operator, "strideW"), 1)
+
+
+def _integer(operator: Operator) -> bool:
+    return any(t is not None and t.dtype in ("INT8", "UINT8") and t.scales for t in operator.inputs)
+
+
+def _amounts(operator: Operator) -> np.ndarray | None:
+    """What a pad puts before and after each of four dimensions, `(4, 2)`."""
+    amounts = _input(operator, 1)
+    if amounts is None or amounts.data is None:
+        return None
+    dtype = np.dtype(np.int64 if amounts.dtype == "INT64" else np.int32)
+    if not 0 < len(amounts.data) <= 8 * dtype.itemsize or len(amounts.data) % (2 * dtype.itemsize):
+        return None
+    found = amounts.data.view(dtype).reshape(-1, 2)
+    return np.pad(found, ((max(4 - len(found), 0), 0), (0, 0)))
+
+
+def _fill(view: View, operator: Operator) -> float:
+    """What a pad fills with."""
+    value = _input(operator, 2) if operator.name == "PADV2" else None
+    held = None if value is None else view.held(value)
+    sound = held is not None and held.data is not None and np.prod(held.shape) == 1
+    numbers = held.values() if held is not None and sound else None
+    return 0.0 if numbers is None else float(np.ravel(numbers)[0])
+
+
+def _spatial(operator: Operator) -> bool:
+    """Whether it pads height and width alone, which the delegate makes part of what follows.
+
+    Of integers it does not.
+    """
+    amounts = _amounts(operator) if operator.name in ("PAD", "PADV2") else None
+    if amounts is None or operator.outputs[0].scales:
+        return False
+    return bool(amounts[1:3].any()) and not amounts[[0, 3]].any()
+
+
+def _padded(view: View, names: set[str]) -> Iterator[tuple[Operator, Operator]]:
+    """Pads that become part of the operator that alone reads them, and that operator."""
+    for operator in view.operators:
+        reader, tensor = operator, _input(operator, 0) if operator.name in names else None
+        while tensor is not None and view.reader(tensor) is reader:
+            pad = view.producer.get(tensor)
+            if pad is None or not _spatial(pad):
+                break
+            yield pad, operator
+            reader, tensor = pad, _input(pad, 0)
+
+
+def _padded_pool(view: View) -> Iterator[Place]:
+    for pad, pool in _padded(view, _POOLS):
+        fill, amounts = _fill(view, pad), _amounts(pad)
+        size = (_option(pool, "filterHeight"), _option(pool, "filterWidth"))
+        met = amounts is not None and (amounts[1:3].max(axis=1) < size).all()
+        low = fill <= _LOWEST or (fill == 0 and met and _input(pad, 0) in view.nonnegative)
+        if not (pool.name == "MAX_POOL_2D" and low):
+            yield place(pool, _input(pool, 0), before=pad)
+
+
+def _padded_constant(view: View) -> Iterator[Place]:
+    for pad, operator in _padded(view, {"CONV_2D", "DEPTHWISE_CONV_2D"}):
+        if _fill(view, pad) != 0:
+            yield place(operator, _input(operator, 0), before=pad)
+
+
+@operators("PAD", "PADV2", "MIRROR_PAD")
+def _padded_batch(view: View, operator: Operator) -> bool:
+    amounts = _amounts(operator)
+    batch = amounts is not None and amounts[0].any()
+    return bool(batch) and len(operator.outputs[0].shape) == 4
+
+
+def _channels_appended(view: View, operator: Operator) -> Operator | None:
+    """The sum that a pad of channels becomes part of."""
+    amounts = _amounts(operator) if operator.name in ("PAD", "PADV2") else None
+    if amounts is None or amounts[:3].any() or amounts[3, 0] or not amounts[3, 1]:
+        return None
+    source, reader = _input(operator, 0), view.reader(operator.outputs[0])
+    if (
+        source is None
+        or not source.shape
+        or source.shape[-1] % 4
+        or reader is None
+        or reader.name != "ADD"
+    ):
+        return None
+    return reader if len(view.computed(reader)) == 2 else None
+
+
+def _padded_sum(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        total = _channels_appended(view, operator)
+        if total is None:
+            continue
+        shapes = {t.shape for t in total.inputs if t is not None}
+        if len(shapes) > 1 or _fill(view, operator):
+            yield place(total, operator.outputs[0], before=operator)
+
+
+def _along_channels(view: View, operator: Operator) -> Tensor | None:
+    """What a sum or product with a constant for each channel, or with one number, is taken of."""
+    computed = view.computed(operator)
+    if operator.name not in ("ADD", "MUL") or len(computed) != 1 or len(operator.inputs) != 2:
+        return None
+    constant = next(t for t in operator.inputs if t is not computed[0])
+    if constant is None or np.prod(constant.shape) != (constant.shape[-1:] or (1,))[0]:
+        return None
+    return computed[0]
+
+
+def _no_padding(operator: Operator) -> bool:
+    image, kernel = _input(operator, 0), _input(operator, 1)
+    if image is None or kernel is None or len(image.shape) != 4 or len(kernel.shape) != 4:
+        return False
+    rates = (_option(operator, "dilationHFactor") or 1, _option(operator, "dilationWFactor") or 1)
+    strides = _strides(operator)
+    return _option(operator, "padding") == 1 or not any(
+        _same(image.shape[side + 1], kernel.shape[side + 1], strides[side], rates[side])
+        for side in (0, 1)
+    )
+
+
+def _folded(view: View) -> Iterator[tuple[Operator, Operator, Operator]]:
+    """Sums and products with constants that become part of weights: (first, second, the sum)."""
+    for operator in view.operators:
+        source = _along_channels(view, operator)
+        if source is None:
+            continue
+        maker, reader = view.producer.get(source), view.reader(operator.outputs[0])
+        alone = view.reader(source) is operator and not source.scales
+        if maker is not None and alone and _weighted(view, maker) and maker.activation == "NONE":
+            yield maker, operator, operator
+        if reader is None or operator.outputs[0].scales or operator.activation != "NONE":
+            continue
+        if _weighted(view, reader):
+            image = _input(reader, 2 if reader.name == "TRANSPOSE_CONV" else 0)
+            plain = operator.name == "MUL" or (reader.name == "CONV_2D" and _no_padding(reader))
+            if image is operator.outputs[0] and plain:
+                yield operator, reader, operator
+
+
+def _weighted(view: View, operator: Operator) -> bool:
+    return operator.name in _WEIGHTED and len(view.computed(operator)) == 1
+
+
+def _folded_broadcast(view: View) -> Iterator[Place]:
+    for first, second, operator in _folded(view):
+        source = _along_channels(view, operator)
+        if source is not None and source.shape[-1:] != operator.outputs[0].shape[-1:]:
+            yield place(second, first.outputs[0], before=first)
+
+
+def _inner_output(view: View) -> Iterator[Place]:
+    for first, second, _ in _folded(view):
+        if first.outputs[0] in view.outputs:
+            yield place(second, first.outputs[0], before=first)
+    pairs = [*_padded(view, _POOLS | {"CONV_2D", "DEPTHWISE_CONV_2D"})]
+    sums = ((pad, _channels_appended(view, pad)) for pad in view.operators)
+    pairs += [(pad, total) for pad, total in sums if total is not None]
+    for pad, operator in pairs:
+        if pad.outputs[0] in view.outputs:
+            yield place(operator, pad.outputs[0], before=pad)
+
+
+def _output_twice(view: View) -> Iterator[Place]:
+    twice = repeated(list(view.graph.outputs))
+    fed = set(view.graph.inputs)
+    for tensor in dict.fromkeys([*twice, *(t for t in view.graph.outputs if t in fed)]):
+        yield Place(f"output {tensor.name!r}", (tensor.name,))
+
+
+def _split_joined(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        if operator.name not in ("SPLIT", "SPLIT_V") or operator.outputs[0].scales:
+            continue
+        readers = {id(r): r for part in operator.outputs for r in view.readers(part)}
+        if len(readers) != 1:
+            continue
+        (reader,) = readers.values()
+        computed = [t for t in reader.inputs if t is not None]
+        parts = [part for part in operator.outputs if view.readers(part)]
+        if reader.name not in ("ADD", "CONCATENATION") or len(computed) < 2:
+            continue
+        if set(computed) != set(parts) or len(computed) != len(parts):
+            continue
+        last = list(operator.outputs)[-len(computed) :]
+        if reader.name == "CONCATENATION" and computed == last and _same_axis(operator, reader):
+            continue
+        yield place(reader, *computed, before=operator)
+
+
+def _same_axis(split: Operator, joined: Operator) -> bool:
+    """Whether parts are put together along the axis that they were split along."""
+    source, part = _input(split, 0 if split.name == "SPLIT_V" else 1), split.outputs[0]
+    if source is None or len(source.shape) != len(part.shape):
+        return False
+    along = [a != b for a, b in zip(source.shape, part.shape, strict=True)]
+    axis = _option(joined, "axis")
+    return -len(along) <= axis < len(along) and along[axis]
+
+
+def _split_mixed(view: View) -> Iterator[Place]:
+    """Follows how values are computed where the first part is: as long as one operator reads them.
+
+    An operand that another operator makes meanwhile ends it; the other parts are there already.
+    """
+    for split in view.operators:
+        if split.name != "SPLIT" or len(split.outputs) < 2:
+            continue
+        tensor = first = split.outputs[0]
+        while not tensor.scales and (reader := view.reader(tensor)) is not None:
+            computed = view.computed(reader)
+            if reader.name in _SINGLE or (reader.name in _DOUBLE and len(computed) == 1):
+                tensor = reader.outputs[0]
+                continue
+            if reader.name not in _DOUBLE or len(computed) != 2:
+                break
+            # Of a sum or a product of two parts the delegate takes the second first.
+            turned = reader.name in ("ADD", "MUL")
+            if computed[0 if turned else 1] is tensor and not (turned and tensor is not first):
+                break
+            other = computed[1] if computed[0] is tensor else computed[0]
+            if view.producer.get(other) is split:
+                yield place(reader, tensor, other, before=split)
+                break
+            maker = view.producer.get(other)
+            if maker is not None and maker.index > split.index:
+                break
+            tensor = reader.outputs[0]
+
+
+def _split_unread(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        if operator.name in ("SPLIT", "SPLIT_V") and _integer(operator):
+            lost = [t for t in operator.outputs if view.unread(t)]
+            if lost:
+                yield place(operator, *lost)
+
+
+@operators("DEPTHWISE_CONV_2D")
+def _pointwise_depthwise(view: View, operator: Operator) -> bool:
+    image, kernel = _input(operator, 0), _input(operator, 1)
+    if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
+        return False
+    return image.shape[-1:] > (1,) and kernel.shape[-1] > image.shape[-1]
+
+
+@operators("LEAKY_RELU")
+def _steep_leak(view: View, operator: Operator) -> bool:
+    return getattr(operator.options, "alpha", 0) > 1
+
+
+@operators("TRANSPOSE_CONV")
+def _transposed_same(view: View, operator: Operator) -> bool:
+    kernel, image = _input(operator, 1), _input(operator, 2)
+    if kernel is None or image is None or len(image.shape) != 4 or len(kernel.shape) != 4:
+        return False
+    sides = zip(image.shape[1:3], kernel.shape[1:3], _strides(operator), strict=True)
+    shifted = any(max(k - s, 0) // 2 != _same(size, k, s) // 2 for size, k, s in sides)
+    return shifted and _option(operator, "padding") == 0
+
+
+@operators("BATCH_MATMUL")
+def _broadcast_product(view: View, operator: Operator) -> bool:
+    one, two = _input(operator, 0), _input(operator, 1)
+    if one is None or two is None or (view.constant(two) and len(two.shape) == 2):
+        return False
+    rank = max(len(one.shape), len(two.shape))
+    batches = {(1,) * (rank - len(t.shape)) + t.shape[:-2] for t in (one, two)}
+    return len(batches) == 2
+
+
+def _extreme_of_sum(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        if operator.name not in ("REDUCE_MAX", "REDUCE_MIN"):
+            continue
+        source = _input(operator, 0)
+        maker = None if source is None else view.producer.get(source)
+        if source is None or source.scales or maker is None or maker.name != "ADD":
+            continue
+        if (
+            len(view.computed(maker)) == 2
+            and maker.activation == "NONE"
+            and view.reader(source) is operator
+        ):
+            yield place(operator, source, before=maker)
+
+
+def _mixed_ranks(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        if operator.name in _DOUBLE and _integer(operator):
+            computed = view.computed(operator)
+            if len({len(tensor.shape) for tensor in computed}) > 1:
+                yield place(operator, *computed)
+
+
+@operators("CONV_2D")
+def _strided_pointwise(view: View, operator: Operator) -> bool:
+    kernel = _input(operator, 1)
+    pointwise = kernel is not None and kernel.shape[1:3] == (1, 1)
+    return pointwise and _integer(operator) and max(_strides(operator)) > 1
+
+
+@operators("SPACE_TO_DEPTH", "DEPTH_TO_SPACE")
+def _batched_blocks(view: View, operator: Operator) -> bool:
+    return operator.outputs[0].shape[:1] > (1,)
+
+
+@operators("CUMSUM")
+def _cumsum_from_behind(view: View, operator: Operator) -> bool:
+    axis = _input(operator, 1)
+    data = None if axis is None else axis.data
+    return data is not None and bool((data.view(np.int8)[3:] < 0).any())
+
+
+def _leak_after_prelu(view: View) -> Iterator[Place]:
+    behind: dict[Tensor, Operator] = {}  # a PReLU, by what is computed where its result is
+    for operator in view.operators:
+        computed = view.computed(operator)
+        prelu = behind.get(computed[0]) if len(computed) == 1 else None
+        if operator.name == "PRELU":
+            prelu = operator
+        elif operator.name == "LEAKY_RELU" and prelu is not None:
+            yield place(operator, computed[0], before=prelu)
+        if prelu is not None and operator.name in _SINGLE | _DOUBLE:
+            behind[operator.outputs[0]] = prelu
+
+
+def _wide_weights(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        kernel = _input(operator, 1) if operator.name == "CONV_2D" else None
+        result = operator.outputs[0].shape if operator.outputs else ()
+        if kernel is None or len(kernel.shape) != 4 or len(result) != 4:
+            continue
+        filters, height, width, channels = kernel.shape
+        high = height * width * -(-channels // 4) * 4 > _TEXTURE
+        if filters > 4 * _TEXTURE or (high and filters >= _MANY and result[1] * result[2] > _LARGE):
+            yield place(operator, kernel)
+
+
+_SILENT = "The GPU delegate computes wrong numbers, silently."
+_LOGGED = "The GPU delegate gives back wrong numbers or zeros; it says why in its log at most."
+# What `rewrites` has a row for: seen in files of other converters.
+_CONVERT = "Convert with `to_tflite`, which writes it otherwise, or"
+# What stands between two operators that are taken for one, and changes nothing.
+_APART = "`keras.ops.minimum(x, 3e38)`, which changes nothing,"
+
+
+def _rule(code: str, symptom: str, meaning: str, advice: str, find: Find) -> Rule:
+    return Rule(code, "warning", symptom, meaning, advice, find)
+
+
+RULES = [
+    _rule(
+        "PADDED_POOL",
+        "The GPU delegate computes wrong numbers at the border, silently.",
+        "A pool of floats reads a padded image, and the delegate leaves the padding out of its "
+        "averages and maxima.",
+        f"{_CONVERT} put {_APART} between ZeroPadding2D and the pool; a maximum after a ReLU, then "
+        "ZeroPadding2D, is right.",
+        _padded_pool,
+    ),
+    _rule(
+        "PADDED_CONSTANT",
+        "The GPU delegate computes wrong numbers at the border, silently.",
+        "A convolution of floats reads an image padded with another number than 0, and the "
+        "delegate pads with 0.",
+        f"{_CONVERT} put {_APART} between `keras.ops.pad` and the convolution.",
+        _padded_constant,
+    ),
+    _rule(
+        "PADDED_BATCH",
+        _SILENT,
+        "The first dimension, the batch, is padded.",
+        "Concatenate with zeros (`keras.ops.concatenate([x, zeros], axis=0)`).",
+        _padded_batch,
+    ),
+    _rule(
+        "PADDED_SUM",
+        _SILENT,
+        "Channels are padded, and added to a tensor that is repeated along the image or the "
+        "channels.",
+        f"Put {_APART} between `keras.ops.pad` and Add.",
+        _padded_sum,
+    ),
+    _rule(
+        "FOLDED_BROADCAST",
+        _SILENT,
+        "A tensor of one channel and a constant of several are multiplied or added, right before "
+        "or after a convolution or Dense, whose weights the delegate takes the constant into.",
+        f"Put {_APART} between the two, or write the product as a Conv2D of 1x1.",
+        _folded_broadcast,
+    ),
+    _rule(
+        "INNER_OUTPUT",
+        "The GPU delegate gives back an output that it never wrote.",
+        "An output of the model is also read by one layer that the delegate makes one with it: a "
+        "padding with what follows, a convolution or Dense with a sum or product of constants.",
+        f"Give back {_APART} in place of the output itself.",
+        _inner_output,
+    ),
+    _rule(
+        "OUTPUT_TWICE",
+        "The GPU delegate gives back zeros for an output.",
+        "A tensor is two outputs of the model, or an input is given back as it is.",
+        f"Give back {_APART} the second time.",
+        _output_twice,
+    ),
+    _rule(
+        "SPLIT_JOINED",
+        _SILENT,
+        "The parts of a split go straight into one concatenation or sum, in another order, along "
+        "another axis or not all of them: the delegate leaves both out.",
+        f"{_CONVERT} slice (`x[..., :n]`) instead of `keras.ops.split`.",
+        _split_joined,
+    ),
+    _rule(
+        "SPLIT_MIXED",
+        _LOGGED,
+        "The first part of a split, changed or not, meets another part of it in an elementwise "
+        "operation, which the delegate computes while that part is still being written.",
+        f"{_CONVERT} slice (`x[..., :n]`) instead of `keras.ops.split`, or change the other part: "
+        "`a * sigmoid(b)` is right, `sigmoid(a) * b` is not.",
+        _split_mixed,
+    ),
+    _rule(
+        "SPLIT_UNREAD",
+        "The GPU delegate crashes the process.",
+        "In int8, a part of a split is not used.",
+        f"{_CONVERT} slice what is used (`x[..., :n]`) instead of `keras.ops.split`.",
+        _split_unread,
+    ),
+    _rule(
+        "POINTWISE_DEPTHWISE",
+        _SILENT,
+        "A depthwise convolution of 1x1 has a `depth_multiplier`.",
+        f"{_CONVERT} use DepthwiseConv2D(3, padding='same') with the weights in the middle of a "
+        "kernel of zeros, or a Conv2D of 1x1.",
+        _pointwise_depthwise,
+    ),
+    _rule(
+        "STEEP_LEAK",
+        _SILENT,
+        "The slope of a LeakyReLU below 0 is more than 1.",
+        "Use `keras.ops.minimum(x, slope * x)`, or PReLU(shared_axes=[1, 2]).",
+        _steep_leak,
+    ),
+    _rule(
+        "TRANSPOSED_SAME",
+        "The GPU delegate gives back a shifted image, silently.",
+        "A Conv2DTranspose with `padding='same'` reads an image whose height or width its strides "
+        "do not divide.",
+        "Use `padding='valid'` and Cropping2D, or a size that the strides divide.",
+        _transposed_same,
+    ),
+    _rule(
+        "BROADCAST_PRODUCT",
+        _SILENT,
+        "A matrix product repeats one of its sides: one key for several heads, say.",
+        f"{_CONVERT} repeat that side first (`keras.ops.concatenate([k] * heads, axis=1)`); use "
+        "Dense where it is a constant.",
+        _broadcast_product,
+    ),
+    _rule(
+        "EXTREME_OF_SUM",
+        "The GPU delegate gives back values that are too large or too small, silently.",
+        "A maximum or minimum (GlobalMaxPooling2D, `keras.ops.max`) is taken straight of a sum of "
+        "two tensors.",
+        f"Put {_APART} or an activation between Add and the maximum.",
+        _extreme_of_sum,
+    ),
+    _rule(
+        "STRIDED_POINTWISE",
+        _SILENT,
+        "In int8, a convolution of 1x1 has strides.",
+        f"{_CONVERT} use MaxPooling2D(1, strides) and a Conv2D of 1x1 without strides.",
+        _strided_pointwise,
+    ),
+    _rule(
+        "MIXED_RANKS",
+        _LOGGED,
+        "In int8, an elementwise operation takes a tensor of two dimensions and one of four: the "
+        "converter drops the Reshape between a Dense and a Multiply.",
+        "Use GlobalAveragePooling2D(keepdims=True) and Conv2D(units, 1) in place of Dense.",
+        _mixed_ranks,
+    ),
+    _rule(
+        "WIDE_WEIGHTS",
+        _LOGGED,
+        "The weights of a convolution, kernel height * kernel width * channels (or a quarter of "
+        "the filters), are a texture of more than 8192, which is the limit of the software drivers "
+        "and of many GPUs.",
+        "Use two Conv2D on halves of the channels (`x[..., :n]`) and Add.",
+        _wide_weights,
+    ),
+    _rule(
+        "BATCHED_BLOCKS",
+        _LOGGED,
+        "A space-to-depth or depth-to-space has a batch of more than 1.",
+        "Convert with a batch of 1.",
+        _batched_blocks,
+    ),
+    _rule(
+        "CUMSUM_FROM_BEHIND",
+        "The GPU delegate crashes the process.",
+        "A cumulative sum counts its axis from behind.",
+        "Count from the front: `keras.ops.cumsum(x, axis=3)` in place of `axis=-1`.",
+        _cumsum_from_behind,
+    ),
+    _rule(
+        "LEAK_AFTER_PRELU",
+        _LOGGED,
+        "A LeakyReLU comes after a PReLU, with elementwise operations alone between.",
+        "Use PReLU(shared_axes=[1, 2]) for the LeakyReLU too.",
+        _leak_after_prelu,
+    ),
+]

@@ -1,0 +1,144 @@
+"""Graphs that the GPU delegate refuses or computes wrongly, written as equal ones that it does not.
+
+A table: a pattern, what is written for it, and why. Each was seen with LiteRT 2.3 on the delegate
+itself; the CPU's answers stay what they are, to the bit unless the row says otherwise. What no row
+knows is left to `lint`.
+
+Imports the flatbuffer reader and NumPy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from converters.tflite.flatbuffer import TfliteFile
+from converters.tflite.rewrites import padding, parts, products, ranks, softmax, strides
+from converters.tflite.rewrites.edit import Edit
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One row.
+
+    Attributes:
+        name: What it is called.
+        pattern: What it looks for.
+        replacement: What it writes in its place.
+        reason: What the delegate makes of the pattern.
+        apply: Does so wherever the pattern is.
+    """
+
+    name: str
+    pattern: str
+    replacement: str
+    reason: str
+    apply: Callable[[Edit], None]
+
+
+def rewritten(file: TfliteFile) -> TfliteFile:
+    """The file with every pattern of `REWRITES` replaced; itself if there is none."""
+    edit = Edit(file)
+    for rewrite in REWRITES.values():
+        rewrite.apply(edit)
+        edit = edit.finished()
+    return edit.file
+
+
+_ROWS = [
+    Rewrite(
+        "moves",
+        "RESHAPE, TILE and TRANSPOSE of more than four dimensions that repeat rows and columns, or "
+        "spread channels over blocks",
+        "RESIZE_NEAREST_NEIGHBOR; DEPTH_TO_SPACE, after a TRANSPOSE where the channels of a block "
+        "are far apart",
+        "more than four dimensions are refused",
+        ranks.moves,
+    ),
+    Rewrite(
+        "ranks",
+        "operators of more than four dimensions, some of which can be one",
+        "the same operators of four; a TRANSPOSE as several",
+        "more than four dimensions are refused",
+        ranks.lower,
+    ),
+    Rewrite(
+        "broadcast",
+        "BROADCAST_TO",
+        "TILE",
+        "the delegate has no BROADCAST_TO",
+        products.broadcast,
+    ),
+    Rewrite(
+        "one part",
+        "SPLIT into one part",
+        "nothing",
+        "the process is aborted",
+        parts.one_way,
+    ),
+    Rewrite(
+        "parts that meet",
+        "a split whose parts one operator reads, directly or changed one by one; in "
+        "int8, one with a part that nothing reads",
+        "a SLICE for each part",
+        "the operators are made one that knows nothing of order and axis, or reads what it "
+        "writes; the process crashes",
+        parts.meeting,
+    ),
+    Rewrite(
+        "one tensor twice",
+        "an operator that reads one tensor twice",
+        "a RESHAPE of one of them to its own shape in between",
+        "refused, or the process is aborted",
+        parts.repeated,
+    ),
+    Rewrite(
+        "padded maximum",
+        "PAD or PADV2 before MAX_POOL_2D in float, of values that may be less than the padding",
+        "MAXIMUM with the least number in between",
+        "the padding becomes the pool's own, which does not count",
+        padding.maximum,
+    ),
+    Rewrite(
+        "padded mean",
+        "PAD or PADV2 before AVERAGE_POOL_2D in float",
+        "a depthwise convolution, equal to a rounding of float32",
+        "the padding becomes the pool's own, which does not count",
+        padding.mean,
+    ),
+    Rewrite(
+        "padded convolution",
+        "PADV2 with other numbers than 0 before a convolution in float",
+        "MAXIMUM with the least number in between",
+        "the padding becomes the convolution's own, which is of zeros",
+        padding.convolution,
+    ),
+    Rewrite(
+        "strided 1x1",
+        "CONV_2D of integers, 1x1 with a stride",
+        "a 1x1 MAX_POOL_2D with the stride before it",
+        "the stride is forgotten",
+        strides.pointwise,
+    ),
+    Rewrite(
+        "1x1 with a multiplier",
+        "DEPTHWISE_CONV_2D, 1x1, of several outputs for each input",
+        "a kernel of 1x2 whose second column is 0",
+        "the outputs are taken for those of other inputs",
+        products.multiplied,
+    ),
+    Rewrite(
+        "shared heads",
+        "BATCH_MATMUL of many matrices with one",
+        "one product of all their rows, in a RESHAPE; or copies of the one, by TILE",
+        "all but the first are wrong",
+        products.shared,
+    ),
+    Rewrite(
+        "log-softmax",
+        "LOG_SOFTMAX of floats",
+        "x - max - log(sum(exp(x - max))), equal to a few roundings of float32",
+        "the delegate has no log-softmax",
+        softmax.logarithm,
+    ),
+]
+
+REWRITES: dict[str, Rewrite] = {row.name: row for row in _ROWS}

@@ -1,0 +1,280 @@
+"""What the GPU delegate computes wrongly, and the nearest neighbour that it computes rightly.
+
+By reason code, graphs of a few operators; the smallest that the sweep's findings came down to.
+"""
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from lint_graphs import T, build
+
+MAP = (1, 6, 5, 8)
+HALF = (1, 6, 5, 4)
+PADDED = (1, 8, 7, 8)
+_drawn = np.random.default_rng(0)
+
+
+def values(*shape):
+    """A constant of random numbers."""
+    return T(shape, value=_drawn.normal(size=shape))
+
+
+def options(kind, **settings):
+    made = getattr(schema, f"{kind}OptionsT")()
+    for name, value in settings.items():
+        assert hasattr(made, name), name
+        setattr(made, name, value)
+    return made
+
+
+def convolution(x, kernel, bias, y, stride=1):
+    settings = {"strideH": stride, "strideW": stride, "padding": 1}
+    rates = {"dilationHFactor": 1, "dilationWFactor": 1}
+    return ("CONV_2D", [x, kernel, bias], [y], options("Conv2D", **settings, **rates))
+
+
+def both(operator, a, b, y):
+    return (operator, [a, b], [y], options(operator.title()))
+
+
+def pad(x, amounts, y):
+    return ("PAD", [x, amounts], [y], options("Pad"))
+
+
+def around(*amounts):
+    """What is padded, before and after each dimension."""
+    return T((4, 2), "INT32", np.reshape(amounts, (4, 2)))
+
+
+BORDER = around(0, 0, 1, 1, 1, 1, 0, 0)
+
+
+def pool(operator, x, y):
+    size = {"filterHeight": 2, "filterWidth": 2, "strideH": 2, "strideW": 2, "padding": 1}
+    return (operator, [x], [y], options("Pool2D", **size))
+
+
+def padded_pool(*, between):
+    tensors = {"x": T(MAP), "p": BORDER, "m": T(PADDED), "r": T(PADDED), "y": T((1, 4, 3, 8))}
+    calls = [pad("x", "p", "m"), pool("AVERAGE_POOL_2D", "r" if between else "m", "y")]
+    calls[1:1] = [("RELU", ["m"], ["r"])] * between
+    return build(tensors, calls, ["x"], ["y"])
+
+
+def padded_constant(number):
+    tensors = {"x": T(MAP), "p": BORDER, "v": T((1,), value=number), "m": T(PADDED)}
+    tensors |= {"k": values(8, 3, 3, 8), "b": values(8), "y": T(MAP)}
+    padding = ("PADV2", ["x", "p", "v"], ["m"], options("PadV2"))
+    return build(tensors, [padding, convolution("m", "k", "b", "y")], ["x"], ["y"])
+
+
+def padded_batch(batch):
+    amounts = around(0, batch, 0, 0 if batch else 1, 0, 0, 0, 0)
+    shape = (1 + batch, 6 if batch else 7, 5, 8)
+    return build({"x": T(MAP), "p": amounts, "y": T(shape)}, [pad("x", "p", "y")], ["x"], ["y"])
+
+
+def padded_sum(channels):
+    """12 channels, 4 of them padded, and a map of some channels, added."""
+    tensors = {"x": T(MAP), "p": around(0, 0, 0, 0, 0, 0, 0, 4), "m": T((1, 6, 5, 12))}
+    tensors |= {"k": values(channels, 1, 1, 8), "b": values(channels)}
+    tensors |= {"h": T((1, 6, 5, channels)), "y": T((1, 6, 5, 12))}
+    calls = [pad("x", "p", "m"), convolution("x", "k", "b", "h"), both("ADD", "m", "h", "y")]
+    return build(tensors, calls, ["x"], ["y"])
+
+
+def folded_broadcast(channels):
+    tensors = {"x": T(MAP), "k": values(channels, 1, 1, 8), "b": values(channels)}
+    tensors |= {"m": T((1, 6, 5, channels)), "c": values(8), "y": T(MAP)}
+    calls = [convolution("x", "k", "b", "m"), both("MUL", "m", "c", "y")]
+    return build(tensors, calls, ["x"], ["y"])
+
+
+def inner_output(operator):
+    tensors = {"x": T(MAP), "k": values(8, 1, 1, 8), "b": values(8), "m": T(MAP)}
+    tensors |= {"c": values(8), "y": T(MAP)}
+    after = both("MUL", "m", "c", "y") if operator == "MUL" else ("TANH", ["m"], ["y"])
+    return build(tensors, [convolution("x", "k", "b", "m"), after], ["x"], ["m", "y"])
+
+
+def output_twice(first):
+    tensors = {"x": T(MAP), "y": T(MAP), "z": T(MAP), "w": T(MAP)}
+    calls = [("TANH", ["x"], ["y"]), ("ABS", ["x"], ["z"]), ("NEG", ["x"], ["w"])]
+    return build(tensors, calls, ["x"], [first, "z", "y"])
+
+
+def split(x, *parts):
+    return ("SPLIT", ["axis", x], [*parts], options("Split", numSplits=len(parts)))
+
+
+PARTS = {"x": T(MAP), "a": T(MAP), "axis": T((), "INT32", 3), "p": T(HALF), "q": T(HALF)}
+
+
+def split_joined(*order):
+    calls = [
+        ("TANH", ["x"], ["a"]),
+        split("a", "p", "q"),
+        ("CONCATENATION", [*order], ["y"], options("Concatenation", axis=3)),
+    ]
+    return build(PARTS | {"y": T(MAP)}, calls, ["x"], ["y"])
+
+
+def split_mixed(changed, other):
+    """One part times the sigmoid of the other."""
+    calls = [
+        ("TANH", ["x"], ["a"]),
+        split("a", "p", "q"),
+        ("LOGISTIC", [changed], ["s"]),
+        both("MUL", "s", other, "y"),
+    ]
+    return build(PARTS | {"s": T(HALF), "y": T(HALF)}, calls, ["x"], ["y"])
+
+
+def integers(*shape, value=None):
+    """A tensor of int8 numbers of 1/32."""
+    return T(shape, "INT8", value, 1 / 32)
+
+
+def between_floats(tensors, calls, outputs):
+    """A graph of integers with float ends."""
+    ends = {f"{name}_float": T(tensors[name].shape) for name in outputs}
+    calls = [
+        ("QUANTIZE", ["in"], ["x"], options("Quantize")),
+        *calls,
+        *(("DEQUANTIZE", [name], [f"{name}_float"], options("Dequantize")) for name in outputs),
+    ]
+    tensors = {"in": T(MAP), "x": integers(*MAP)} | tensors | ends
+    return build(tensors, calls, ["in"], [*ends])
+
+
+def split_unread(*outputs):
+    tensors = {"axis": T((), "INT32", 3), "p": integers(*HALF), "q": integers(*HALF)}
+    return between_floats(tensors, [split("x", "p", "q")], outputs)
+
+
+def pointwise_depthwise(size):
+    tensors = {"x": T(MAP), "k": values(1, size, size, 16), "b": values(16), "y": T((1, 6, 5, 16))}
+    settings = {"strideH": 1, "strideW": 1, "padding": 0, "depthMultiplier": 2}
+    rates = {"dilationHFactor": 1, "dilationWFactor": 1}
+    made = options("DepthwiseConv2D", **settings, **rates)
+    return build(tensors, [("DEPTHWISE_CONV_2D", ["x", "k", "b"], ["y"], made)], ["x"], ["y"])
+
+
+def steep_leak(slope):
+    call = ("LEAKY_RELU", ["x"], ["y"], options("LeakyRelu", alpha=slope))
+    return build({"x": T(MAP), "y": T(MAP)}, [call], ["x"], ["y"])
+
+
+def transposed_same(width):
+    shape = (1, 12, 2 * width, 8)
+    tensors = {"x": T((1, 6, width, 8)), "s": T((4,), "INT32", shape), "k": values(8, 3, 3, 8)}
+    made = options("TransposeConv", strideH=2, strideW=2, padding=0)
+    call = ("TRANSPOSE_CONV", ["s", "k", "x"], ["y"], made)
+    return build(tensors | {"y": T(shape)}, [call], ["x"], ["y"])
+
+
+def broadcast_product(heads):
+    """Four heads of queries of 6, on keys of as many heads as are given."""
+    tensors = {"x": T((1, 4, 6, 8)), "axes": T((1,), "INT32", 1), "k": T((1, heads, 6, 8))}
+    mean = ("MEAN", ["x", "axes"], ["k"], options("Reducer", keepDims=True))
+    product = ("BATCH_MATMUL", ["x", "k"], ["y"], options("BatchMatMul", adjY=True))
+    before = mean if heads == 1 else ("TANH", ["x"], ["k"])
+    return build(tensors | {"y": T((1, 4, 6, 6))}, [before, product], ["x"], ["y"])
+
+
+def extreme_of_sum(operator):
+    tensors = {"x": T(MAP), "t": T(MAP), "s": T(MAP), "c": T(MAP, value=-30.0), "m": T(MAP)}
+    tensors |= {"axes": T((1,), "INT32", 1), "y": T((1, 5, 8))}
+    calls = [
+        ("TANH", ["x"], ["t"]),
+        both("ADD", "t", "c", "m"),
+        both(operator, "m", "x", "s"),
+        ("REDUCE_MAX", ["s", "axes"], ["y"], options("Reducer")),
+    ]
+    return build(tensors, calls, ["x"], ["y"])
+
+
+def strided_pointwise(size):
+    kernel = _drawn.integers(-64, 64, (8, size, size, 8))
+    tensors = {
+        "k": integers(8, size, size, 8, value=kernel),
+        "b": T((8,), "INT32", 100, 1 / 1024),
+        "m": T((1, 3, 3, 8) if size == 1 else (1, 2, 2, 8), "INT8", None, 1 / 4),
+    }
+    return between_floats(tensors, [convolution("x", "k", "b", "m", stride=2)], ["m"])
+
+
+def mixed_ranks(*, reshaped):
+    """A map times what a Dense makes of its means."""
+    tensors = {
+        "axes": T((2,), "INT32", (1, 2)),
+        "g": integers(1, 8),
+        "k": integers(8, 8, value=_drawn.integers(-64, 64, (8, 8))),
+        "b": T((8,), "INT32", 100, 1 / 1024),
+        "h": T((1, 8), "INT8", None, 1 / 16),
+        "s": T((4,), "INT32", (1, 1, 1, 8)),
+        "r": T((1, 1, 1, 8), "INT8", None, 1 / 16),
+        "m": T(MAP, "INT8", None, 1 / 8),
+    }
+    calls = [
+        ("MEAN", ["x", "axes"], ["g"], options("Reducer")),
+        ("FULLY_CONNECTED", ["g", "k", "b"], ["h"], options("FullyConnected")),
+        *[("RESHAPE", ["h", "s"], ["r"])] * reshaped,
+        both("MUL", "x", "r" if reshaped else "h", "m"),
+    ]
+    return between_floats(tensors, calls, ["m"])
+
+
+def wide_weights(channels):
+    shape = (1, 24, 24, channels)
+    tensors = {"x": T((1, 24, 24, 1)), "n": T((4,), "INT32", (1, 1, 1, channels)), "w": T(shape)}
+    tensors |= {"k": values(64, 3, 3, channels), "b": values(64), "y": T((1, 22, 22, 64))}
+    calls = [("TILE", ["x", "n"], ["w"], options("Tile")), convolution("w", "k", "b", "y")]
+    return build(tensors, calls, ["x"], ["y"])
+
+
+def batched_blocks(batch):
+    call = ("SPACE_TO_DEPTH", ["x"], ["y"], options("SpaceToDepth", blockSize=2))
+    return build({"x": T((batch, 4, 4, 8)), "y": T((batch, 2, 2, 32))}, [call], ["x"], ["y"])
+
+
+def cumsum_from_behind(axis):
+    call = ("CUMSUM", ["x", "axis"], ["y"], options("Cumsum"))
+    return build({"x": T(MAP), "axis": T((), "INT32", axis), "y": T(MAP)}, [call], ["x"], ["y"])
+
+
+def leak_after_prelu(after):
+    tensors = {"x": T(MAP), "k": values(8, 1, 1, 8), "b": values(8), "c": T(MAP)}
+    tensors |= {"a": values(1, 1, 8), "m": T(MAP), "y": T(MAP)}
+    last = [options("LeakyRelu", alpha=0.3)] if after == "LEAKY_RELU" else []
+    calls = [
+        convolution("x", "k", "b", "c"),
+        ("PRELU", ["c", "a"], ["m"]),
+        (after, ["m"], ["y"], *last),
+    ]
+    return build(tensors, calls, ["x"], ["y"])
+
+
+CASES = {
+    "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
+    "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
+    "PADDED_BATCH": (padded_batch(1), padded_batch(0)),
+    "PADDED_SUM": (padded_sum(1), padded_sum(12)),
+    "FOLDED_BROADCAST": (folded_broadcast(1), folded_broadcast(8)),
+    "INNER_OUTPUT": (inner_output("MUL"), inner_output("TANH")),
+    "OUTPUT_TWICE": (output_twice("x"), output_twice("w")),
+    "SPLIT_JOINED": (split_joined("q", "p"), split_joined("p", "q")),
+    "SPLIT_MIXED": (split_mixed("p", "q"), split_mixed("q", "p")),
+    "SPLIT_UNREAD": (split_unread("q"), split_unread("p", "q")),
+    "POINTWISE_DEPTHWISE": (pointwise_depthwise(1), pointwise_depthwise(3)),
+    "STEEP_LEAK": (steep_leak(2.0), steep_leak(0.5)),
+    "TRANSPOSED_SAME": (transposed_same(5), transposed_same(4)),
+    "BROADCAST_PRODUCT": (broadcast_product(1), broadcast_product(4)),
+    "EXTREME_OF_SUM": (extreme_of_sum("ADD"), extreme_of_sum("MUL")),
+    "MIXED_RANKS": (mixed_ranks(reshaped=False), mixed_ranks(reshaped=True)),
+    "STRIDED_POINTWISE": (strided_pointwise(1), strided_pointwise(3)),
+    "BATCHED_BLOCKS": (batched_blocks(2), batched_blocks(1)),
+    "CUMSUM_FROM_BEHIND": (cumsum_from_behind(-1), cumsum_from_behind(3)),
+    "LEAK_AFTER_PRELU": (leak_after_prelu("LEAKY_RELU"), leak_after_prelu("RELU")),
+    "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
+}
