@@ -1,11 +1,12 @@
 """The fast suite on the oldest, the newest and other versions of what the project stands on.
 
-    python scripts/versions.py [NAME...] [--workers N] [--keep]
+    python scripts/versions.py [NAME...] [--workers N] [--keep] [--last-failed]
 
 Needs uv, and each Python of `ENVIRONMENTS` where uv finds it. An environment is resolved from
 `pyproject.toml` and what `ENVIRONMENTS` adds, made in build/versions/NAME, and removed when the
 tests have run in it; log, versions and result stay beside it. Without NAME, those are run that have
-no result there, so that an interrupted run goes on; `make clean` forgets them. What was found is
+no result there, so that an interrupted run goes on; `make clean` forgets them. With --last-failed
+only what failed is run again, and its outcome put in place of the old one. What was found is
 written into docs/versions.md, where the rows of the other environments stay.
 
 PyTorch comes from where uv is told: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS, a folder of wheels.
@@ -122,8 +123,8 @@ def install(environment: Environment, resolved: dict[str, str], folder: Path) ->
     return {name_of(row["name"]): row["version"] for row in json.loads(listed.stdout)}
 
 
-def run(name: str, workers: int, keep: bool) -> dict[str, Any]:
-    """Runs the fast suite in one environment, and says what came of it."""
+def run(name: str, workers: int, keep: bool, again: bool) -> dict[str, Any]:
+    """Runs the fast suite in one environment, or what failed of it, and says what came of it."""
     environment, folder = ENVIRONMENTS[name], WORK / name
     print(f"{name}: resolving", flush=True)
     resolved = resolve(environment)
@@ -136,8 +137,9 @@ def run(name: str, workers: int, keep: bool) -> dict[str, Any]:
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
         settings = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
         command = [python, "-m", "pytest", "-v", "-m", "not slow", "--tb=short"]
-        command += ["-n", str(workers), "--dist", "loadfile", "-p", "no:cacheprovider"]
-        command += [f"--junitxml={WORK / name}.xml"]
+        command += ["-n", str(workers), "--dist", "loadfile", f"--junitxml={WORK / name}.xml"]
+        command += ["-o", f"cache_dir={WORK / name}.cache"]
+        command += ["--last-failed", "--last-failed-no-failures", "none"] if again else []
         print(f"{name}: running, see {WORK / name}.log", flush=True)
         began = time.monotonic()
         with open(WORK / f"{name}.log", "w", encoding="utf-8") as log:
@@ -160,9 +162,9 @@ def run(name: str, workers: int, keep: bool) -> dict[str, Any]:
         "name": name,
         "Python": version.stdout.strip(),
         **{shown: of(package, found) for package, shown in SHOWN.items()},
-        **counts(WORK / f"{name}.xml"),
         "seconds": round(seconds),
         "date": time.strftime("%Y-%m-%d"),
+        "tests": outcomes(WORK / f"{name}.xml"),
     }
 
 
@@ -171,39 +173,42 @@ def of(package: str, found: dict[str, str]) -> str:
     return found.get(package) or found.get(f"{package}-nightly") or "–"
 
 
-def counts(report: Path) -> dict[str, Any]:
-    """How many tests passed, were skipped and failed; the reasons for skipping, with numbers."""
-    total: collections.Counter[str] = collections.Counter()
-    reasons: collections.Counter[str] = collections.Counter()
+def outcomes(report: Path) -> dict[str, tuple[str, str]]:
+    """{test: (passed, skipped or failed, why it was skipped)}."""
+    tests = {}
     for case in ElementTree.parse(report).iter("testcase"):
         found = {child.tag: child for child in case}
-        outcome = "passed"
+        outcome, reason = "passed", ""
         if "failure" in found or "error" in found:
             outcome = "failed"
-            print("  failed:", case.get("classname"), case.get("name"))
         elif "skipped" in found:
             outcome = "skipped"
-            reason = found["skipped"].get("message", "")
+            reason = found["skipped"].get("message", "").removeprefix("Skipped: ")
             if reason == "collection skipped":  # A whole file, whose reason is in the text.
                 text = (found["skipped"].text or "").rpartition("Skipped: ")[2]
                 reason = text.rstrip("')") + " (whole files)"
-            reasons[reason.removeprefix("Skipped: ")] += 1
-        total[outcome] += 1
-    return {k: total[k] for k in ("passed", "skipped", "failed")} | {"reasons": dict(reasons)}
+        tests[f"{case.get('classname')}::{case.get('name')}"] = outcome, reason
+    return tests
 
 
 def write(result: dict[str, Any]) -> None:
     """Puts what was found in one environment into the tables of the page."""
-    reasons = result.pop("reasons")
-    found = {"versions": [result], "skipped": []}
-    for reason, number in sorted(reasons.items()):
-        found["skipped"].append({"name": result["name"], "tests": number, "reason": reason})
+    tests = [tuple(test) for test in result["tests"].values()]
+    total = collections.Counter(outcome for outcome, _ in tests)
+    row = {key: value for key, value in result.items() if key not in ("tests", "seconds", "date")}
+    row |= {outcome: total[outcome] for outcome in ("passed", "skipped", "failed")}
+    row |= {key: result[key] for key in ("seconds", "date")}
+    print({key: row[key] for key in ("name", "passed", "skipped", "failed", "seconds")})
+    found = {"versions": [row], "skipped": []}
+    for (_, reason), number in sorted(collections.Counter(tests).items()):
+        if reason:
+            found["skipped"].append({"name": row["name"], "tests": number, "reason": reason})
     text = PAGE.read_text(encoding="utf-8")
     for title, rows in found.items():
         lines = ["| " + " | ".join(str(cell) for cell in row.values()) + " |" for row in rows]
         start, table, rest = re.split(rf"(?<=<!-- {title} -->\n)((?:\|.*\n)+)", text, maxsplit=1)
         top, rule, *old = table.splitlines()
-        kept = [line for line in old if line.split()[1] != result["name"]]
+        kept = [line for line in old if line.split()[1] != row["name"]]
         body = sorted(kept + lines, key=lambda line: list(ENVIRONMENTS).index(line.split()[1]))
         text = start + "\n".join([top, rule, *body]) + "\n" + rest
     PAGE.write_text(text, encoding="utf-8")
@@ -215,18 +220,27 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ENVIRONMENTS))
     parser.add_argument("--workers", type=int, default=2, help="processes of pytest (2)")
     parser.add_argument("--keep", action="store_true", help="leave the environments")
+    parser.add_argument(
+        "--last-failed", action="store_true", help="run what failed again, of the named ones"
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in ENVIRONMENTS]:
         parser.error(f"NAME must be of {', '.join(ENVIRONMENTS)}. Received: {', '.join(unknown)}")
     for name in options.names or ENVIRONMENTS:
-        result = WORK / f"{name}.json"
-        if options.names or not result.exists():
-            found = run(name, options.workers, options.keep)
-            if not found["passed"]:
+        kept = WORK / f"{name}.json"
+        before = json.loads(kept.read_text()) if kept.exists() else None
+        again = options.last_failed and before is not None
+        if options.names or before is None:
+            result = run(name, options.workers, options.keep, again)
+            failed = [test for test, (outcome, _) in result["tests"].items() if outcome == "failed"]
+            print("\n".join(f"  failed: {test}" for test in failed))
+            if len(failed) == len(result["tests"]) and not again:
                 raise SystemExit(f"{name}: no test ran, see {WORK / name}.log")
-            result.write_text(json.dumps(found, indent=1))
-            print(name, {k: found[k] for k in ("passed", "skipped", "failed", "seconds")})
-        write(json.loads(result.read_text()))
+            if again:
+                result["tests"] = before["tests"] | result["tests"]
+                result["seconds"] = before["seconds"]
+            kept.write_text(json.dumps(result, indent=1))
+        write(json.loads(kept.read_text()))
 
 
 if __name__ == "__main__":
