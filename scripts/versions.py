@@ -1,19 +1,21 @@
 """The fast suite on the oldest, the newest and other versions of what the project stands on.
 
-    python scripts/versions.py [NAME...] [--workers N] [--keep] [--last-failed]
+    python scripts/versions.py [NAME...] [--workers N] [--keep] [--anew | --last-failed]
 
 Needs uv, and each Python of `ENVIRONMENTS` where uv finds it. An environment is resolved from
 `pyproject.toml` and what `ENVIRONMENTS` adds, made in build/versions/NAME, and removed when the
-tests have run in it; log, versions and result stay beside it. Without NAME, those are run that have
-no result there, so that an interrupted run goes on; `make clean` forgets them. With --last-failed
-only what failed is run again, and its outcome put in place of the old one. What was found is
-written into docs/versions.md, where the rows of the other environments stay.
+tests have run in it; logs, versions and outcomes stay beside it, so that an interrupted run goes on
+where it was; `make clean` forgets them. Without NAME, all are run that are not through. One that is
+through is run again with --anew, or with --last-failed what failed of it, whose outcomes then stand
+in place of the old ones. What was found is written into docs/versions.md, where the rows of the
+other environments stay.
 
 PyTorch comes from where uv is told: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS, a folder of wheels.
 """
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import re
@@ -21,7 +23,6 @@ import shutil
 import subprocess
 import time
 import tomllib
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ ENVIRONMENTS = {
     "python-3.13": Environment(python="3.13", pins=_NEWEST, without=("torch",)),
 }
 TOOLS = ("ruff", "mypy")  # which no test uses
+REPORTER = "pytest-reportlog"  # outcomes as they come
 SHOWN = {
     "tensorflow": "TensorFlow",
     "tf-keras": "tf_keras",
@@ -113,18 +115,20 @@ def install(environment: Environment, resolved: dict[str, str], folder: Path) ->
     asked = [f"{package}=={version}" for package, version in resolved.items()]
     asked += [line for line in requirements(environment) if name_of(line) == "torch"]
     uv = ["uv", "--quiet"]
-    subprocess.run([*uv, "venv", "--clear", "--python", environment.python, folder], check=True)
-    pip = ["pip", "--python", folder]
-    subprocess.run([*uv, "pip", "install", *pip[1:], *asked], check=True)
-    subprocess.run([*uv, "pip", "install", *pip[1:], "--no-deps", "-e", ROOT], check=True)
+    subprocess.run(
+        [*uv, "venv", "--clear", "--python", environment.python, str(folder)], check=True
+    )
+    there = ["--python", str(folder)]
+    subprocess.run([*uv, "pip", "install", *there, *asked, REPORTER], check=True)
+    subprocess.run([*uv, "pip", "install", *there, "--no-deps", "-e", str(ROOT)], check=True)
     listed = subprocess.run(
-        [*uv, "pip", "list", *pip[1:], "--format", "json"], capture_output=True, check=True
+        [*uv, "pip", "list", *there, "--format", "json"], capture_output=True, check=True
     )
     return {name_of(row["name"]): row["version"] for row in json.loads(listed.stdout)}
 
 
-def run(name: str, workers: int, keep: bool, again: bool) -> dict[str, Any]:
-    """Runs the fast suite in one environment, or what failed of it, and says what came of it."""
+def run(name: str, workers: int, keep: bool, chosen: list[str]) -> dict[str, Any]:
+    """Runs the fast suite in one environment, or what is chosen of it; what the environment is."""
     environment, folder = ENVIRONMENTS[name], WORK / name
     print(f"{name}: resolving", flush=True)
     resolved = resolve(environment)
@@ -136,19 +140,21 @@ def run(name: str, workers: int, keep: bool, again: bool) -> dict[str, Any]:
         )
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
         settings = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
-        command = [python, "-m", "pytest", "-v", "-m", "not slow", "--tb=short"]
-        command += ["-n", str(workers), "--dist", "loadfile", f"--junitxml={WORK / name}.xml"]
-        command += ["-o", f"cache_dir={WORK / name}.cache"]
-        command += ["--last-failed", "--last-failed-no-failures", "none"] if again else []
-        print(f"{name}: running, see {WORK / name}.log", flush=True)
-        began = time.monotonic()
-        with open(WORK / f"{name}.log", "w", encoding="utf-8") as log:
+        report = WORK / f"{name}.{len(reports(name))}.jsonl"
+        command = [str(python), "-m", "pytest", "-v", "-m", "not slow", "--tb=short", *chosen]
+        command += ["-n", str(workers), "--dist", "loadfile", "-p", "no:cacheprovider"]
+        print(f"{name}: running, see {report.with_suffix('.log')}", flush=True)
+        with open(report.with_suffix(".log"), "w", encoding="utf-8") as log:
             ended = subprocess.run(
-                command, cwd=ROOT, env=settings, stdout=log, stderr=subprocess.STDOUT, check=False
+                [*command, f"--report-log={report}"],
+                cwd=ROOT,
+                env=settings,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
             )
-        if ended.returncode > 1:  # 1: tests failed
+        if ended.returncode not in (0, 1, 5):  # all passed, some failed, none were left
             raise SystemExit(f"{name}: pytest ended with {ended.returncode}, see {log.name}")
-        seconds = time.monotonic() - began
         version = subprocess.run(
             [python, "-c", "import platform; print(platform.python_version())"],
             capture_output=True,
@@ -162,9 +168,7 @@ def run(name: str, workers: int, keep: bool, again: bool) -> dict[str, Any]:
         "name": name,
         "Python": version.stdout.strip(),
         **{shown: of(package, found) for package, shown in SHOWN.items()},
-        "seconds": round(seconds),
         "date": time.strftime("%Y-%m-%d"),
-        "tests": outcomes(WORK / f"{name}.xml"),
     }
 
 
@@ -173,34 +177,47 @@ def of(package: str, found: dict[str, str]) -> str:
     return found.get(package) or found.get(f"{package}-nightly") or "–"
 
 
-def outcomes(report: Path) -> dict[str, tuple[str, str]]:
-    """{test: (passed, skipped or failed, why it was skipped)}."""
-    tests = {}
-    for case in ElementTree.parse(report).iter("testcase"):
-        found = {child.tag: child for child in case}
-        outcome, reason = "passed", ""
-        if "failure" in found or "error" in found:
-            outcome = "failed"
-        elif "skipped" in found:
-            outcome = "skipped"
-            reason = found["skipped"].get("message", "").removeprefix("Skipped: ")
-            if reason == "collection skipped":  # A whole file, whose reason is in the text.
-                text = (found["skipped"].text or "").rpartition("Skipped: ")[2]
-                reason = text.rstrip("')") + " (whole files)"
-        tests[f"{case.get('classname')}::{case.get('name')}"] = outcome, reason
+def reports(name: str) -> list[Path]:
+    """What each of the runs in an environment wrote, in their order."""
+    found = WORK.glob(f"{name}.[0-9]*.jsonl")
+    return sorted(found, key=lambda path: int(path.suffixes[-2][1:]))
+
+
+def outcomes(name: str) -> dict[str, tuple[str, str]]:
+    """{test or file of tests: (passed, skipped or failed, why it was skipped)}."""
+    tests: dict[str, tuple[str, str]] = {}
+    for path in reports(name):
+        here: dict[str, tuple[str, str]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):  # the last, of a run that was killed
+                one = json.loads(line)
+                kind, outcome, test = one["$report_type"], one.get("outcome"), one.get("nodeid")
+                begun = one.get("when") == "setup" and outcome == "passed"
+                if kind not in ("TestReport", "CollectReport") or begun:
+                    continue
+                if kind == "CollectReport" and outcome == "passed":
+                    continue
+                reason = ""
+                if outcome == "skipped":
+                    reason = one["longrepr"][2].removeprefix("Skipped: ")
+                    reason += " (whole files)" if kind == "CollectReport" else ""
+                # Passed, but for its fixtures' end.
+                if here.get(test, ("passed",))[0] == "passed":
+                    here[test] = outcome, reason
+        tests |= here
     return tests
 
 
 def write(result: dict[str, Any]) -> None:
     """Puts what was found in one environment into the tables of the page."""
-    tests = [tuple(test) for test in result["tests"].values()]
-    total = collections.Counter(outcome for outcome, _ in tests)
-    row = {key: value for key, value in result.items() if key not in ("tests", "seconds", "date")}
-    row |= {outcome: total[outcome] for outcome in ("passed", "skipped", "failed")}
-    row |= {key: result[key] for key in ("seconds", "date")}
-    print({key: row[key] for key in ("name", "passed", "skipped", "failed", "seconds")})
+    tests = collections.Counter(outcomes(result["name"]).values())
+    row = {key: value for key, value in result.items() if key != "date"}
+    for outcome in ("passed", "skipped", "failed"):
+        row[outcome] = sum(number for (found, _), number in tests.items() if found == outcome)
+    row["date"] = result["date"]
+    print({key: row[key] for key in ("name", "passed", "skipped", "failed")})
     found = {"versions": [row], "skipped": []}
-    for (_, reason), number in sorted(collections.Counter(tests).items()):
+    for (_, reason), number in sorted(tests.items()):
         if reason:
             found["skipped"].append({"name": row["name"], "tests": number, "reason": reason})
     text = PAGE.read_text(encoding="utf-8")
@@ -220,26 +237,31 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ENVIRONMENTS))
     parser.add_argument("--workers", type=int, default=2, help="processes of pytest (2)")
     parser.add_argument("--keep", action="store_true", help="leave the environments")
-    parser.add_argument(
-        "--last-failed", action="store_true", help="run what failed again, of the named ones"
-    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--anew", action="store_true", help="run all again")
+    which.add_argument("--last-failed", action="store_true", help="run what failed again")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in ENVIRONMENTS]:
         parser.error(f"NAME must be of {', '.join(ENVIRONMENTS)}. Received: {', '.join(unknown)}")
     for name in options.names or ENVIRONMENTS:
         kept = WORK / f"{name}.json"
-        before = json.loads(kept.read_text()) if kept.exists() else None
-        again = options.last_failed and before is not None
-        if options.names or before is None:
-            result = run(name, options.workers, options.keep, again)
-            failed = [test for test, (outcome, _) in result["tests"].items() if outcome == "failed"]
-            print("\n".join(f"  failed: {test}" for test in failed))
-            if len(failed) == len(result["tests"]) and not again:
-                raise SystemExit(f"{name}: no test ran, see {WORK / name}.log")
-            if again:
-                result["tests"] = before["tests"] | result["tests"]
-                result["seconds"] = before["seconds"]
+        if options.anew:
+            for path in [kept, *reports(name)]:
+                path.unlink(missing_ok=True)
+        tests = outcomes(name)
+        failed = [test for test, (outcome, _) in tests.items() if outcome == "failed"]
+        if kept.exists():
+            chosen = failed if options.last_failed else []
+        else:
+            chosen = [part for test in tests for part in ("--deselect", test)]
+        if chosen or not kept.exists():
+            result = run(name, options.workers, options.keep, chosen)
+            if not any(outcome == "passed" for outcome, _ in outcomes(name).values()):
+                raise SystemExit(f"{name}: no test ran, see the logs in {WORK}")
             kept.write_text(json.dumps(result, indent=1))
+            for test, (outcome, _) in outcomes(name).items():
+                if outcome == "failed":
+                    print("  failed:", test)
         write(json.loads(kept.read_text()))
 
 
