@@ -38,7 +38,8 @@ class Environment:
 
     Attributes:
         python: The version of Python.
-        pins: Requirements besides those of `pyproject.toml`.
+        pins: Requirements instead of those of `pyproject.toml` for the same packages, also of what
+            it excludes.
         without: Packages of `pyproject.toml` that are left out.
         lowest: Whether the lowest versions of `pyproject.toml` are taken.
     """
@@ -49,13 +50,16 @@ class Environment:
     lowest: bool = False
 
 
-# Of its own accord uv takes TensorFlow 2.20, which goes with a newer h5py than 2.21 does.
-_NEWEST = ("tensorflow==2.21.*",)
+def _tensorflow(version: str) -> tuple[str, ...]:
+    return f"tensorflow=={version}.*", f"tf_keras=={version}.*"
+
+
+_NEWEST = _tensorflow("2.21")
 # JAX 0.10 needs NumPy 2. PyTorch, the oracle of most tests, is installed on Python 3.11 only.
 ENVIRONMENTS = {
     "lowest": Environment(lowest=True, without=("jax",)),
-    "tensorflow-2.19": Environment(pins=("tensorflow==2.19.*",)),
-    "tensorflow-2.20": Environment(pins=("tensorflow==2.20.*",)),
+    "tensorflow-2.19": Environment(pins=_tensorflow("2.19")),
+    "tensorflow-2.20": Environment(pins=_tensorflow("2.20")),
     "tensorflow-2.21": Environment(pins=_NEWEST),
     "older-beside": Environment(
         pins=(*_NEWEST, "keras==3.13.*", "numpy==1.26.*"),
@@ -92,7 +96,8 @@ def requirements(environment: Environment) -> list[str]:
     """What `pyproject.toml` asks for in all of its extras, and what the environment adds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = sum(project["optional-dependencies"].values(), project["dependencies"])
-    out = {project["name"], *TOOLS, *environment.without}
+    pinned = map(name_of, environment.pins)
+    out = {project["name"], *TOOLS, *environment.without, *pinned}
     return [line for line in asked if name_of(line) not in out] + list(environment.pins)
 
 
