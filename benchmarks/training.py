@@ -8,11 +8,11 @@ given gradient of the output, and one step of gradient descent. Unless given, th
 left out.
 
 Each back end and precision has a process of its own, in which the module eager (in the faster of
-PyTorch's two memory formats), the module compiled and the layer take turns, one step each. A time
-is the median of the steps, a ratio the median over the turns of module / layer: above 1, the layer
-is the faster. bfloat16 is the policy "mixed_bfloat16" for the layer and autocast for the module.
-float32 means float32: TF32 is off. On a CPU that is not idle, `--processor-time` with
-OMP_NUM_THREADS=1 counts the time of the processor instead.
+PyTorch's two memory formats), the module compiled and the layer take turns: two steps each, of
+which the second counts. A time is the median of the steps, a ratio the median over the turns of
+module / layer: above 1, the layer is the faster. bfloat16 is the policy "mixed_bfloat16" for the
+layer and autocast for the module. float32 means float32: TF32 is off. On a CPU that is not idle,
+`OMP_NUM_THREADS=1 taskset -c 0` with `--processor-time` counts the time of one core instead.
 """
 
 import argparse
@@ -198,6 +198,7 @@ def in_turns(steps: dict[str, Step], turns: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns):
         for name, step in steps.items():
+            step()  # In training a step follows its like; after another's, memory is cold.
             start = clock()
             step()
             times[name].append(1e3 * (clock() - start))

@@ -80,8 +80,11 @@ def gather(named, name, groups):
     return np.concatenate(parts)
 
 
-def oracle(groups, channels, seed):
-    """A PyTorch ULSAM in float64 whose weights and statistics are random float32 numbers."""
+def oracle(groups, channels, seed, dead=False):
+    """A PyTorch ULSAM in float64 whose weights and statistics are random float32 numbers.
+
+    With `dead` the depthwise kernel of the first channel is 0, as pruning leaves it.
+    """
     import torch
 
     import torch_reference
@@ -105,6 +108,8 @@ def oracle(groups, channels, seed):
                 value.normal_(0.0, 0.5)
             if value.is_floating_point():
                 value.copy_(value.float())
+        if dead:
+            module.subspaces[0].conv_dws.weight[0] = 0.0
     return module
 
 
@@ -174,7 +179,16 @@ def keras_run(layer, x, upstream_y, upstream_a, training):
 
 
 def differences(
-    groups, channels, height, width, batch, data_format="channels_last", seed=0, mean=0, deviation=1
+    groups,
+    channels,
+    height,
+    width,
+    batch,
+    data_format="channels_last",
+    seed=0,
+    mean=0,
+    deviation=1,
+    dead=False,
 ):
     """{quantity: largest relative difference} of one case, on inputs of that mean and deviation.
 
@@ -203,7 +217,7 @@ def differences(
     result = {}
     for mode in ("eval", "train", "frozen"):
         training = mode == "train"
-        module = oracle(groups, channels, seed).train(training)
+        module = oracle(groups, channels, seed, dead).train(training)
         layer = ulsam_keras.ULSAM(groups, data_format=data_format)
         layer.build(to_keras(x).shape)
         fill(layer, module)
@@ -268,6 +282,69 @@ def far():
     return differences(4, 32, 14, 14, 8, mean=100, deviation=0.01)
 
 
+def second_order():
+    """{quantity: difference} of the gradients of the sum of the squared gradient of the input.
+
+    The upstream gradient of the outputs is their square's, so that it is differentiated too.
+    """
+    import keras
+    import torch
+
+    import ulsam_keras
+
+    module = oracle(2, 8, seed=0).train()
+    x = np.random.default_rng(0).normal(size=(3, 5, 5, 8)).astype("float32")
+    tx = torch.tensor(x.transpose(0, 3, 1, 2), dtype=torch.float64, requires_grad=True)
+
+    def of_torch(y, x, weights):
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), [x, *weights], allow_unused=True)
+
+    gammas = [space.bn_dws.weight for space in module.subspaces]
+    expected = of_torch(module(tx), tx, gammas)
+    expected = [expected[0].permute(0, 2, 3, 1).numpy(), torch.cat(expected[1:]).numpy()]
+
+    layer = ulsam_keras.ULSAM(2)
+    layer.build(x.shape)
+    fill(layer, module)
+    gamma = layer.depthwise_norm.gamma
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        kx = tf.constant(x)
+        with tf.GradientTape() as outer:
+            outer.watch(kx)
+            with tf.GradientTape() as inner:
+                inner.watch(kx)
+                loss = tf.reduce_sum(layer(kx, training=True) ** 2)
+            penalty = tf.reduce_sum(inner.gradient(loss, kx) ** 2)
+        found = outer.gradient(penalty, [kx, gamma.value])
+    elif backend == "jax":
+        import jax
+
+        trainable = [w.value for w in layer.trainable_variables]
+        fixed = [w.value for w in layer.non_trainable_variables]
+        at = [id(w) for w in layer.trainable_variables].index(id(gamma))
+
+        def loss(x, trainable):
+            y, _ = layer.stateless_call(trainable, fixed, x, training=True)
+            return (y**2).sum()
+
+        def penalty(x, trainable):
+            return (jax.grad(loss)(x, trainable) ** 2).sum()
+
+        of_x, of_weights = jax.grad(penalty, argnums=(0, 1))(x, trainable)
+        found = of_x, of_weights[at]
+    else:
+        kx = torch.tensor(x, requires_grad=True)
+        found = of_torch(layer(kx, training=True), kx, [gamma.value])
+    return {
+        quantity: _relative(keras.ops.convert_to_numpy(value), reference)
+        for quantity, value, reference in zip(("input", "gamma"), found, expected, strict=True)
+    }
+
+
 def compiled():
     """The difference between the layer and torch.compile of it, which must be one graph."""
     import torch
@@ -289,6 +366,8 @@ if __name__ == "__main__":
         found = {"table": numbers, "models": models}
         if "--few" in sys.argv:
             found["far"] = far()
+            found["dead"] = differences(2, 8, 5, 5, 3, dead=True)
+            found["second"] = second_order()
             if os.environ["KERAS_BACKEND"] == "torch":
                 found["compiled"] = compiled()
         print(json.dumps(found))

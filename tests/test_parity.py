@@ -63,6 +63,18 @@ def test_values_far_from_zero(few, backend):
     assert {q: v for q, v in found.items() if not v <= 5e-3} == {}
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_kernel_of_zero(few, backend):
+    check(few[backend]["dead"])
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_gradients_of_gradients(few, backend):
+    found = few[backend]["second"]
+    assert len(found) == 2
+    assert {q: v for q, v in found.items() if not v <= GRADIENT} == {}
+
+
 def test_the_training_step_compiles_to_one_graph(few):
     assert few["torch"]["compiled"] <= VALUE
 

@@ -299,14 +299,14 @@ class ULSAM(keras.layers.Layer):
         x = ops.cast(x, dtype)
         conv = self.depthwise_conv
         kernel = ops.reshape(conv.kernel, (-1,))
-        scale, shift = self._scale_and_shift(self.depthwise_norm, x, kernel, conv.bias)
-        t = ops.relu(x * ops.cast(scale, dtype) + ops.cast(shift, dtype))
+        t = ops.relu(self._normalized(self.depthwise_norm, x, kernel, conv.bias))
         kernel = ops.expand_dims(ops.transpose(self.pointwise_kernel[0, 0]), -1)
         kernel = kernel * ops.expand_dims(ops.eye(groups, dtype=kernel.dtype), 1)
         kernel = ops.cast(ops.reshape(kernel, (channels, groups)), dtype)
         s = ops.cast(ops.matmul(training_forms.max_pool(t), kernel), wide)
-        scale, shift = self._scale_and_shift(self.pointwise_norm, s, 1.0, self.pointwise_bias)
-        a = softmax_of_maps(ops.relu(s * scale + shift))
+        ones = ops.ones((groups,), wide)
+        s = self._normalized(self.pointwise_norm, s, ones, self.pointwise_bias)
+        a = softmax_of_maps(ops.relu(s))
         x = ops.reshape(x, (-1, height, width, groups, channels // groups))
         by_group = ops.cast(ops.expand_dims(a, -1), dtype)
         # Never 1 + a in half precision, where small attention would be lost beside the 1.
@@ -314,25 +314,24 @@ class ULSAM(keras.layers.Layer):
         y = ops.reshape(y, (-1, height, width, channels))
         return ops.cast(y, self.compute_dtype), a
 
-    def _scale_and_shift(
+    def _normalized(
         self, norm: keras.layers.BatchNormalization, x: Any, kernel: Any, bias: Any
-    ) -> tuple[Any, Any]:
-        """`norm(x * kernel + bias)` in training as `x * scale + shift` of every channel.
-
-        The norm's input is affine in every channel of x, so that its statistics, the running ones
-        too, follow from those of x.
-        """
-        wide = self._wide_dtype
-        kernel, bias = ops.cast(kernel, wide), ops.cast(bias, wide)
-        mean, variance = norm.moving_mean, norm.moving_variance
-        if norm.trainable:
-            x_mean, x_variance = training_forms.moments(ops.cast(x, wide), self.synchronized)
-            batch = kernel * x_mean + bias, ops.square(kernel) * x_variance
-            for running, value in zip((mean, variance), batch, strict=True):
-                running.assign(running * norm.momentum + value * (1.0 - norm.momentum))
-            mean, variance = batch
-        factor = norm.gamma * ops.rsqrt(variance + norm.epsilon)
-        return kernel * factor, norm.beta + (bias - mean) * factor
+    ) -> Any:
+        """`norm(x * kernel + bias)` in training."""
+        kernel, bias = ops.cast(kernel, self._wide_dtype), ops.cast(bias, self._wide_dtype)
+        if not norm.trainable:
+            factor = norm.gamma * ops.rsqrt(norm.moving_variance + norm.epsilon)
+            shift = norm.beta + (bias - norm.moving_mean) * factor
+            return x * ops.cast(kernel * factor, x.dtype) + ops.cast(shift, x.dtype)
+        # The norm takes the bias off again: its gradient is 0, and there for who asks for it.
+        beta = norm.beta + (bias - bias)
+        y, mean, variance = training_forms.normalized(
+            x, kernel, kernel * norm.gamma, beta, norm.epsilon, self.synchronized
+        )
+        batch = kernel * mean + bias, ops.square(kernel) * variance
+        for running, value in zip((norm.moving_mean, norm.moving_variance), batch, strict=True):
+            running.assign(running * norm.momentum + value * (1.0 - norm.momentum))
+        return y
 
     @property
     def _wide_dtype(self) -> str:
