@@ -7,10 +7,8 @@ import shutil
 import keras
 import numpy as np
 import pytest
-import torch
 
 import gpu_drivers
-import torch_reference
 from test_command import MODEL, RECORDING, assert_one_line
 
 
@@ -200,6 +198,10 @@ def int32(): return of("int32")
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
 def test_models_that_take_integers(command, tmp_path, dtype):
+    import torch
+
+    import torch_reference
+
     (tmp_path / "own.py").write_text(INTEGER_MODELS)
     torch.manual_seed(0)
     torch.save(torch_reference.ULSAM(16, 4).state_dict(), tmp_path / "m.pth")
