@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo web test test-fast fuzz lint docs clean
+.PHONY: demo web examples arm64 test test-fast fuzz lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ulsam-keras convert examples/digits/digits_ulsam.pth \
@@ -27,6 +27,16 @@ $(WEB)/digits.tflite: examples/digits/digits_ulsam.pth $(VENV)/.installed
 		--reference examples/digits/reference.npz --precision float32 --name digits --no-gpu \
 		--output-dir out/web
 	cp out/web/digits_float32.tflite $@
+
+# Converted files as arm64 computes them, under QEMU, beside x86-64.
+arm64: $(VENV)/.installed-dev
+	scripts/arm64.sh
+	PYTHONPATH=.:tests $(BIN)/python -W ignore scripts/arm64.py
+
+# The tutorials, each in its full setting; `make examples ONLY=qat` runs one.
+ONLY ?= functional_api finetuning pytorch_network qat sites workers_tensorflow workers_jax
+examples: $(VENV)/.installed-dev
+	for name in $(ONLY); do echo "== $$name"; $(BIN)/python examples/$$name.py || exit 1; done
 
 # One worker a core, four at most: each loads TensorFlow and PyTorch.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile

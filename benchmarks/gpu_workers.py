@@ -174,12 +174,11 @@ def _weights(variable: Any, random: np.random.Generator) -> np.ndarray:
 
 def _part(whole: bytes, given: str, answered: list[str]) -> bytes:
     """The file of one input and its outputs."""
-    from ai_edge_litert import schema_py_generated as schema
-
     from converters.tflite.flatbuffer import packed
+    from converters.tflite.rewrites.edit import prune
 
-    model = _parsed(whole)
-    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    model = copy(_parsed(whole))
+    graph, signature = copy(model.subgraphs[0]), model.signatureDefs[0]
     ends = {e.name.decode(): e.tensorIndex for e in (*signature.inputs, *signature.outputs)}
     producer = {int(t): operator for operator in graph.operators for t in operator.outputs}
     outputs = [ends[name] for name in answered]
@@ -189,37 +188,12 @@ def _part(whole: bytes, given: str, answered: list[str]) -> bytes:
         if made is not None and id(made) not in operators:
             operators.add(id(made))
             wanted += [t for t in made.inputs if t >= 0]
-    kept = [operator for operator in graph.operators if id(operator) in operators]
-    tensors = sorted(
-        {ends[given], *outputs, *(int(t) for o in kept for t in (*o.inputs, *o.outputs) if t >= 0)}
-    )
-    place = {tensor: number for number, tensor in enumerate(tensors)} | {-1: -1}
-    made, part = schema.ModelT(), schema.SubGraphT()
-    made.version, made.subgraphs, made.buffers, made.operatorCodes = 3, [part], [], []
-    made.buffers.append(schema.BufferT())
-    part.name, part.tensors, part.operators = "main", [], []
-    for tensor in tensors:
-        new = copy(graph.tensors[tensor])
-        data = model.buffers[new.buffer].data
-        new.buffer = 0
-        if data is not None and len(data):
-            buffer = schema.BufferT()
-            buffer.data = data
-            made.buffers.append(buffer)
-            new.buffer = len(made.buffers) - 1
-        part.tensors.append(new)
-    codes: dict[int, int] = {}
-    for operator in kept:
-        new = copy(operator)
-        code = codes.setdefault(operator.opcodeIndex, len(codes))
-        if code == len(made.operatorCodes):
-            made.operatorCodes.append(model.operatorCodes[operator.opcodeIndex])
-        new.opcodeIndex = code
-        new.inputs = [place[int(t)] for t in operator.inputs]
-        new.outputs = [place[int(t)] for t in operator.outputs]
-        part.operators.append(new)
-    part.inputs, part.outputs = [place[ends[given]]], [place[t] for t in outputs]
-    return packed(made).content
+    graph.operators = [copy(o) for o in graph.operators if id(o) in operators]
+    graph.name, graph.inputs, graph.outputs = "main", [ends[given]], outputs
+    model.subgraphs, model.buffers = [graph], list(model.buffers)
+    model.signatureDefs, model.metadata = [], []
+    prune(model)
+    return packed(model).content
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from converters.data.calibration import (
     load_calibration,
     own_calibration,
 )
-from converters.data.channels import implausible_scaling
+from converters.data.channels import check_scaling, implausible_scaling
 from converters.data.layout import as_dtype, fits, fitted, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
@@ -37,18 +38,12 @@ from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
 from converters.verify.compare import Judge, Verification, explain, refuse_off_gpu
-from converters.verify.inputs import (
-    DEFAULT_SIZE,
-    Samples,
-    fit_reference,
-    random_samples,
-    reference_samples,
-)
+from converters.verify.inputs import DEFAULT_SIZE, Samples, random_samples
 from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
 from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
-from converters.verify.sides import KerasSide, ReferenceSide, file_side, keras_side
+from converters.verify.sides import KerasSide, file_side, keras_side
 from converters.verify.targets import CPU, Runner, find_targets
 
 if TYPE_CHECKING:
@@ -58,6 +53,8 @@ if TYPE_CHECKING:
 
 # How many of the calibration samples are compared on without a reference.
 CALIBRATION_CHECKED = 64
+# Of the members of a zip, of which the first is as good as any.
+_DATE = (1980, 1, 1, 0, 0, 0)
 # Scales of a Rescaling below it are for pixels of 0 to 255.
 _OF_PIXELS = 0.05
 
@@ -198,7 +195,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if theirs is not None:
                     found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
         if theirs is not None:
-            found += Verification(maps=recorded_maps(theirs, found.maps, made.modules))
+            layers = theirs.layers
+            found += Verification(maps=recorded_maps(layers, found.maps, made.modules))
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,
@@ -210,7 +208,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             files=[File.of(f"{stem}_{p}.tflite", p, converted[p]) for p in request.precision],
             verification=found,
             samples=samples.kind,
-            reference=None if theirs is None else theirs.reference,
+            reference=theirs and made.reference and replace(theirs, name=made.reference.name),
             calibration=calibration,
             gpu=adapter,
             threads=runner.threads,
@@ -264,6 +262,7 @@ def _check(request: Request) -> None:
             f"{received}"
         )
     scaled = (request.image_mean or (0.0,), request.image_std or (1.0,))
+    check_scaling(*scaled)
     confirmed = request.calibration is not None and request.calibration.confirmed
     if (why := implausible_scaling(*scaled)) and not confirmed:
         # Without data there is nothing that could be confirmed.
@@ -281,11 +280,22 @@ def _check(request: Request) -> None:
 
 
 def _save(model: "keras.Model", folder: OutputFolder) -> None:
-    """Saves beside Keras's own temporary files, so that it is known which disk is full."""
+    """Saves beside Keras's own temporary files, so that it is known which disk is full.
+
+    The archive is made of Keras's folder: Keras's own has the time in it, which in a zip ends in
+    2107. So the same model is the same names and dates.
+    """
+    import keras
+
     with scratch_folder("ulsam-saved-") as scratch:
-        model.save(scratch / "model.keras")
-        with folder.writing("model.keras") as path:
-            shutil.copyfile(scratch / "model.keras", path)
+        saved = scratch / "model"
+        keras.saving.save_model(model, saved, zipped=False)
+        with folder.writing("model.keras") as path, zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(file for file in saved.rglob("*") if file.is_file()):
+                member = zipfile.ZipInfo(file.relative_to(saved).as_posix(), _DATE)
+                member.file_size = file.stat().st_size
+                with file.open("rb") as source, archive.open(member, "w") as target:
+                    shutil.copyfileobj(source, target)
 
 
 def _exporter(
@@ -348,19 +358,16 @@ def _input_shapes(
     return shapes if any(shapes) else None
 
 
-def _samples(
-    made: Made, ours: KerasSide, exporter: "Exporter"
-) -> tuple[ReferenceSide | None, Samples]:
+def _samples(made: Made, ours: KerasSide, exporter: "Exporter") -> tuple[Reference | None, Samples]:
     """The reference in the layout of the model, if there is one, and what everything is given."""
     shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
     if made.reference is not None:
-        side = ReferenceSide("pytorch", {}, {}, {}, reference=made.reference)
-        theirs = fit_reference(side, replace(ours, inputs=shapes))
-        return theirs, reference_samples(theirs)
+        theirs = made.reference.fitted(replace(ours, inputs=shapes))
+        return replace(theirs, name="pytorch"), Samples.of(theirs)
     if made.examples and set(made.examples) == set(shapes):
         arrays = [
             as_dtype(
-                fitted(made.examples[n], (None, *shape[1:]), n, "examples", "model"),
+                fitted(made.examples[n], shape, n, "examples", "model"),
                 ours.dtypes[n],
                 "examples",
             )
@@ -379,7 +386,7 @@ def _calibration(
     request: Request,
     exporter: "Exporter",
     ours: KerasSide,
-    theirs: ReferenceSide | None,
+    theirs: Reference | None,
     samples: Samples,
 ) -> Calibration:
     """The representative data in the layout of the model."""
@@ -399,7 +406,7 @@ def _calibration(
     scales_itself, pixels = _scales(ours.model)
     if pixels and os.path.isdir(source.path) and source.mean is None and source.std is None:
         source = replace(source, mean=(0.0,), std=(1 / 255,))
-    recorded = None if theirs is None else {n: theirs.reference.inputs[n] for n in names}
+    recorded = None if theirs is None else {n: theirs.inputs[n] for n in names}
     with without_native_logs():
         return load_calibration(source, names, exporter.input_dtypes, recorded, scales_itself)
 
@@ -452,7 +459,7 @@ def _answered(
     labels: np.ndarray | None,
 ) -> Calibration:
     """The calibration with the float model's answers to some of its samples in words."""
-    outputs = ours.answer(spread.of(ours), CPU[0]).outputs or {}
+    outputs = ours.answer(spread.inputs, CPU[0]).outputs or {}
     classifiers = find_classifiers(outputs, labels, judge.classifier)
     return replace(calibration, answers=describe_answers(outputs, classifiers))
 

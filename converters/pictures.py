@@ -18,8 +18,9 @@ from converters.extras import require
 from converters.start import start_tensorflow
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.sites import site_names
+from converters.verify.compare import load_side
 from converters.verify.inputs import DEFAULT_SIZE, Samples, stored_samples
-from converters.verify.sides import Block, LeftOutError, NotRunError, ReferenceSide, Side, load_side
+from converters.verify.sides import Block, LeftOutError, Model, NotRunError
 from converters.verify.targets import Runner, Target
 from converters.whole_file import check_path, write_whole
 
@@ -76,7 +77,7 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
     from ulsam_keras.plotting import plot_maps
 
     side = load_side(picture.model, Runner())
-    if isinstance(side, ReferenceSide):
+    if not isinstance(side, Model):
         raise ValueError(
             f"The attention is of a model, a .keras or .tflite file. Received: {picture.model!r}"
         )
@@ -92,7 +93,7 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
 
 
 def _samples(
-    picture: Picture, files: Sequence[Path], side: Side
+    picture: Picture, files: Sequence[Path], side: Model
 ) -> tuple[Samples, np.ndarray | None]:
     """What the model is given, and what is drawn beneath its maps."""
     scaled = picture.image_mean is not None or picture.image_std is not None
@@ -129,9 +130,9 @@ def _samples(
     return Samples((images,), "given"), images * np.array(std) + np.array(mean)
 
 
-def _maps(side: Side, samples: Samples) -> dict[str, np.ndarray]:
+def _maps(side: Model, samples: Samples) -> dict[str, np.ndarray]:
     try:
-        blocks = side.blocks(samples.of(side), Target("XNNPACK", "cpu"))
+        blocks = side.blocks(samples.inputs, Target("XNNPACK", "cpu"))
     except LeftOutError as reason:
         raise ValueError(f"There is no attention to draw. Received: {reason}") from None
     except NotRunError as problem:

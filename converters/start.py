@@ -1,6 +1,9 @@
 """Starts TensorFlow without its start-up chatter on the user's terminal."""
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from converters.extras import require
 from converters.tflite.jobs import fork_worker
@@ -14,10 +17,27 @@ def start_tensorflow() -> None:
         ImportError: If the extra `convert` is not installed.
     """
     require("Running Keras models for a comparison", "tensorflow")
-    fresh = "tensorflow" not in sys.modules
-    with without_native_logs():
-        import tensorflow as tf
-    if fresh:
+    if "tensorflow" not in sys.modules:
+        with without_native_logs(), _nothing_collected():
+            import tensorflow as tf  # noqa: F401
         fork_worker()
     with without_native_logs():
+        import tensorflow as tf
+
         tf.config.list_logical_devices()
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Has the collector of garbage leave alone what is made meanwhile: an import makes none.
+
+    It is passed over later too, here and in a fork: to go through it takes half a second.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if enabled:
+            gc.enable()

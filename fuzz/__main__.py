@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from fuzz import lines
-from fuzz.targets import COMMON, ROOT, TARGETS, Runner, beside
+from fuzz.targets import COMMON, ROOT, SEEDS, TARGETS, Runner, beside
 
 _HANG = 10  # seconds for one input
 _MEMORY = 512 << 20  # bytes beside what the process has when it begins
@@ -81,8 +81,14 @@ def _fuzz(options: argparse.Namespace) -> None:
         import converters.checkpoint.archive
         import converters.checkpoint.torch_legacy
         import converters.checkpoint.torch_zip
+        import converters.inspection
         import converters.program
-        import converters.tflite  # noqa: F401
+        import converters.tflite
+        import converters.tflite.rewrites
+        import converters.verify.compare  # noqa: F401
+    if name == "tflite":
+        import ulsam_keras.spatial_softmax  # noqa: F401  before memory is limited
+
     found, corpus = options.folder / "found", options.folder / "corpus" / name
     for folder in (found, corpus):
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +101,8 @@ def _fuzz(options: argparse.Namespace) -> None:
             counted.write_text(json.dumps(counts))
         run(data)
 
-    start = [file.read_bytes() for file in sorted((options.folder / "seeds" / name).glob("*"))]
+    seeds = options.folder / "seeds" / SEEDS[name]
+    start = [file.read_bytes() for file in sorted(seeds.glob("*"))]
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         draw = random.Random(seed)
@@ -110,7 +117,7 @@ def _fuzz(options: argparse.Namespace) -> None:
         [
             sys.argv[0],
             str(corpus),
-            str(options.folder / "seeds" / name),
+            str(seeds),
             f"-max_total_time={options.seconds}",
             f"-timeout={_HANG}",
             f"-max_len={_LARGEST}",
@@ -134,11 +141,13 @@ def _count(options: argparse.Namespace) -> None:
     files = {file for name in names for file in TARGETS[name].files}
     if options.lines == _ALL:
         files |= set(COMMON)
+    if not files:
+        return
     with lines.recorded(files) as ran:
         for name in names:
             run = Runner(TARGETS[name], beside(options.folder / "seeds", name))
-            for folder in ("seeds", "corpus"):
-                for file in sorted((options.folder / folder / name).glob("*")):
+            for folder in (f"seeds/{SEEDS[name]}", f"corpus/{name}"):
+                for file in sorted((options.folder / folder).glob("*")):
                     run(file.read_bytes())
     wanted = {file: lines.executable(file) for file in sorted(files)}
     reached = {file: wanted[file] & ran[str(file)] for file in wanted}

@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 17
 
 
-def write(folder: Path) -> None:
-    """Writes `folder/FORMAT/NAME`, and `folder/beside/FORMAT` for what lies in the same folder."""
+def write(folder: Path, *, few: bool = False) -> None:
+    """Writes `folder/FORMAT/NAME`, and `folder/beside/FORMAT` for what lies in the same folder.
+
+    Args:
+        folder: The folder.
+        few: Whether to leave out what takes long to make.
+    """
     sys.path.append(str(ROOT / "tests"))  # whose modules have files to begin with
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, content in (*_checkpoints(), *_programs(), *_tflite()):
+        for name, content in (*_checkpoints(), *_programs(), *_tflite(few)):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -345,11 +350,16 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
                 yield f"pt2/damaged {number}", path.read_bytes()
 
 
-def _tflite() -> Iterator[tuple[str, bytes]]:
+def _tflite(few: bool) -> Iterator[tuple[str, bytes]]:
     import keras
 
+    import test_lint
     from converters import to_tflite
-    from ulsam_keras import ULSAM
+    from converters.tflite.app_metadata import AppMetadata, with_app_metadata
+    from converters.tflite.flatbuffer import TfliteFile
+    from converters.tflite.marks import mark_attention
+    from converters.tflite.sites import find_sites
+    from ulsam_keras import ULSAM, with_attention
 
     x = keras.Input((8, 8, 4))
     y = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
@@ -364,6 +374,75 @@ def _tflite() -> Iterator[tuple[str, bytes]]:
             f"tflite/{precision}",
             to_tflite(model, precision=precision, representative_data=given),
         )
+    options = {"precision": "int8", "representative_data": data, "inference_type": "uint8"}
+    yield "tflite/pixels", to_tflite(model, **options)
+    app = AppMetadata(("a", "b", "c"), (0.5,), (0.25,), "x")
+    file = TfliteFile(to_tflite(with_attention(model)))
+    site = find_sites(file.graph)[0].attention
+    name = next(name for name, tensor in file.graph.answered.items() if tensor is site)
+    yield "tflite/app", with_app_metadata(mark_attention(file, {name: "ulsam"}), app).content
+    for code, pair in test_lint.CASES.items():
+        for name, content in zip(("wrong", "right"), pair, strict=True):
+            if len(content) < _LARGEST:
+                yield f"tflite/{code} {name}", content
+    yield from _folded()
+    yield from _unwritten(few)
+
+
+def _folded() -> Iterator[tuple[str, bytes]]:
+    """What the delegate makes one of, beyond what the rules' own graphs have."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    import gpu_lint_cases as cases
+    from lint_graphs import T, build
+
+    both, image, padded = cases.both, cases.MAP, (1, 8, 7, 8)
+    kernel = {"k": cases.values(8, 3, 3, 8), "b": cases.values(8), "c": cases.values(8)}
+    small = (1, 4, 3, 8)
+    ends = {"x": T(image), "m": T(image), "y": T(small)} | kernel
+    for name in ("ADD", "MUL"):
+        calls = [both(name, "x", "c", "m"), cases.convolution("m", "k", "b", "y")]
+        yield f"tflite/{name} before", build(ends, calls, ["x"], ["y"])
+        wide = schema.TransposeConvOptionsT()
+        wide.strideH = wide.strideW = 1
+        calls = [both(name, "x", "c", "m"), ("TRANSPOSE_CONV", ["s", "k", "m"], ["z"], wide)]
+        tensors = ends | {"s": T((4,), "INT32", image), "z": T(image)}
+        yield f"tflite/{name} before transposed", build(tensors, calls, ["x"], ["z"])
+    tensors = {"x": T(image), "p": cases.BORDER, "m": T(padded), "y": T(image)} | kernel
+    calls = [cases.pad("x", "p", "m"), cases.convolution("m", "k", "b", "y")]
+    yield "tflite/padding given back", build(tensors, calls, ["x"], ["y", "m"])
+    parts = cases.PARTS | {"r": T(cases.HALF), "s": T(cases.HALF), "y": T(cases.HALF)}
+    for name in ("ADD", "SUB"):
+        calls = [
+            ("TANH", ["x"], ["a"]),
+            cases.split("a", "p", "q"),
+            ("LOGISTIC", ["p"], ["r"]),
+            both("MUL", "r", "r", "s"),
+            both(name, "q", "s", "y"),
+        ]
+        yield f"tflite/parts and {name}", build(parts, calls, ["x"], ["y"])
+
+
+def _unwritten(few: bool) -> Iterator[tuple[str, bytes]]:
+    """A file for every row of the rewrites, as it is before them."""
+    from unittest import mock
+
+    import keras
+
+    import test_gpu_rewrites
+    from converters import to_tflite
+    from converters.tflite import export
+
+    shape = test_gpu_rewrites.SHAPE
+    graphs = test_gpu_rewrites.FLOAT
+    for name, (_, function, _) in list(graphs.items())[:: 6 if few else 1]:
+        image = keras.Input(shape)
+        model = keras.Model(image, function(keras.layers.Conv2D(8, 3, padding="same")(image)))
+        with (
+            mock.patch.object(export, "rewritten", lambda file: file),
+            mock.patch.object(export, "_report", lambda *_: None),
+        ):
+            yield f"tflite/{name}", to_tflite(model)
 
 
 if __name__ == "__main__":

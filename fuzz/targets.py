@@ -6,11 +6,19 @@ import os
 import random
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fuzz import mutation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from converters.runtime import RunResult
+    from converters.tflite.flatbuffer import TfliteFile
 
 ROOT = Path(__file__).parent.parent
 _CHECKPOINT = ROOT / "converters" / "checkpoint"
@@ -72,15 +80,111 @@ def _program(path: str) -> None:
             arrays[key]
 
 
-def _lint(path: str) -> None:
+def _tflite(path: str) -> None:
+    from converters.cli.inspect import _lines
     from converters.inspection import inspect
     from converters.tflite import lint
+    from converters.tflite.app_metadata import AppMetadata, app_metadata, with_app_metadata
+    from converters.tflite.flatbuffer import TfliteFile
+    from converters.tflite.marks import mark_attention, marked_attention
+    from converters.tflite.sites import find_sites, float_operators, site_names
+    from converters.tflite.static_check import grouped
 
-    with open(path, "rb") as file:
-        content = file.read()
-    for function, given in ((lint, content), (inspect, path)):
-        with contextlib.suppress(ValueError):
-            function(given)
+    with contextlib.suppress(ValueError):
+        for _ in _lines(inspect(path), summary=False):
+            pass
+    file = TfliteFile(path)
+    findings = lint(file)
+    assert sum(count for _, count, _ in grouped(findings)) == len(findings)
+    for finding in findings:
+        assert str(finding).isprintable() or not "".join(finding.tensors).isprintable()
+    sites = find_sites(file.graph)
+    site_names(sites)
+    for site in sites:
+        assert isinstance(site.float_operators, tuple)
+    float_operators(file.graph)
+    marked_attention(mark_attention(file, {"y": "att"}))
+    classes = [tensor.shape[1] for tensor in file.graph.answered.values() if len(tensor.shape) == 2]
+    labels = tuple(f"é{number}" for number in range(min([3, *classes])))
+    made = with_app_metadata(file, AppMetadata(labels, (0.5,), (0.25,), "é"), {"a": "att"})
+    assert app_metadata(made) is not None
+
+
+def _rewritten(path: str) -> None:
+    from converters.tflite.flatbuffer import TfliteFile
+    from converters.tflite.rewrites import rewritten
+
+    rewritten(TfliteFile(path))
+
+
+def _verified(path: str) -> None:
+    """Both sides, with a stand-in for the runtime: it answers with what the file says it does."""
+    from unittest import mock
+
+    from converters.tflite.flatbuffer import TfliteFile
+    from converters.verify import inputs, sides, targets
+    from converters.verify.compare import Judge
+
+    file = TfliteFile(path)
+    for tensor in (*file.graph.inputs, *file.graph.outputs):
+        _numbers(tensor.shape, "float32")  # larger ones take the memory that they may
+    runner = targets.Runner()
+    a = b = sides.file_side(file, "a", runner)
+    if zlib.crc32(file.content) % 4 == 0:
+        reference = f"{path}.npz"
+        _reference(file, reference)
+        b = sides.load_side(reference, runner)
+    a, b, samples, _ = inputs.common_samples(a, b, None, (8, 8))
+    with mock.patch.object(targets, "run", _answer):
+        Judge().compare(a, b, samples, targets.CPU[2:])
+
+
+def _native(path: str) -> None:
+    """The runtime itself, which may crash in its own process: an outcome that is told."""
+    from converters.verify.compare import Judge, verify
+    from converters.verify.targets import CPU, Runner
+
+    runner = Runner(timeout=8)
+    found = verify(path, path, judge=Judge(), targets=CPU[:1], runner=runner, input_size=(8, 8))
+    assert all(row.problem.isprintable() for row in found.comparisons)
+
+
+def _numbers(shape: tuple[int, ...], dtype: str) -> "np.ndarray":
+    import numpy as np
+
+    if np.prod(shape, dtype=float) > 1 << 20:
+        raise ValueError(f"more numbers than are tried. Received: {shape}")
+    return np.random.default_rng(0).normal(size=shape).astype(dtype.lower())
+
+
+def _answer(content: bytes, named: "dict[str, np.ndarray]", **_: object) -> "RunResult":
+    import numpy as np
+
+    from converters.runtime import RunResult
+    from converters.tflite.flatbuffer import TfliteFile
+
+    graph = TfliteFile(content).graph
+    if zlib.crc32(content) % 16 == 0:
+        return RunResult("crashed", message="ended by SIGSEGV", signal="SIGSEGV")
+    batch = next((tensor.shape[0] for tensor in graph.inputs if tensor.shape), 1)
+    times = max(len(next(iter(named.values()))) // max(batch, 1), 1)
+    answers = {
+        name: np.atleast_1d(_numbers(t.shape, t.dtype)) for name, t in graph.answered.items()
+    }
+    outputs = {name: np.concatenate([one] * min(times, 8)) for name, one in answers.items()}
+    return RunResult("ok", outputs, milliseconds=1.0)
+
+
+def _reference(file: "TfliteFile", path: str) -> None:
+    import numpy as np
+
+    arrays = {}
+    for what, ends in (("inputs", file.graph.given), ("outputs", file.graph.answered)):
+        for name, tensor in ends.items():
+            arrays[f"{what}.{name}" if len(ends) > 1 else what] = _numbers(
+                tensor.shape, "float32" if tensor.scales else tensor.dtype
+            )
+    np.savez(path, **arrays)
 
 
 def _has(ending: bytes, magic: bytes = b"") -> Callable[[bytes], bool]:
@@ -98,6 +202,20 @@ def _has_json(data: bytes) -> bool:
         return isinstance(json.loads(data), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _is_tflite(data: bytes) -> bool:
+    return data[4:8] == b"TFL3"
+
+
+def _changed(data: bytes, draw: random.Random) -> bytes:
+    from fuzz import graphs
+
+    return graphs.changed(data, draw)
+
+
+def _sources(folder: str, names: str) -> tuple[Path, ...]:
+    return tuple(ROOT / "converters" / folder / f"{name}.py" for name in names.split())
 
 
 TARGETS = {
@@ -144,20 +262,45 @@ TARGETS = {
         ".pt2",
     ),
     "tflite": Target(
-        _lint,
-        mutation.flip,
-        lambda data: data[4:8] == b"TFL3",
-        tuple(
-            ROOT / "converters/tflite" / f"{n}.py" for n in ("flatbuffer", "static_check", "sites")
+        _tflite,
+        _changed,
+        _is_tflite,
+        _sources(
+            "tflite",
+            "flatbuffer integrity view pads rule static_check gpu_rules sites app_metadata marks",
         ),
         ".tflite",
     ),
+    "rewrites": Target(
+        _rewritten,
+        _changed,
+        _is_tflite,
+        _sources("tflite/rewrites", "edit padding parts products ranks softmax strides"),
+        ".tflite",
+    ),
+    "verified": Target(
+        _verified,
+        _changed,
+        _is_tflite,
+        (
+            *_sources("tflite", "tap precision"),
+            *_sources("verify", "compare inputs targets outputs attention pairs references"),
+        ),
+        ".tflite",
+    ),
+    "native": Target(_native, _changed, _is_tflite, (), ".tflite"),
 }
 
 
 def beside(seeds: Path, name: str) -> dict[str, bytes]:
     """What lies in the folder of a format's inputs, by name."""
     return {file.name: file.read_bytes() for file in (seeds / "beside" / name).glob("*")}
+
+
+# The corpus of each: those of a `.tflite` file share one.
+SEEDS = {name: name for name in TARGETS} | dict.fromkeys(
+    ("rewrites", "verified", "native"), "tflite"
+)
 
 
 class Runner:

@@ -7,11 +7,58 @@ import os
 import re
 import sys
 import tempfile
+import traceback
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
+# Not to be had for some versions of Python and of NumPy: scripts/versions.py.
+MISSING = [name for name in ("torch", "jax") if find_spec(name) is None]
+
 # What `convert` tells of each stage where stderr is no terminal.
 PROGRESS = re.compile(r"^\[\d+/\d+\] .*\n", re.MULTILINE)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Skips a file of tests that imports what is missing."""
+    report = yield
+    for name in MISSING:
+        if report.failed and f"No module named '{name}'" in str(report.longrepr):
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: {name} is not installed")
+    return report
+
+
+def _skipping():
+    """Skips where a test imports what is missing; what is tested must not."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        importer = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        own = any(importer.is_relative_to(ROOT / folder) for folder in ("tests", "examples"))
+        if error.name in MISSING and own:
+            pytest.skip(f"{error.name} is not installed")
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """Skips a test of a back end that is missing, or that says by a mark what it needs."""
+    needs = [name for mark in item.iter_markers("needs") for name in mark.args]
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    needs += [value for value in given if isinstance(value, str)]
+    for name in MISSING:
+        if name in needs:
+            pytest.skip(f"{name} is not installed")
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    return (yield from _skipping())
 
 
 @pytest.fixture

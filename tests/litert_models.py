@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import torch
 
 import parity
 
@@ -33,6 +32,7 @@ def from_function(function, calibration=None, **inputs):
 def block(groups, channels, height, width):
     """(exporter, x, {"y", "a"}) of a ULSAM block; the reference is PyTorch's, in float64."""
     import keras
+    import torch
 
     from converters.tflite import Exporter
     from ulsam_keras import ULSAM

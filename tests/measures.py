@@ -12,8 +12,8 @@ FLAT = 2.0**-10
 
 def run_float(tflite, inputs, accelerator="cpu", gpu_precision="float32", env=None):
     """A run of a file of any types on float inputs, with float outputs."""
-    target = Target("", accelerator, gpu_precision)
-    return Runner(env=env).run(TfliteFile.of(tflite), inputs, target, repeats=0)
+    target = Target("", accelerator, gpu_precision, repeats=0)
+    return Runner(env=env).run(TfliteFile.of(tflite), inputs, target)
 
 
 def differences(outputs, expected):

@@ -12,11 +12,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import backend_models  # noqa: E402
-import torch_reference  # noqa: E402
 
 # g, C, H, W, N
 CASES = [
@@ -87,6 +85,10 @@ def oracle(groups, channels, seed, dead=False):
 
     With `dead` the depthwise kernel of the first channel is 0, as pruning leaves it.
     """
+    import torch
+
+    import torch_reference
+
     torch.manual_seed(seed)
     module = torch_reference.ULSAM(channels, groups).double()
     with torch.no_grad():
@@ -129,6 +131,7 @@ def keras_run(layer, x, upstream_y, upstream_a, training):
     The gradients are those of what is trainable: {name: gradient}, the input's under "input".
     """
     import keras
+    import torch
 
     backend = keras.backend.backend()
     weights = {n: w for n, w in keras_weights(layer).items() if w.trainable}
@@ -193,6 +196,7 @@ def differences(
     its form for inference does, and the module in eval mode.
     """
     import keras
+    import torch
 
     import ulsam_keras
 
@@ -284,6 +288,7 @@ def second_order():
     The upstream gradient of the outputs is their square's, so that it is differentiated too.
     """
     import keras
+    import torch
 
     import ulsam_keras
 
@@ -342,6 +347,8 @@ def second_order():
 
 def compiled():
     """The difference between the layer and torch.compile of it, which must be one graph."""
+    import torch
+
     import ulsam_keras
 
     layer = ulsam_keras.ULSAM(2)

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import torch
 
 from compiled_layer import Compiled
 from example_files import DIGITS, digits_model, imported
@@ -40,6 +39,8 @@ def close(row, expected):
 @pytest.fixture(scope="module")
 def digits():
     """The trained network in Keras and in PyTorch, images and their labels."""
+    import torch
+
     net = imported(DIGITS, "network")[0].DigitsNet()
     net.load_state_dict(torch.load(DIGITS / "digits_ulsam.pth")["state_dict"])
     with np.load(DIGITS / "reference.npz") as reference:
@@ -47,6 +48,8 @@ def digits():
 
 
 def test_digits_as_in_pytorch(digits):
+    import torch
+
     model, net, x, labels = digits
     # Labels of which some are wrong, so that classes that change are seen in the accuracy.
     labels = np.where(np.arange(100) % 3, labels, (labels + 1) % 10)
@@ -160,13 +163,19 @@ class Batches(keras.utils.PyDataset):
         return self.x[4 * index :][:4], np.zeros(4)
 
 
+def loader(x):
+    import torch
+
+    return torch.utils.data.DataLoader(torch.from_numpy(x), batch_size=4)
+
+
 FORMS = {
     "array": lambda x: x,
     "tensor": tf.constant,
     "dataset": dataset,
     "generator": lambda x: (x[k : k + 4] for k in range(0, 10, 4)),
     "pydataset": Batches,
-    "loader": lambda x: torch.utils.data.DataLoader(torch.from_numpy(x), batch_size=4),
+    "loader": loader,
     "endless": lambda x: (x[k % 12 :][:4] for k in range(0, 10**9, 4)),
 }
 

@@ -1,6 +1,7 @@
 """What files tell an app, read by MediaPipe and by `inspect`."""
 
 import json
+import math
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 
 from clients import need
-from converters import to_tflite
+from converters import load_images, to_tflite
 from converters.convert import Request, convert
 from converters.data.calibration import Source
 from converters.runtime import run
-from converters.tflite.app_metadata import AppMetadata, app_metadata, with_app_metadata
+from converters.tflite.app_metadata import AppMetadata, app_metadata, fitting, with_app_metadata
 from converters.tflite.flatbuffer import TfliteFile
 from example_files import digits_model, digits_pixels
 from ulsam_keras import ULSAM
@@ -136,7 +137,7 @@ def test_what_is_refused(name):
     [
         ("abc", {}, "3 labels, 10 classes"),
         ("", {"image_mean": (0.1, 0.2)}, "one a channel"),
-        ("", {"image_std": (0.0,)}, "not above 0"),
+        ("", {"image_std": (0.0,)}, "above 0"),
         (
             "",
             {
@@ -161,6 +162,44 @@ def test_what_does_not_fit_is_known_before_the_conversion(tmp_path, labels, opti
             lambda name, *_: stages.append(name),
         )
     assert "run Keras" not in stages and not (tmp_path / "out").exists()
+
+
+UNSCALABLE = [
+    (0.5, 0.0),
+    (0.5, -1.0),
+    (0.5, math.nan),
+    (0.5, math.inf),
+    (math.nan, 1),
+    (-math.inf, 1),
+]
+
+
+@pytest.mark.parametrize(("mean", "std"), UNSCALABLE)
+def test_what_nothing_can_be_scaled_with(tmp_path, mean, std):
+    """Whatever is confirmed, and whether or not there are images to be scaled."""
+    calibration = Source("none.npz", confirmed=True)
+    request = Request(
+        *("none.keras", str(tmp_path / "out"), ("int8",)),
+        calibration=calibration,
+        image_mean=(mean,),
+        image_std=(std,),
+    )
+    for make in (
+        lambda: convert(request),
+        lambda: Source("pictures", (mean,), (std,), confirmed=True),
+        lambda: load_images(tmp_path, (8, 8), mean=mean, std=std),
+        lambda: fitting(AppMetadata((), (mean,), (std,)), {"x": (1, 8, 8, 3)}, {}, pixels=False),
+    ):
+        with pytest.raises(ValueError, match=r"(above 0; |one number, ).* Received: ") as error:
+            make()
+        assert str(error.value).isprintable()
+
+
+def test_a_deviation_of_0_is_bad_usage(command, tmp_path):
+    options = ("--precision", "int8", "--calibration", "none.npz", "--confirm-calibration")
+    arguments = ("none.keras", "-o", tmp_path / "out", *options, "--image-std")
+    status, _, error = command("convert", *arguments, "0")
+    assert status == 2 and error.count("\n") == 1 and "above 0" in error
 
 
 @pytest.mark.parametrize(

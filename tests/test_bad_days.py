@@ -482,3 +482,20 @@ def test_a_clock_that_jumps_does_not_end_a_run_or_make_it_hang(tmp_path, widenin
     (tmp_path / "model.tflite").write_bytes(widening)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
     assert python(code, tmp_path / "model.tflite", PYTHONPATH=path).stdout == "ok True\n"
+
+
+@pytest.mark.slow
+def test_a_clock_beyond_what_a_zip_can_hold(command, tmp_path, monkeypatch):
+    """In 2128: `.keras` files are zip archives, whose dates end in 2107."""
+    image = keras.Input((8, 8, 4))
+    keras.Model(image, keras.layers.Conv2D(2, 3)(image)).save(tmp_path / "net.keras")
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 102 * 365.25 * 86400)
+    options = ("--precision", "float32", "--no-gpu", "-o", tmp_path / "out")
+    status, text, error = command("convert", tmp_path / "net.keras", *options)
+    assert status == 0, (text, error)
+    again = keras.saving.load_model(tmp_path / "out" / "model.keras")
+    for one, other in zip(
+        keras.saving.load_model(tmp_path / "net.keras").weights, again.weights, strict=True
+    ):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())

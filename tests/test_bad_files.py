@@ -5,7 +5,6 @@ import json
 import keras
 import numpy as np
 import pytest
-import torch
 
 import gpu_drivers
 from converters import export_program, to_tflite
@@ -20,6 +19,7 @@ def without_gpu(monkeypatch):
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     """The content of a small file of every kind, by its suffix."""
+    import torch
     from safetensors.numpy import save_file
 
     folder = tmp_path_factory.mktemp("good")

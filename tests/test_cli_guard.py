@@ -88,8 +88,12 @@ def failing(error):
     return raise_it
 
 
+def deep():
+    return deep()
+
+
 def recursion(*_, **__):
-    return recursion()
+    return deep()  # a function of any arguments that calls itself is without limit in Python 3.13.0
 
 
 ERRORS = {

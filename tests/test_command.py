@@ -11,11 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import torch
 
 import gpu_drivers
 import litert_models
-import torch_reference
 from conftest import PROGRESS
 from converters.cli import types
 
@@ -46,6 +44,8 @@ def tree(folder):
 
 
 def test_digits_from_checkpoint_to_verified_files(command, tmp_path):
+    import torch
+
     out = tmp_path / "out"
     arguments = ("--model", MODEL, "--reference", RECORDING, "--output-dir", out)
     status, text, err = command("convert", CHECKPOINT, *arguments)
@@ -104,6 +104,8 @@ def test_a_tar_suffix_is_no_part_of_the_name():
 
 def test_keys_beside_a_module_at_the_root(command, module_checkpoint, tmp_path):
     """There is no prefix that could leave them out."""
+    import torch
+
     state = torch.load(module_checkpoint / "ulsam.pth", weights_only=True)["state_dict"]
     torch.save(state | {"module.extra": torch.ones(3)}, tmp_path / "more.pth")
     status, _, err = command("convert", tmp_path / "more.pth", "-o", tmp_path / "out")
@@ -138,6 +140,9 @@ def test_failed_attention_is_status_1(command, module_checkpoint, tmp_path):
 
 
 def test_attention_as_further_outputs(command, module_checkpoint, tmp_path):
+    import torch
+
+    import torch_reference
     from converters.runtime import run
 
     checkpoint = module_checkpoint / "ulsam.pth"
@@ -231,6 +236,8 @@ def test_digits_on_the_gpu(command, monkeypatch, driver, tmp_path):
 
 
 def test_doctor(command):
+    import torch
+
     document = json.loads(command("doctor", "--json")[1])
     found = {part["name"]: part["found"] for part in document}
     assert found["torch"] == torch.__version__
@@ -302,6 +309,8 @@ def test_keras_file_as_architecture_and_verify(command, module_checkpoint, tmp_p
 
 
 def test_inspect(command):
+    import torch
+
     status, text, err = command("inspect", CHECKPOINT)
     assert (status, err) == (0, "")
     state = torch.load(CHECKPOINT, weights_only=True)["state_dict"]
@@ -348,11 +357,15 @@ class Malicious:
 
 
 def save(folder, name, state):
+    import torch
+
     torch.save(state, folder / name)
     return folder / name
 
 
 def digits_state():
+    import torch
+
     return torch.load(CHECKPOINT, weights_only=True)["state_dict"]
 
 
@@ -368,6 +381,8 @@ def broken_digits(**changes):
 
 def make_bad_files(folder):
     """{name: (path, words of the error)}"""
+    import torch
+
     content = CHECKPOINT.read_bytes()
     files = {
         "empty": (b"", "empty"),
@@ -535,6 +550,10 @@ def leaves():
     [("open_sizes", ("--input-size", "9")), ("mixed", ()), ("batch_of_three", ()), ("nested", ())],
 )
 def test_own_architectures(command, tmp_path, function, options):
+    import torch
+
+    import torch_reference
+
     (tmp_path / "own.py").write_text(OWN_MODELS)
     torch.manual_seed(0)
     torch.save(torch_reference.ULSAM(16, 4).state_dict(), tmp_path / "m[best].pth")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -36,6 +35,8 @@ def network_module():
 
 @pytest.fixture(scope="module")
 def checkpoint():
+    import torch
+
     return torch.load(DIGITS / "digits_ulsam.pth", weights_only=True)
 
 
@@ -57,6 +58,8 @@ def relative_difference(actual, expected):
 
 
 def logits(network, inputs):
+    import torch
+
     with torch.no_grad():
         return network(torch.from_numpy(inputs)).numpy()
 
@@ -101,6 +104,8 @@ def test_held_out_images_are_the_split_train_makes(reference):
 
 
 def test_attention_is_alive(network, network_module, reference):
+    import torch
+
     maps = network_module.attention_maps(network, torch.from_numpy(reference["inputs"]))
     assert list(maps) == ["ulsam1", "ulsam2", "ulsam3"]
     for name, attention in maps.items():
@@ -115,6 +120,8 @@ def test_attention_is_alive(network, network_module, reference):
 @pytest.mark.parametrize("site", ["ulsam1", "ulsam2", "ulsam3"])
 def test_every_site_matters(network, reference, monkeypatch, site):
     """A conversion that loses one attention must show: by far more than any tolerance."""
+    import torch
+
     monkeypatch.setitem(network._modules, site, torch.nn.Identity())
     actual = logits(network, reference["inputs"])
     assert relative_difference(actual, reference["outputs"]) > 100 * LOGIT_TOLERANCE

@@ -4,8 +4,6 @@ import re
 import shutil
 from pathlib import Path
 
-import torch
-
 from converters.tflite import RULES
 from converters.tflite.rewrites import REWRITES
 
@@ -39,6 +37,8 @@ def test_every_room_is_in_the_architecture():
 
 
 def a_network():
+    import torch
+
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 5))
     return {"net": net, "images": torch.rand(4, 3, 8, 8), "labels": torch.arange(4)}

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from fuzz import lines, seeds
-from fuzz.targets import TARGETS, Runner, beside
+from fuzz.targets import SEEDS, TARGETS, Runner, beside
 
 SECONDS = 10  # more for one input is a hang
 MEMORY = 512 << 20
 INPUTS = {"zip": 250, "legacy": 250, "npz": 150, "safetensors": 300, "sharded": 300, "pt2": 40}
-INPUTS["tflite"] = 40
+INPUTS |= {"tflite": 60, "rewrites": 60, "verified": 40, "native": 6}
 # Of the reader's lines, by so few inputs; the guided run reaches more (docs/checkpoints.md).
 REACHED = 0.6
 
@@ -22,7 +22,7 @@ REACHED = 0.6
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("seeds")
-    seeds.write(path)
+    seeds.write(path, few=True)
     return path
 
 
@@ -50,9 +50,10 @@ def bounded():
 def test_nothing_but_one_line(folder, bounded, name):
     target = TARGETS[name]
     run = Runner(target, beside(folder, name))
-    start = [file.read_bytes() for file in sorted((folder / name).glob("*"))]
+    start = [file.read_bytes() for file in sorted((folder / SEEDS[name]).glob("*"))]
     draw = random.Random(name)
-    inputs = start + [target.mutate(draw.choice(start), draw) for _ in range(INPUTS[name])]
+    inputs = [target.mutate(draw.choice(start), draw) for _ in range(INPUTS[name])]
+    inputs += start if target.files else []  # nor is the runtime started for all of them
     with lines.recorded(target.files) as ran:
         for content in inputs:
             signal.alarm(SECONDS)
@@ -60,7 +61,7 @@ def test_nothing_but_one_line(folder, bounded, name):
     assert run.past_header > 0.5 * len(inputs)
     wanted = {str(file): lines.executable(file) for file in target.files}
     count = sum(len(wanted[file] & ran[file]) for file in wanted)
-    assert count > REACHED * sum(map(len, wanted.values()))
+    assert count >= REACHED * sum(map(len, wanted.values()))
 
 
 def test_a_finding_is_one():

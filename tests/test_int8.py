@@ -7,7 +7,6 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import torch
 
 import gpu_drivers
 import parity
@@ -36,6 +35,8 @@ ISLAND = ["DIV", "EXP", "REDUCE_MAX", "SUB", "SUM"]
 @functools.cache
 def ported(size, channels=64, groups=4):
     """(model, calibration samples, further samples, PyTorch's attention of these)."""
+    import torch
+
     module = parity.oracle(groups, channels, seed=size).eval()
     image = keras.Input((size, size, channels), name="image")
     layer = ULSAM(groups, name="ulsam")

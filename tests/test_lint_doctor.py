@@ -59,6 +59,7 @@ def test_findings_that_are_alike_are_one(command, files):
     assert "--attention float" in words and last == "5 warnings"
 
 
+@pytest.mark.needs("jax")
 def test_doctor_without_the_runtime(command, monkeypatch):
     def missing(*_, **__):
         raise ImportError("Running a model needs the ai-edge-litert package")
@@ -74,6 +75,7 @@ def test_doctor_without_the_runtime(command, monkeypatch):
     assert found["back"].split()[2] == "jax"
 
 
+@pytest.mark.needs("jax")
 def test_doctor_says_how_keras_takes_a_back_end(command, monkeypatch):
     monkeypatch.setattr("converters.runtime.gpu_trial", lambda: RunResult("no_driver"))
     without(monkeypatch, "tensorflow", "torch")

@@ -7,9 +7,17 @@ from keras import layers, ops
 from torch import nn
 
 from converters.pytorch import port_weights
-from port_tools import TOLERANCE, assert_balanced, difference, inputs_of, randomise, state_of
+from port_tools import (
+    NEEDS_SHUFFLES,
+    TOLERANCE,
+    assert_balanced,
+    difference,
+    inputs_of,
+    randomise,
+    state_of,
+)
 
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), NEEDS_SHUFFLES]
 
 
 def shuffle(x):

@@ -1,5 +1,6 @@
 """Every layer pair that the port knows, with its arguments, PyTorch against Keras: the verdicts."""
 
+import re
 import warnings
 
 import keras
@@ -12,7 +13,16 @@ from torch import nn
 import torch_reference
 from converters.pytorch import port_weights
 from port_cases import CASES
-from port_tools import TOLERANCE, inputs_of, randomise, state_of, to_last, unchanged, values
+from port_tools import (
+    NEEDS_SHUFFLES,
+    TOLERANCE,
+    inputs_of,
+    randomise,
+    state_of,
+    to_last,
+    unchanged,
+    values,
+)
 from ulsam_keras import ULSAM
 
 
@@ -72,7 +82,11 @@ def outcome(case):
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=f"{case.theirs} into {case.ours} {case.shape}")
+        pytest.param(
+            case,
+            id=f"{case.theirs} into {case.ours} {case.shape}",
+            marks=[NEEDS_SHUFFLES] if re.search("depth_to_space|space_to_depth", case.ours) else [],
+        )
         for cases in CASES.values()
         for case in cases
     ],

@@ -1,4 +1,4 @@
-"""The claims of `examples/quantization`, on its shorter half: the digits network."""
+"""The claims of `benchmarks/quantization`, on its shorter half: the digits network."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 
 from example_files import ROOT, imported
 
-FOLDER = ROOT / "examples" / "quantization"
+FOLDER = ROOT / "benchmarks" / "quantization"
 # Of 360 held-out images: the two closest decisions of the float network.
 MOST_LOST = 2
 # How many dB the attention that is the flattest of the three gains over TFLite's defaults.

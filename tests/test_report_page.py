@@ -231,12 +231,15 @@ def test_maps_that_are_not_finite_are_drawn():
 
 
 @pytest.mark.slow
-def test_what_pytorch_looked_at(tmp_path):
+def test_what_pytorch_looked_at(tmp_path, command):
     """Where a program's reference holds its modules' answers, the attention is among them."""
     import torch
     from torch import nn
 
-    from converters import export_program
+    from converters import export_program, record
+    from converters.verify.compare import Judge
+    from converters.verify.compare import verify as compare
+    from converters.verify.targets import CPU, Runner
 
     class SubSpace(nn.Module):
         def __init__(self, channels):
@@ -272,3 +275,19 @@ def test_what_pytorch_looked_at(tmp_path):
     assert maps["pytorch"].shape == (3, 6, 6, 2)
     page = Page(tmp_path / "out" / "report.html")
     assert [alt for alt in page.pictures if alt.endswith("in PyTorch, , input 1")]
+
+    # And where files are verified with that reference; a file does not say which site it is.
+    record(model, x, tmp_path / "r.npz", layers=True)
+    keras_, file = tmp_path / "out" / "model.keras", tmp_path / "out" / "p_float32.tflite"
+    for sides in ((keras_, file, "--inputs"), (keras_,), (file,)):
+        report = tmp_path / "r.html"
+        arguments = (*sides, tmp_path / "r.npz", "--no-gpu", "--report", report)
+        status, _, error = command("verify", *arguments)
+        assert (status, error) == (0, "")
+        names = [re.search("in (.*), input 1$", alt) for alt in Page(report).pictures]
+        columns = [found[1].split(", ")[0] for found in names if found]
+        assert columns == ["PyTorch", *(side.name for side in sides if side != "--inputs")]
+    how = {"judge": Judge(), "runner": Runner(), "targets": CPU}
+    both = compare(str(file), str(tmp_path / "r.npz"), **how).maps
+    assert np.allclose(both[0].attention, both[-1].attention, atol=1e-6)
+    assert (both[0].subject, both[-1].subject) == ("p_float32.tflite", "pytorch")

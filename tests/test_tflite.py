@@ -492,6 +492,7 @@ def test_data_dependent_shapes():
     refused(model, "DYNAMIC_SHAPE")
 
 
+@pytest.mark.needs("jax")
 def test_other_back_ends():
     program = (
         "import keras; from converters import to_tflite; m = keras.Sequential([keras.Input((3,)), "

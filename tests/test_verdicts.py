@@ -8,12 +8,11 @@ import pytest
 
 import gpu_drivers
 from converters.verify.causes import likely_cause
-from converters.verify.inputs import fit_reference
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, OutputDifference
 from converters.verify.references import as_reference
-from converters.verify.sides import ReferenceSide, keras_side
+from converters.verify.sides import keras_side
 from test_command import assert_one_line
 
 L = keras.layers
@@ -300,9 +299,7 @@ def compared(model, inputs, outputs, limit=1e-4, **layers):
     """The arguments of what explains a failure."""
     arrays = {"inputs": inputs, "outputs": outputs, **layers}
     side = keras_side(model, "m")
-    reference = ReferenceSide("r", {}, {}, {}, reference=as_reference(arrays, "r"))
-    reference = fit_reference(reference, side)
-    return side, reference, Limits(reference=limit)
+    return side, as_reference(arrays, "r").fitted(side), Limits(reference=limit)
 
 
 def test_no_cause_is_named_for_a_difference_that_passes():
@@ -427,12 +424,12 @@ def test_what_the_gpu_did_is_told_of_the_file_on_either_side(monkeypatch):
     from converters.runtime import RunResult
     from converters.verify.compare import Judge
     from converters.verify.inputs import Samples
-    from converters.verify.sides import FileSide, Side
+    from converters.verify.sides import FileSide, Model
     from converters.verify.targets import GPU, Runner
 
     y = {"y": np.ones((2, 3), "float32")}
 
-    class Fixed(Side):
+    class Fixed(Model):
         def answer(self, inputs, target):
             return RunResult("ok", y)
 

@@ -7,10 +7,8 @@ import shutil
 import keras
 import numpy as np
 import pytest
-import torch
 
 import gpu_drivers
-import torch_reference
 from test_command import MODEL, RECORDING, assert_one_line
 
 
@@ -200,6 +198,10 @@ def int32(): return of("int32")
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
 def test_models_that_take_integers(command, tmp_path, dtype):
+    import torch
+
+    import torch_reference
+
     (tmp_path / "own.py").write_text(INTEGER_MODELS)
     torch.manual_seed(0)
     torch.save(torch_reference.ULSAM(16, 4).state_dict(), tmp_path / "m.pth")
@@ -246,9 +248,9 @@ def test_integers_that_a_model_does_not_take(command, tmp_path):
 )
 def test_random_integers_fill_their_range(dtype, least, most):
     from converters.verify.inputs import random_samples
-    from converters.verify.sides import Side
+    from converters.verify.sides import Model
 
-    side = Side("m", {"x": (None, 100, 100)}, {"x": dtype}, {})
+    side = Model("m", {"x": (None, 100, 100)}, {"x": dtype}, {})
     [values] = random_samples(side, side, [(100, 100)]).inputs
     assert values.dtype == dtype
     assert (values.min(), values.max()) == (least, most)

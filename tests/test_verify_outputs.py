@@ -99,8 +99,6 @@ def test_a_difference_without_a_scale_is_no_mask():
 
 def test_what_cannot_be_compared():
     y = np.ones((1, 2))
-    with pytest.raises(ValueError, match=r"same outputs.*\['a'\] and \['b'\]"):
-        compare_outputs({"a": y}, {"b": y})
     with pytest.raises(ValueError, match=r"same shape.*\(1, 2\) and \(2, 1\)"):
         relative_difference(y, y.T)
 

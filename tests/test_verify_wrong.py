@@ -16,7 +16,7 @@ from converters.verify.inputs import Samples
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, compare_outputs
 from converters.verify.pairs import paired
-from converters.verify.sides import FileSide, Side, file_side, keras_side
+from converters.verify.sides import FileSide, Model, file_side, keras_side
 from converters.verify.targets import CPU, Runner
 from test_command import assert_one_line
 from test_verdicts import images, network
@@ -55,7 +55,7 @@ def test_which_end_of_one_model_is_which_of_the_other(name, what):
         for ends in (ours, theirs)
     )
     further = {"file": None, "runner": Runner(), "around": False} if of_file else {}
-    a, b = Side("A", **a), (FileSide if of_file else Side)("B", **b, **further)
+    a, b = Model("A", **a), (FileSide if of_file else Model)("B", **b, **further)
     if wanted is None:
         with pytest.raises(ValueError, match=f"same {what}.*Received: 'A' with .* and 'B' with"):
             paired(a, b)

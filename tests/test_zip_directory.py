@@ -4,12 +4,13 @@ import io
 import zipfile
 
 import pytest
-import torch
 
 from converters.zip_directory import members
 
 
 def saved():
+    import torch
+
     stream = io.BytesIO()
     torch.save({"a": torch.ones(3), "b": torch.zeros(4)}, stream)
     return stream

@@ -24,14 +24,12 @@ class Call:
         args: Its positional arguments; the first one of a layer is always among them.
         kwargs: Its keyword arguments.
         result: What it gives.
-        stand_in: What stands in for the operation in this call.
     """
 
     operation: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any
-    stand_in: Any
 
     @property
     def inputs(self) -> tuple[Any, ...]:
@@ -117,10 +115,9 @@ def trace(model: keras.Model, input_shapes: Sequence[Sequence[int | None]] | Non
     calls = []
 
     def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        stand_in = _StandIn(operation.compute_output_spec)
-        result = stand_in(*args, **kwargs)
+        result = _StandIn(operation.compute_output_spec)(*args, **kwargs)
         args, kwargs = by_position(operation, args, kwargs)
-        calls.append(Call(operation, args, kwargs, result, stand_in))
+        calls.append(Call(operation, args, kwargs, result))
         return result
 
     shadow = keras.models.clone_model(

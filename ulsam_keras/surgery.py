@@ -344,11 +344,20 @@ def _chain(graph: Graph, numbers: Mapping[str, Sequence[int]], site: _Site) -> s
         )
     (source,), (result,) = graph.calls[first].inputs, graph.calls[last].outputs
 
-    try:
-        between = {id(operation) for operation in keras.Model(source, result).operations}
-    except ValueError:  # The output depends on something else before `first`, or not on that.
-        between = set()
-    chain = {number for number, call in enumerate(graph.calls) if id(call.stand_in) in between}
+    producers = {id(t): n for n, call in enumerate(graph.calls) for t in call.outputs}
+    chain: set[int] = set()
+    waiting = [result]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor is source:
+            continue
+        if id(tensor) not in producers:  # An input of the model, which does not lead to `first`.
+            chain.clear()
+            break
+        number = producers[id(tensor)]
+        if number not in chain:
+            chain.add(number)
+            waiting += graph.calls[number].inputs
     if first not in chain:
         raise ValueError(
             f"{site.last!r} must depend on {site.first!r} and its input, and on nothing before "

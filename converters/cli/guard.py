@@ -3,6 +3,7 @@
 Imports click, and `extras`, which needs the standard library only.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -48,6 +49,7 @@ def run_command(cli: click.Command) -> None:
     if came:
         # Native code that was interrupted in its import, TensorFlow's for one, aborts at the end.
         os._exit(status)
+    gc.freeze()  # or all that frameworks hold is searched for garbage before it is given back
     sys.exit(status)
 
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     "--inputs",
     type=AnyPath(),
     metavar="NPZ",
-    help="What two models are given: the array inputs, or inputs.NAME for each input. Default: "
-    "random numbers in the range of the inputs.",
+    help="What two models are given: the array inputs, or inputs.NAME for each input. Of a "
+    "reference with layers the report shows the attention too. Default: random numbers in the "
+    "range of the inputs.",
 )
 @verification_options
 def verify(

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.data.channels import Channel, describe, implausible, implausible_scaling
+from converters.data.channels import (
+    Channel,
+    check_scaling,
+    describe,
+    implausible,
+    implausible_scaling,
+)
 from converters.data.images import ENOUGH, Shape, evenly, image_shape, load_images
 from converters.data.npz import source_name
 from converters.data.samples import Sample, representative_samples
@@ -52,6 +58,9 @@ class Source:
         confirmed: Whether the user says that data which looks wrong is meant.
         count: The most samples to take, evenly over all of them; `None` for 500 images of a
             folder, and all of a file.
+
+    Raises:
+        ValueError: If a number is not finite, or a deviation not above 0.
     """
 
     path: str
@@ -59,6 +68,9 @@ class Source:
     std: Sequence[float] | None = None
     confirmed: bool = False
     count: int | None = None
+
+    def __post_init__(self) -> None:
+        check_scaling(self.mean or (), self.std or ())
 
 
 def load_calibration(

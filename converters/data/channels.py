@@ -3,6 +3,7 @@
 Imports NumPy only.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,15 @@ def implausible(given: Sequence[Channel], reference: Sequence[Channel], samples:
                 f"the mean of {ours.name} is {ours.mean:.3g} and the reference's {theirs.mean:.3g}"
             )
     return ""
+
+
+def check_scaling(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raises ValueError for numbers that nothing can be scaled with, whatever is confirmed."""
+    if not all(map(math.isfinite, (*mean, *std))) or any(value <= 0 for value in std):
+        raise ValueError(
+            "The mean of images is finite numbers, and their deviation numbers above 0; give those "
+            f"of training. Received: mean={tuple(mean)}, std={tuple(std)}"
+        )
 
 
 def implausible_scaling(mean: Sequence[float], std: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.data.channels import check_scaling
 from converters.data.layout import as_dtype
 from converters.extras import require
 
@@ -46,7 +47,7 @@ def load_images(
             both. One image at a time is in memory beside the result.
         size: Height and width.
         channels: Integer, 3, or 1 for grey. Defaults to 3.
-        mean: Number, or one per channel. Defaults to 0.
+        mean: Number, or one per channel, finite. Defaults to 0.
         std: Number, or one per channel, above 0. Defaults to 1.
         dtype: That of the array. Of integers the values are the pixels, whole and 0 to 255, and
             there is no mean and std. Defaults to `"float32"`.
@@ -68,8 +69,7 @@ def load_images(
     if channels not in (1, 3):
         raise ValueError(f"Images have 1 or 3 channels. Received: channels={channels!r}")
     offset, scale = (_per_channel(value, channels) for value in (mean, std))
-    if (scale <= 0).any():
-        raise ValueError(f"`std` must be above 0. Received: std={std!r}")
+    check_scaling(offset.ravel().tolist(), scale.ravel().tolist())
     if count is not None and count < 1:
         raise ValueError(f"`count` must be at least 1. Received: count={count!r}")
     whole = "int" in dtype

@@ -35,8 +35,8 @@ def fitted(
     if array.size == len(array) and all(size in (None, 1) for size in shape[1:]):
         return array.reshape(len(array), *[1] * (len(shape) - 1))
     raise ValueError(
-        f"The {key} must have the model's shape, {shape}, or that with the channels second. "
-        f"Received: {source!r} with {key} of shape {array.shape}"
+        f"The {key} must have the model's shape, {(None, *shape[1:])}, or that with the channels "
+        f"second. Received: {source!r} with {key} of shape {array.shape}"
     )
 
 

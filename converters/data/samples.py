@@ -108,8 +108,7 @@ def _from_path(
     source = source_name(path)
     stored = load_inputs(path, list(shapes))
     return {
-        key: [fitted(stored[key], (None, *shape[1:]), f"inputs.{key}", source)]
-        for key, shape in shapes.items()
+        key: [fitted(stored[key], shape, f"inputs.{key}", source)] for key, shape in shapes.items()
     }
 
 

@@ -15,7 +15,6 @@ from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.sites import float_operators
 from converters.tflite.static_check import Finding, lint
 from converters.verify.compare import Verification
-from converters.verify.outputs import count_correct
 from converters.verify.references import Reference
 from converters.versions import installed
 
@@ -147,10 +146,7 @@ class Report:
     @property
     def reference_correct(self) -> int | None:
         """How many samples the reference is right on; `None` without labels."""
-        if self.reference is None:
-            return None
-        outputs, labels = self.reference.outputs, self.reference.labels
-        return count_correct(outputs, outputs, labels)
+        return None if self.reference is None else self.reference.correct
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""

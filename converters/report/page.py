@@ -171,9 +171,8 @@ def _shown(maps: list[SiteMaps]) -> list[SiteMaps]:
 
     The other kernels of the CPU are in the table.
     """
-    order = {"pytorch": 0, "keras": 1}
     kept: list[SiteMaps] = []
-    for each in sorted(maps, key=lambda m: order.get(m.subject, 2)):
+    for each in sorted(maps, key=lambda m: (m.subject != "pytorch", m.runtime != "TensorFlow")):
         if each.runtime.startswith("GPU") or each.subject not in {m.subject for m in kept}:
             kept.append(each)
     return kept

@@ -218,12 +218,21 @@ def _run(request: dict[str, Any], inputs: Arrays) -> tuple[dict[str, Any], Array
     return reply, outputs
 
 
-def _guard(seconds: float) -> None:
-    """No core file, and an end to this process even where the parent was killed."""
+def _guard(seconds: float, gpu: bool) -> None:
+    """No core file, and an end to this process even where the parent was killed.
+
+    Nor more memory than the machine has, so that a file that asks for it ends this process alone; a
+    GPU's driver maps what it likes.
+    """
     with contextlib.suppress(ImportError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if not gpu:
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            allowed = resource.getrlimit(resource.RLIMIT_AS)[1]
+            if allowed == resource.RLIM_INFINITY or allowed > memory:
+                resource.setrlimit(resource.RLIMIT_AS, (memory, allowed))
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -244,7 +253,7 @@ def main(folder: str) -> None:
             request = json.load(file)
         with np.load(os.path.join(folder, "inputs.npz")) as arrays:
             inputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(request["inputs"])}
-    _guard(request["timeout"] + 5)
+    _guard(request["timeout"] + 5, request["accelerator"] == "gpu")
     outputs: Arrays = {}
     reply: dict[str, Any]
     try:

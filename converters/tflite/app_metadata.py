@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.data.channels import check_scaling
 from converters.data.layout import Shape
 from converters.tflite.flatbuffer import TfliteFile, packed
 
@@ -89,9 +90,10 @@ def fitting(
 
     Raises:
         ValueError: If there is not one input, an image of 1, 3 or 4 channels; if the mean or the
-            deviation is not one number or one a channel, or not one for integers; or if there is
-            not one output of as many classes as labels.
+            deviation is not one number or one a channel, or not one for integers, or nothing to
+            scale with; or if there is not one output of as many classes as labels.
     """
+    check_scaling(app.mean, app.std)
     image, shape = next(iter(inputs.items()), ("", ()))
     if len(inputs) != 1 or len(shape) != 4 or shape[3] not in _COLOURS:
         raise ValueError(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from converters.extras import require
+from converters.tflite.integrity import OPTIONS, Cost, check_operator, check_tensor
 
 _IDENTIFIER = b"TFL3"
 # What NumPy calls the schema's types, of those that constants are looked into.
@@ -41,7 +42,7 @@ class Tensor:
         variable: Whether it keeps its value between runs.
         data: The raw bytes of a constant, as a `uint8` array; `None` for the others.
         scales: The steps that its integers count: one, or one per index of `axis`; empty if it is
-            not quantized.
+            not of integers, or these stand for themselves.
         zero_points: The integers that stand for 0, likewise.
         axis: The dimension along which the steps differ.
         open_shape: Its shape with `None` for dimensions that are unknown until run time.
@@ -197,9 +198,7 @@ class TfliteFile:
         Raises:
             ValueError: If the content is not a LiteRT model, or is truncated or damaged.
         """
-        graphs = self._read(
-            lambda: tuple(_graph(self._model, i) for i in range(len(self._model.subgraphs)))
-        )
+        graphs = self._read(lambda: _graphs(self._model, Cost(len(self.content))))
         if not graphs:
             raise ValueError(
                 f"{self._source} has no graph; convert or copy it again. "
@@ -234,6 +233,7 @@ class TfliteFile:
 
     @cached_property
     def _model(self) -> Any:
+        Cost(len(self.content)).walk(schema().Model.GetRootAs(self.content, 0), schema())
         return schema().ModelT.InitFromPackedBuf(self.content, 0)
 
     def _read(self, read: Any) -> Any:
@@ -248,7 +248,7 @@ class TfliteFile:
         # What the schema's reader runs into where an offset or a length points nowhere.
         except (
             struct.error, ValueError, IndexError, TypeError, AttributeError, KeyError,
-            OverflowError, MemoryError,
+            OverflowError, MemoryError, RecursionError,
         ) as error:  # fmt: skip
             raise ValueError(
                 f"{self._source} is a truncated or damaged LiteRT model; convert or copy it "
@@ -294,6 +294,20 @@ def _content(tflite: Any) -> tuple[bytes, str]:
     return Path(tflite).read_bytes(), f"{os.fspath(tflite)!r}"
 
 
+def _graphs(model: Any, cost: Cost) -> tuple[Graph, ...]:
+    """The graphs; their shapes and the like, each a number in a tuple then, have their cost."""
+    for graph in model.subgraphs:
+        lists = [graph.inputs, graph.outputs]
+        for tensor in graph.tensors:
+            steps = tensor.quantization
+            lists += [tensor.shape, tensor.shapeSignature]
+            lists += [] if steps is None else [steps.scale, steps.zeroPoint]
+        for operator in _list(graph.operators):
+            lists += [operator.inputs, operator.outputs]
+        cost.take(count=4 * sum(len(each) for each in lists if each is not None))
+    return tuple(_graph(model, index) for index in range(len(model.subgraphs)))
+
+
 def _graph(model: Any, index: int) -> Graph:
     subgraph = model.subgraphs[index]
     tensors = tuple(
@@ -322,22 +336,34 @@ def _graph(model: Any, index: int) -> Graph:
 
 def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
     data = _at(buffers, tensor.buffer).data
+    data = None if data is None or len(data) == 0 else np.asarray(data, dtype=np.uint8)
     dtype = _names("TensorType")[tensor.type]
-    if data is not None and len(data) % np.dtype(_FLOATS.get(dtype, np.uint8)).itemsize:
-        raise ValueError("half a number at the end of a constant")
-    quantization = tensor.quantization
+    shape = tuple(int(size) for size in _list(tensor.shape))
+    quantization = tensor.quantization if "INT" in dtype else None
     scales = () if quantization is None else _list(quantization.scale)
+    zeros: Any = ()
+    axis = 0
+    if quantization is not None and len(scales):
+        zeros = _list(quantization.zeroPoint)
+        axis = int(quantization.quantizedDimension) if len(scales) > 1 else 0
+    check_tensor(
+        dtype,
+        shape,
+        None if data is None else len(data),
+        (len(scales), len(zeros), axis),
+        sparse=tensor.sparsity is not None,
+    )
     return Tensor(
         index=index,
         name=_text(tensor.name),
-        shape=tuple(int(size) for size in _list(tensor.shape)),
+        shape=shape,
         dynamic=any(size < 0 for size in _list(tensor.shapeSignature)),
         dtype=dtype,
         variable=bool(tensor.isVariable),
-        data=None if data is None or len(data) == 0 else np.asarray(data, dtype=np.uint8),
+        data=data,
         scales=tuple(float(scale) for scale in scales),
-        zero_points=tuple(int(z) for z in _list(quantization.zeroPoint)) if len(scales) else (),
-        axis=int(quantization.quantizedDimension) if len(scales) > 1 else 0,
+        zero_points=tuple(int(zero) for zero in zeros),
+        axis=axis,
         open_shape=_open(tensor),
     )
 
@@ -352,13 +378,19 @@ def _operator(index: int, operator: Any, codes: list[Any], tensors: tuple[Tensor
     # Files from before 2020 have the code in the deprecated field alone.
     name = _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
     custom = name == "CUSTOM"
+    inputs = tuple(None if i == -1 else _at(tensors, i) for i in _list(operator.inputs))
+    outputs = tuple(_at(tensors, i) for i in _list(operator.outputs))
+    check_operator(name, inputs, outputs)
+    options = operator.builtinOptions
+    if type(options).__name__ != (kind := OPTIONS.get(name, type(options).__name__)):
+        options = getattr(schema(), kind)()
     return Operator(
         index=index,
         name=_text(code.customCode) if custom else name,
         custom=custom,
-        inputs=tuple(None if i == -1 else _at(tensors, i) for i in _list(operator.inputs)),
-        outputs=tuple(_at(tensors, i) for i in _list(operator.outputs)),
-        options=operator.builtinOptions,
+        inputs=inputs,
+        outputs=outputs,
+        options=options,
     )
 
 

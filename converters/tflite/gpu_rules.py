@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor
+from converters.tflite.pads import amounts, fill, spatial, uncounted
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
 from converters.tflite.view import View
 
@@ -55,45 +56,13 @@ def _integer(operator: Operator) -> bool:
     return any(t is not None and t.dtype in ("INT8", "UINT8") and t.scales for t in operator.inputs)
 
 
-def _amounts(operator: Operator) -> np.ndarray | None:
-    """What a pad puts before and after each of four dimensions, `(4, 2)`."""
-    amounts = _input(operator, 1)
-    if amounts is None or amounts.data is None:
-        return None
-    dtype = np.dtype(np.int64 if amounts.dtype == "INT64" else np.int32)
-    if not 0 < len(amounts.data) <= 8 * dtype.itemsize or len(amounts.data) % (2 * dtype.itemsize):
-        return None
-    found = amounts.data.view(dtype).reshape(-1, 2)
-    return np.pad(found, ((max(4 - len(found), 0), 0), (0, 0)))
-
-
-def _fill(view: View, operator: Operator) -> float:
-    """What a pad fills with."""
-    value = _input(operator, 2) if operator.name == "PADV2" else None
-    held = None if value is None else view.held(value)
-    sound = held is not None and held.data is not None and np.prod(held.shape) == 1
-    numbers = held.values() if held is not None and sound else None
-    return 0.0 if numbers is None else float(np.ravel(numbers)[0])
-
-
-def _spatial(operator: Operator) -> bool:
-    """Whether it pads height and width alone, which the delegate makes part of what follows.
-
-    Of integers it does not.
-    """
-    amounts = _amounts(operator) if operator.name in ("PAD", "PADV2") else None
-    if amounts is None or operator.outputs[0].scales:
-        return False
-    return bool(amounts[1:3].any()) and not amounts[[0, 3]].any()
-
-
 def _padded(view: View, names: set[str]) -> Iterator[tuple[Operator, Operator]]:
     """Pads that become part of the operator that alone reads them, and that operator."""
     for operator in view.operators:
         reader, tensor = operator, _input(operator, 0) if operator.name in names else None
         while tensor is not None and view.reader(tensor) is reader:
             pad = view.producer.get(tensor)
-            if pad is None or not _spatial(pad):
+            if pad is None or not spatial(pad):
                 break
             yield pad, operator
             reader, tensor = pad, _input(pad, 0)
@@ -101,31 +70,27 @@ def _padded(view: View, names: set[str]) -> Iterator[tuple[Operator, Operator]]:
 
 def _padded_pool(view: View) -> Iterator[Place]:
     for pad, pool in _padded(view, _POOLS):
-        fill, amounts = _fill(view, pad), _amounts(pad)
-        size = (_option(pool, "filterHeight"), _option(pool, "filterWidth"))
-        met = amounts is not None and (amounts[1:3].max(axis=1) < size).all()
-        low = fill <= _LOWEST or (fill == 0 and met and _input(pad, 0) in view.nonnegative)
-        if not (pool.name == "MAX_POOL_2D" and low):
+        if not uncounted(view, pad, pool, _LOWEST):
             yield place(pool, _input(pool, 0), before=pad)
 
 
 def _padded_constant(view: View) -> Iterator[Place]:
     for pad, operator in _padded(view, {"CONV_2D", "DEPTHWISE_CONV_2D"}):
-        if _fill(view, pad) != 0:
+        if (fill(view, pad) or 0) != 0:
             yield place(operator, _input(operator, 0), before=pad)
 
 
 @operators("PAD", "PADV2", "MIRROR_PAD")
 def _padded_batch(view: View, operator: Operator) -> bool:
-    amounts = _amounts(operator)
-    batch = amounts is not None and amounts[0].any()
+    found = amounts(operator)
+    batch = found is not None and found[0].any()
     return bool(batch) and len(operator.outputs[0].shape) == 4
 
 
 def _channels_appended(view: View, operator: Operator) -> Operator | None:
     """The sum that a pad of channels becomes part of."""
-    amounts = _amounts(operator) if operator.name in ("PAD", "PADV2") else None
-    if amounts is None or amounts[:3].any() or amounts[3, 0] or not amounts[3, 1]:
+    found = amounts(operator) if operator.name in ("PAD", "PADV2") else None
+    if found is None or found[:3].any() or found[3, 0] or not found[3, 1]:
         return None
     source, reader = _input(operator, 0), view.reader(operator.outputs[0])
     if (
@@ -145,7 +110,7 @@ def _padded_sum(view: View) -> Iterator[Place]:
         if total is None:
             continue
         shapes = {t.shape for t in total.inputs if t is not None}
-        if len(shapes) > 1 or _fill(view, operator):
+        if len(shapes) > 1 or fill(view, operator):
             yield place(total, operator.outputs[0], before=operator)
 
 

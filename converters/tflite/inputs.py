@@ -36,17 +36,12 @@ class Inputs:
         import keras
 
         # A Sequential model without an Input has the property, and it raises.
-        inputs = getattr(model, "inputs", None)
-        if not inputs:
-            structure: Any = _subclass_input(model, input_shape)
-        elif isinstance(model, keras.Sequential):
-            structure = inputs[0]
-        else:
-            structure = model.input
+        known = bool(getattr(model, "inputs", None))
+        structure = call_argument(model) if known else _subclass_input(model, input_shape)
         self._structure = structure
         tensors = keras.tree.flatten(structure)
         self.names = signature_names([tensor.name for tensor in tensors], "input")
-        self.dtypes = ["float32" if "float" in tensor.dtype else tensor.dtype for tensor in tensors]
+        self.dtypes = [dtype_of(tensor) for tensor in tensors]
         given = _given_shapes(model, input_shape, [tensor.name for tensor in tensors], self.names)
         self.shapes: list[Shape] = [
             _static_shape(model, name, tuple(tensor.shape), shape)
@@ -59,6 +54,19 @@ class Inputs:
 
         positions = iter(range(len(values)))
         return keras.tree.map_structure(lambda _: values[next(positions)], self._structure)
+
+
+def call_argument(model: Any) -> Any:
+    """The inputs of a model that knows them, in the structure of its first call argument."""
+    import keras
+
+    # A Sequential model that was not called has no `input`.
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+def dtype_of(tensor: Any) -> str:
+    """The dtype of an input; float32 for every float."""
+    return "float32" if "float" in tensor.dtype else tensor.dtype
 
 
 def signature_names(raw: list[str], role: str) -> list[str]:

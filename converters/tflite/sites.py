@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.tflite.flatbuffer import Graph, Operator, Tensor
+from converters.tflite.view import View
 
 # What a softmax is made of, between the scores and the attention.
 _SOFTMAX = {
@@ -107,7 +108,7 @@ def float_operators(graph: Graph) -> list[str]:
 
 
 def _sites(graph: Graph) -> Iterator[Site]:
-    producer = {tensor: operator for operator in graph.operators for tensor in operator.outputs}
+    producer = View(graph).producer
     for operator in graph.operators:
         gain = _gain(operator, producer) if operator.name == "CONV_2D" else None
         if gain is None:

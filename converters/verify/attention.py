@@ -4,7 +4,7 @@ The residual of the block hides its attention: an output that is right to 1e-4 s
 whose values are near 1 / (H * W). Imports `runtime`, `tflite` and NumPy; Keras inside functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,18 @@ import numpy as np
 from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
-from converters.tflite.sites import Site
 from converters.verify.inputs import Samples
 from converters.verify.limits import Limits, coarser
 from converters.verify.maps import FEW, SiteMaps
-from converters.verify.outputs import decibels, relative_difference
+from converters.verify.outputs import centred, decibels, relative_difference
 from converters.verify.pairs import paired
+from converters.verify.references import Side
 from converters.verify.sides import (
     Block,
     KerasSide,
     LeftOutError,
     NotRunError,
     OtherSitesError,
-    Side,
     file_side,
     keras_side,
 )
@@ -38,6 +37,12 @@ if TYPE_CHECKING:
 SAMPLES = 16
 # Maps that vary by less of the largest attention are flat: a constant is as good.
 _FLAT = 1e-2
+# What may be fused into the block's output, where the attention can still be seen behind it.
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "NONE": lambda v: v,
+    "RELU": lambda v: np.maximum(v, 0),
+    "RELU6": lambda v: np.clip(v, 0, 6),
+}
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def attention_snr(
     theirs, _ = paired(ours, keras_side(model, "the model"))
     shapes = {name: tensor.shape for name, tensor in ours.file.graph.given.items()}
     arrays = as_samples(data, shapes, list(ours.dtypes.values()))
-    samples = Samples(tuple(arrays[name] for name in ours.inputs), "given")
+    samples = Samples(tuple(arrays.values()), "given")
     target = Target("", accelerator, gpu_precision)
     limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
     try:
@@ -209,7 +214,7 @@ def compare_attention(
         pattern_limit=limits.attention_snr,
     )
     try:
-        given, wanted = (side.blocks(samples.of(side, count), target) for side in (ours, theirs))
+        given, wanted = (side.blocks(samples.first(count), target) for side in (ours, theirs))
     except NotRunError as error:
         return [replace(row, problem=str(error))], []
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
@@ -221,15 +226,32 @@ def compare_attention(
     if not one:
         raise LeftOutError("neither has a ULSAM whose map has more than one position")
     rows, maps = [], []
-    for number, (one_block, other_block) in enumerate(_pairs(given, wanted), start=1):
-        site = one_block.name or other_block.name or f"site {number}"
-        size = one_block.attention.shape[1:3]
-        measured = _measured(one_block, other_block.attention.astype("float64"))
-        rows.append(replace(row, site=site, map_size=(size[0], size[1]), **measured))
-        for side, block in ((theirs, other_block), (ours, one_block)):
-            runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
-            maps.append(SiteMaps(site, side.name, runtime, block.attention[:FEW]))
+    for number, (found, right) in enumerate(_pairs(given, wanted), start=1):
+        site = found.name or right.name or f"site {number}"
+        _, height, width, _ = found.attention.shape
+        measured = _measured(found, right.attention.astype("float64"))
+        rows.append(replace(row, site=site, map_size=(height, width), **measured))
+        maps += _maps(theirs, target, [(site, right)])
+        maps += _maps(ours, target, [(site, found)])
     return rows, maps
+
+
+def attention_of(side: Side, samples: Samples, targets: Sequence[Target]) -> list[SiteMaps]:
+    """The attention of one side over a few samples on each target, where it shows it."""
+    maps: list[SiteMaps] = []
+    for target in targets:
+        count = min(FEW, side.samples(target, samples.count))
+        try:
+            blocks = side.blocks(samples.first(count), target) if count else []
+        except (LeftOutError, NotRunError):
+            continue
+        maps += _maps(side, target, [(b.name or f"site {n}", b) for n, b in enumerate(blocks, 1)])
+    return maps
+
+
+def _maps(side: Side, target: Target, blocks: Sequence[tuple[str, Block]]) -> list[SiteMaps]:
+    runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
+    return [SiteMaps(site, side.name, runtime, block.attention[:FEW]) for site, block in blocks]
 
 
 def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]:
@@ -252,7 +274,7 @@ def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]
 
 
 def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:
-    attention, pattern = block.attention.astype("float64"), _centred(wanted)
+    attention, pattern = block.attention.astype("float64"), centred(wanted, 1, 2)
     measured: dict[str, Any] = {
         # NaN on both sides is equal, and no attention.
         "difference": relative_difference(attention, np.where(np.isnan(wanted), np.inf, wanted)),
@@ -262,34 +284,33 @@ def _measured(block: Block, wanted: np.ndarray) -> dict[str, Any]:
         "dead_maps": float((attention.sum((1, 2)) < 0.5).mean()),
     }
     if np.abs(pattern).max() > _FLAT * wanted.max():
-        measured["pattern_snr"] = decibels(pattern, _centred(attention) - pattern)
+        measured["pattern_snr"] = decibels(pattern, centred(attention, 1, 2) - pattern)
     if block.site is None or not block.inside:
         return measured
-    own = _softmax(block.inside["scores"], block.site)
+    # The exact softmax of its scores, in the layout of the attention.
+    shape, scores = attention.shape, block.inside["scores"].astype("float64")
+    own = scores.reshape(shape[0], -1, shape[3])
+    own = np.exp(own - own.max(axis=1, keepdims=True))
+    own = (own / own.sum(axis=1, keepdims=True)).reshape(shape)
     measured["softmax_snr"] = decibels(own, attention - own)
     measured["float_operators"] = block.site.float_operators
-    activation = {
-        "NONE": lambda v: v,
-        "RELU": lambda v: np.maximum(v, 0),
-        "RELU6": lambda v: np.clip(v, 0, 6),
-    }.get(block.site.activation)
+    activation = _ACTIVATIONS.get(block.site.activation)
     if activation is None:
+        return measured | {"pattern_snr": None}
+    x, y = (block.inside[part].astype("float64") for part in ("inputs", "outputs"))
+
+    def multiplied(maps: np.ndarray) -> np.ndarray:
+        return activation(x * (1 + np.repeat(maps, x.shape[3] // maps.shape[3], axis=3)))
+
+    full, bare = multiplied(wanted), activation(x)
+    scales = block.site.outputs.scales
+    rounding = np.full_like(full, scales[0] / 12**0.5 if scales else 0.0)
+    measured["without_attention_snr"] = decibels(full, full - bare)
+    measured["rounding_snr"] = decibels(full, rounding)
+    if decibels(full, full - multiplied(wanted - pattern)) >= measured["rounding_snr"]:
         measured["pattern_snr"] = None
-    else:
-        x, y = (block.inside[part].astype("float64") for part in ("inputs", "outputs"))
-
-        def multiplied(maps: np.ndarray) -> np.ndarray:
-            return activation(x * (1 + np.repeat(maps, x.shape[3] // maps.shape[3], axis=3)))
-
-        full, bare = multiplied(wanted), activation(x)
-        scales = block.site.outputs.scales
-        rounding = np.full_like(full, scales[0] / 12**0.5 if scales else 0.0)
-        measured["without_attention_snr"] = decibels(full, full - bare)
-        measured["rounding_snr"] = decibels(full, rounding)
-        if decibels(full, full - multiplied(wanted - pattern)) >= measured["rounding_snr"]:
-            measured["pattern_snr"] = None
-        factor = _factor(y, bare, wanted.shape[3])
-        measured["multiplier_correlation"] = cosine(_centred(factor), pattern)
+    factor = _factor(y, bare, shape[3])
+    measured["multiplier_correlation"] = cosine(centred(factor, 1, 2), pattern)
     return measured
 
 
@@ -299,17 +320,6 @@ def _factor(y: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
     x, y = x.reshape(parts), y.reshape(parts)
     energy = (x * x).sum(axis=-1)
     return np.divide((x * y).sum(axis=-1), energy, out=np.ones_like(energy), where=energy > 0)
-
-
-def _centred(maps: np.ndarray) -> np.ndarray:
-    return maps - maps.mean(axis=(1, 2), keepdims=True)
-
-
-def _softmax(scores: np.ndarray, site: Site) -> np.ndarray:
-    """The exact softmax of scores, in the layout of the attention."""
-    s = scores.astype("float64").reshape(len(scores), -1, site.attention.shape[3])
-    e = np.exp(s - s.max(axis=1, keepdims=True))
-    return (e / e.sum(axis=1, keepdims=True)).reshape(len(scores), *site.attention.shape[1:])
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -11,7 +11,8 @@ import numpy as np
 
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
-from converters.verify.sides import FileSide, KerasSide, ReferenceSide, Side
+from converters.verify.references import Reference, Side
+from converters.verify.sides import FileSide, KerasSide
 from converters.verify.targets import CPU
 
 Arrays = Mapping[str, np.ndarray]
@@ -22,7 +23,7 @@ _SAMPLES = 8
 _PYTORCH_EPSILON, _KERAS_EPSILON = 1e-5, 1e-3
 
 
-def likely_cause(model: Side, reference: ReferenceSide, limits: Limits) -> str:
+def likely_cause(model: Side, reference: Reference, limits: Limits) -> str:
     """The mistake that, put right, makes the difference vanish, in one line; empty if none does.
 
     Nothing is tried where the difference passes. What cannot be tried on a model is no cause.
@@ -44,14 +45,13 @@ def likely_cause(model: Side, reference: ReferenceSide, limits: Limits) -> str:
     return f"Likely cause: {text}. With that put right the difference {rest}."
 
 
-def first_samples(reference: ReferenceSide) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def first_samples(reference: Reference) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The inputs and outputs of a reference on which causes are looked for."""
-    kept = reference.reference
-    inputs = {name: value[:_SAMPLES] for name, value in kept.inputs.items()}
-    return inputs, {name: value[:_SAMPLES] for name, value in kept.outputs.items()}
+    inputs = {name: value[:_SAMPLES] for name, value in reference.inputs.items()}
+    return inputs, {name: value[:_SAMPLES] for name, value in reference.outputs.items()}
 
 
-def distance(model: Side, reference: ReferenceSide) -> float:
+def distance(model: Side, reference: Reference) -> float:
     """How far a model is from what was recorded, on these samples; infinite if it does not run."""
     inputs, wanted = first_samples(reference)
     return _tried(lambda: _distance(_answers(model, inputs), wanted))
@@ -92,7 +92,7 @@ def _trials(
 
 
 def _answers(model: Side, inputs: Arrays) -> Arrays:
-    answer = model.answer(inputs, CPU[0])
+    answer = model.answer(tuple(inputs.values()), CPU[0])
     if answer.outputs is None:
         raise ValueError(answer.problem)
     return answer.outputs

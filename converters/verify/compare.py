@@ -1,35 +1,35 @@
-"""Two sides on the same samples: what is compared, and whether all of it passes.
-
-Imports `runtime`, `tflite`, `data` and NumPy; TensorFlow and Keras for a Keras model only.
-"""
+"""Two sides on the same samples: what is compared, and whether all of it passes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
+from converters.data.npz import load_arrays, of_group
+from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.precision import why_not_on_gpu
-from converters.verify.attention import AttentionSNR, compare_attention
+from converters.verify.attention import AttentionSNR, attention_of, compare_attention
 from converters.verify.causes import likely_cause
 from converters.verify.inputs import Samples, common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits, coarser
-from converters.verify.maps import FEW, SiteMaps
+from converters.verify.maps import FEW, SiteMaps, recorded_maps
 from converters.verify.outputs import (
     OutputComparison,
     compare_outputs,
     count_correct,
     find_classifiers,
 )
+from converters.verify.references import Reference, Side, load_reference
 from converters.verify.sides import (
     FileSide,
     LeftOutError,
     OtherSitesError,
-    ReferenceSide,
-    Side,
-    load_side,
+    file_side,
+    keras_side,
 )
-from converters.verify.targets import CPU, Runner, Target
+from converters.verify.targets import CPU, TENSORFLOW, Runner, Target
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Judge:
                 "Top-1 was not compared, as the classes of random inputs say nothing: give inputs "
                 "of your own or a reference"
             )
-        targets = targets if files else targets[:1]
+        targets = targets if files else (TENSORFLOW,)
         for target in targets:
             count = min(side.samples(target, samples.count) for side in (a, b))
             if not count:
@@ -141,30 +141,33 @@ class Judge:
                 )
             rows.append(row)
         found = Verification(tuple(rows), notes=tuple(notes))
-        return (
-            found
-            if attention is False
-            else found + self._attention(a, b, samples, targets, attention)
-        )
+        if attention is not False:
+            found += self._attention(a, b, samples, targets, required=bool(attention))
+        return found
 
     def _outputs(
         self, a: Side, b: Side, samples: Samples, target: Target, count: int
     ) -> OutputComparison:
-        ours, theirs = (side.answer(samples.of(side, count), target) for side in (a, b))
         precision = coarser(a.precision, b.precision)
-        limit = self.limits.output(precision, target.gpu_precision)
-        if isinstance(b, ReferenceSide) or isinstance(a, ReferenceSide):
-            # What Keras may differ from the reference by, and a file from Keras.
-            exact = precision == "float32" and not any(isinstance(s, FileSide) for s in (a, b))
-            limit = self.limits.reference + (0.0 if exact else limit)
+        # The finer side is what the coarser should be, whichever is A.
+        coarse, finer = (a, b) if a.precision == precision else (b, a)
+        whole = count if isinstance(finer, FileSide) else samples.count
+        given = coarse.answer(samples.first(count), target)
+        wanted = finer.answer(samples.first(whole), target)
         # What is told of the run is told of a file, whichever side it is.
-        files = [r for s, r in ((a, ours), (b, theirs)) if isinstance(s, FileSide)]
-        ran = files[0] if files else ours
+        both = ((a, given), (b, wanted)) if coarse is a else ((a, wanted), (b, given))
+        file = next((result for side, result in both if isinstance(side, FileSide)), None)
+        ran = file or given
         on_gpu = ran.ok and target.accelerator == "gpu"
+        limit = self.limits.output(precision, target.gpu_precision)
+        if isinstance(a, Reference) or isinstance(b, Reference):
+            # What Keras may differ from the reference by, and a file from Keras.
+            exact = precision == "float32" and file is None
+            limit = self.limits.reference + (0.0 if exact else limit)
         row = OutputComparison(
             a.name,
             b.name,
-            runtime=target.name if files else "TensorFlow",
+            runtime=target.name,
             samples=count,
             limit=limit,
             snr_limit=self.limits.output_snr(precision),
@@ -175,35 +178,24 @@ class Judge:
             gpu_precision=(ran.gpu_precision or "") if on_gpu else "",
             data=samples.kind,
             precision=precision,
-            problem=ours.problem or theirs.problem,
+            problem=given.problem or wanted.problem,
         )
-        if ours.outputs is None or theirs.outputs is None:
+        if given.outputs is None or wanted.outputs is None:
             return row
-        given: Mapping[str, np.ndarray] = ours.outputs
-        wanted = _under(given, theirs.outputs)
-        # The finer side is what the coarser should be, whichever is A.
-        finer = b
-        if coarser(a.precision, b.precision) != a.precision:
-            finer, given, wanted = a, wanted, given
-        whole = wanted
-        if not isinstance(finer, FileSide) and count < samples.count:
-            whole = _under(given, finer.answer(samples.of(finer), target).outputs or {})
+        expected = wanted.outputs
+        if set(expected) != set(given.outputs):  # other names, in the same order
+            expected = dict(zip(given.outputs, expected.values(), strict=True))
         # The classes of random numbers say nothing.
         asked = False if samples.kind == "random" else self.classifier
-        classifiers = find_classifiers(whole, samples.labels, asked)
+        classifiers = find_classifiers(expected, samples.labels, asked)
         return replace(
             row,
-            outputs=compare_outputs(given, wanted, classifiers, whole),
-            correct=count_correct(given, whole, samples.labels),
+            outputs=compare_outputs(given.outputs, expected, classifiers),
+            correct=count_correct(given.outputs, expected, samples.labels),
         )
 
     def _attention(
-        self,
-        a: Side,
-        b: Side,
-        samples: Samples,
-        targets: tuple[Target, ...],
-        required: bool | None,
+        self, a: Side, b: Side, samples: Samples, targets: tuple[Target, ...], required: bool
     ) -> Verification:
         rows, maps = [], []
         try:
@@ -217,21 +209,18 @@ class Judge:
                 row = AttentionSNR("every site", a.name, "every runtime", problem=str(reason))
                 return Verification(attention=(row,))
             return Verification(notes=(f"Attention not compared: {reason}",))
-        if not any(isinstance(side, FileSide) for side in (a, b)):
-            rows = [replace(row, runtime="TensorFlow") for row in rows]
-        pictures = next((x[:FEW] for x in samples.inputs if x.ndim == 4), None)
-        return Verification(attention=tuple(rows), maps=tuple(maps), pictures=pictures)
+        return Verification(attention=tuple(rows), maps=tuple(maps), pictures=_pictures(samples))
 
 
 def verify(
     source: str,
     reference: str,
     *,
-    judge: Judge | None = None,
+    judge: Judge,
+    runner: Runner,
+    targets: tuple[Target, ...],
     input_size: tuple[int, int] | None = None,
     inputs: str | None = None,
-    targets: tuple[Target, ...] = CPU,
-    runner: Runner | None = None,
     require_gpu: bool = False,
 ) -> Verification:
     """Runs two models on the same inputs and compares what they answer.
@@ -239,12 +228,13 @@ def verify(
     Args:
         source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
         reference: The same; what the other is compared with.
-        judge: What it is judged by; `None` for the default limits.
+        judge: What it is judged by.
+        runner: What runs `.tflite` files.
+        targets: On what it runs them.
         input_size: Height and width where neither side fixes them; `None` for 224.
         inputs: An `.npz` file with the array `inputs`, or `inputs.NAME` for each, that two models
-            are given; `None` gives them random numbers in the range of the inputs.
-        targets: What runs `.tflite` files. Defaults to the kernels of the CPU.
-        runner: How it does; `None` for the default limits of a run.
+            are given; `None` gives them random numbers in the range of the inputs. What modules
+            answered to them, as of a reference, is looked up for its attention.
         require_gpu: Whether it is an error that no GPU takes a file.
 
     Returns:
@@ -254,7 +244,6 @@ def verify(
         OSError: If a file cannot be read.
         ValueError: If a file is none of these, or if the two do not belong together.
     """
-    judge, runner = judge or Judge(), runner or Runner()
     a, b = load_side(source, runner), load_side(reference, runner)
     if a.name == b.name:
         a, b = replace(a, name=source), replace(b, name=reference)
@@ -263,10 +252,44 @@ def verify(
             refuse_off_gpu(side)
     a, b, samples, notes = common_samples(a, b, inputs, input_size)
     found = Verification(notes=notes) + judge.compare(a, b, samples, targets)
+    layers: Mapping[str, np.ndarray] = {}
+    if inputs is not None:
+        layers = of_group(load_arrays(inputs), "layers")
     for model, other in ((a, b), (b, a)):
-        if isinstance(other, ReferenceSide):
+        if isinstance(other, Reference):
             found += explain(model, other, found, judge.limits)
-    return found
+            layers = other.layers
+            seen = attention_of(model, samples, targets) if layers else []
+            found += Verification(maps=tuple(seen), pictures=_pictures(samples))
+    return found + Verification(maps=recorded_maps(layers, found.maps))
+
+
+def _pictures(samples: Samples) -> np.ndarray | None:
+    """The first input that may be pictures."""
+    return next((x[:FEW] for x in samples.inputs if x.ndim == 4), None)
+
+
+def load_side(source: str, runner: Runner) -> Side:
+    """Reads one side of a comparison.
+
+    Args:
+        source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
+        runner: What runs it if it is a `.tflite` file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not what its name says.
+    """
+    path = Path(source)
+    if path.suffix.lower() == ".npz":
+        return load_reference(path)
+    if path.suffix.lower() == ".tflite":
+        return file_side(TfliteFile(path), path.name, runner)
+    from converters.model_source import load_model
+    from converters.start import start_tensorflow
+
+    start_tensorflow()
+    return keras_side(load_model(source), path.name)
 
 
 def refuse_off_gpu(side: FileSide) -> None:
@@ -279,7 +302,7 @@ def refuse_off_gpu(side: FileSide) -> None:
 
 def explain(
     model: Side,
-    reference: ReferenceSide,
+    reference: Reference,
     found: Verification,
     limits: Limits,
     modules: Mapping[str, str] | None = None,
@@ -293,18 +316,18 @@ def explain(
         limits: What passes.
         modules: PyTorch's path of each layer by its name, where it is known.
     """
-    kept, notes = reference.reference, []
-    if any(theirs for theirs, _ in kept.taken_as):
+    notes, labels = [], reference.labels
+    if any(theirs for theirs, _ in reference.taken_as):
         notes.append(
             "The reference's names are not the model's; its arrays were taken in order: "
-            + ", ".join(f"{theirs} as {ours}" for theirs, ours in kept.taken_as)
+            + ", ".join(f"{theirs} as {ours}" for theirs, ours in reference.taken_as)
         )
-    right = count_correct(kept.outputs, kept.outputs, kept.labels)
-    if right is not None and kept.labels is not None:
-        commonest = int(np.unique(kept.labels, return_counts=True)[1].max())
+    right = reference.correct
+    if right is not None and labels is not None:
+        commonest = int(np.unique(labels, return_counts=True)[1].max())
         if right < commonest:
             notes.append(
-                f"The reference itself is right on {right} of {len(kept.labels)} labels, and the "
+                f"The reference itself is right on {right} of {len(labels)} labels, and the "
                 f"commonest label is right on {commonest}: they may be in another order, or "
                 "numbered otherwise"
             )
@@ -312,12 +335,3 @@ def explain(
         notes.append(likely_cause(model, reference, limits))
         notes.append(first_drift(model, reference, limits, modules))
     return Verification(notes=tuple(filter(None, notes)))
-
-
-def _under(
-    names: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
-) -> Mapping[str, np.ndarray]:
-    """Outputs under these names; if their own are others, in order."""
-    if set(names) == set(outputs):
-        return {name: outputs[name] for name in names}
-    return dict(zip(names, outputs.values(), strict=True))

@@ -1,10 +1,8 @@
-"""What both sides of a comparison are given: a reference's inputs, data, or random numbers.
+"""What both sides of a comparison are given: a reference's inputs, data, or random numbers."""
 
-Imports `data`, `tflite` and NumPy.
-"""
-
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,10 +11,13 @@ from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
 from converters.data.npz import load_inputs, source_name
 from converters.tflite.flatbuffer import Tensor
 from converters.verify.pairs import paired
-from converters.verify.sides import FileSide, ReferenceSide, Side
+from converters.verify.references import Reference, Side
+from converters.verify.sides import FileSide, Model
 
 # Samples of random numbers where there is no data.
 RANDOM_SAMPLES = 4
+# Numbers of all of them together: a quarter of a gigabyte.
+_MOST_RANDOM = 1 << 26
 DEFAULT_SIZE = (224, 224)
 _PIXELS = (0, 255)
 
@@ -38,17 +39,19 @@ class Samples:
     kind: Kind
     labels: np.ndarray | None = None
 
+    @classmethod
+    def of(cls, reference: Reference) -> "Samples":
+        """Those of a reference that is in the layout of a model."""
+        return cls(tuple(reference.inputs.values()), "reference", reference.labels)
+
     @property
     def count(self) -> int:
         """The number of samples."""
         return len(self.inputs[0])
 
-    def of(self, side: Side, count: int | None = None) -> dict[str, np.ndarray]:
-        """The first samples under a side's names and in its dtypes."""
-        return {
-            name: as_dtype(array[:count], side.dtypes[name], "inputs")
-            for name, array in zip(side.inputs, self.inputs, strict=True)
-        }
+    def first(self, count: int) -> tuple[np.ndarray, ...]:
+        """The first ones."""
+        return tuple(array[:count] for array in self.inputs)
 
 
 def common_samples(
@@ -60,79 +63,36 @@ def common_samples(
         OSError: If a file cannot be read.
         ValueError: If the sides or the data do not belong together.
     """
-    if isinstance(a, ReferenceSide):
-        if isinstance(b, ReferenceSide):
-            raise ValueError(
-                "At least one side must be a model, a .keras or .tflite file. "
-                f"Received: {a.name!r} and {b.name!r}"
-            )
-        b, a, samples, notes = common_samples(b, a, path, input_size)
-        return a, b, samples, notes
-    if isinstance(b, ReferenceSide):
-        if path is not None:
-            raise ValueError(
-                "A reference has its inputs; leave `inputs` out, or compare two models. "
-                f"Received: {b.name!r} and `inputs` {path}"
-            )
-        b = fit_reference(b, a)
-        return a, b, reference_samples(b), ()
-    b, notes = paired(a, b)
-    shapes = _common_shapes(a, b)
-    if path is not None:
-        return a, b, Samples(stored_samples(path, a, shapes), "given"), notes
-    filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
-    return a, b, random_samples(a, b, filled), notes
-
-
-def reference_samples(side: ReferenceSide) -> Samples:
-    """The inputs of a reference that is in the layout of a model."""
-    kept = side.reference
-    return Samples(tuple(kept.inputs.values()), "reference", kept.labels)
-
-
-def fit_reference(reference: ReferenceSide, model: Side) -> ReferenceSide:
-    """A reference under the names, in the layout and in the dtypes of a model.
-
-    Raises:
-        ValueError: If it does not fit the model.
-    """
-    fitting = reference.reference.fitted(
-        {name: (None, *shape[1:]) for name, shape in model.inputs.items()},
-        model.dtypes,
-        {name: (None, *shape[1:]) for name, shape in model.outputs.items()},
-        # A signature lists its names in alphabetical order.
-        ordered=not isinstance(model, FileSide),
-    )
-    return replace(
-        reference,
-        inputs=model.inputs,
-        dtypes=model.dtypes,
-        outputs=model.outputs,
-        reference=fitting,
+    match a, b:
+        case Model(), Model():
+            b, notes = paired(a, b)
+            # The shape of each input that both take, the batch open.
+            shapes = [
+                (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))
+                for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True)
+            ]
+            if path is not None:
+                return a, b, Samples(stored_samples(path, a, shapes), "given"), notes
+            filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
+            return a, b, random_samples(a, b, filled), notes
+        case Model(), Reference():
+            if path is not None:
+                raise ValueError(
+                    "A reference has its inputs; leave `inputs` out, or compare two models. "
+                    f"Received: {b.name!r} and `inputs` {path}"
+                )
+            b = b.fitted(a)
+            return a, b, Samples.of(b), ()
+        case Reference(), Model():
+            b, a, samples, notes = common_samples(b, a, path, input_size)
+            return a, b, samples, notes
+    raise ValueError(
+        "At least one side must be a model, a .keras or .tflite file. "
+        f"Received: {a.name!r} and {b.name!r}"
     )
 
 
-def _common_shapes(a: Side, b: Side) -> list[Shape]:
-    """The shape of each input that both models take, the batch open."""
-    return [
-        (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))
-        for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True)
-    ]
-
-
-def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of a random sample: open sizes of images are those asked for."""
-    sizes = [have or want for have, want in zip(shape[1:3], size, strict=False)]
-    whole = (*(sizes if len(shape) == 4 else shape[1:3]), *shape[3:])
-    if None in whole:
-        raise ValueError(
-            "Open dimensions that are no image's have no size of random numbers; give some with "
-            f"`inputs`. Received: an input of shape {shape}"
-        )
-    return tuple(n for n in whole if n is not None)
-
-
-def stored_samples(path: str, side: Side, shapes: Sequence[Shape]) -> tuple[np.ndarray, ...]:
+def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> tuple[np.ndarray, ...]:
     """Inputs from an `.npz` file, in the order and layout of a side's.
 
     Args:
@@ -144,14 +104,11 @@ def stored_samples(path: str, side: Side, shapes: Sequence[Shape]) -> tuple[np.n
         OSError: If the file cannot be read.
         ValueError: If they are not the side's inputs.
     """
-    source = source_name(path)
-    found = []
-    for (name, array), shape in zip(
-        load_inputs(path, list(side.inputs)).items(), shapes, strict=True
-    ):
-        array = fitted(
-            finite_numbers(array, f"inputs.{name}", source), shape, f"inputs.{name}", source
-        )
+    source, found = source_name(path), []
+    stored = load_inputs(path, list(side.inputs))
+    for (name, array), shape in zip(stored.items(), shapes, strict=True):
+        array = finite_numbers(array, f"inputs.{name}", source)
+        array = fitted(array, shape, f"inputs.{name}", source)
         found.append(as_dtype(array, side.dtypes[name], source))
     if len({len(array) for array in found}) > 1:
         raise ValueError(
@@ -161,19 +118,37 @@ def stored_samples(path: str, side: Side, shapes: Sequence[Shape]) -> tuple[np.n
     return tuple(found)
 
 
-def random_samples(a: Side, b: Side, shapes: Sequence[tuple[int, ...]]) -> Samples:
+def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Samples:
     """Random inputs that both models take, of these shapes without the samples."""
+    if sum(map(math.prod, shapes)) * RANDOM_SAMPLES > _MOST_RANDOM:
+        raise ValueError(
+            "Inputs as large as these are not made of random numbers; give some with `inputs`. "
+            f"Received: shapes {', '.join(map(str, shapes))}"
+        )
     rng = np.random.default_rng(0)
     arrays = []
-    for position, shape in enumerate((RANDOM_SAMPLES, *sizes) for sizes in shapes):
+    for position, sizes in enumerate(shapes):
         dtypes = [list(side.dtypes.values())[position] for side in (a, b)]
         whole = [dtype for dtype in dtypes if "float" not in dtype]
         steps = [tensor for side in (a, b) if (tensor := _quantized(side, position)) is not None]
+        shape = (RANDOM_SAMPLES, *sizes)
         if steps and not whole:
             arrays.append(_in_range(rng, shape, steps[0]))
         else:
             arrays.append(_draw(rng, shape, whole[0] if whole else "float32"))
     return Samples(tuple(arrays), "random")
+
+
+def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of a random sample: open sizes of images are those asked for."""
+    image = len(shape) == 4
+    whole = [n or size[i] if image and i < 2 else n for i, n in enumerate(shape[1:])]
+    if None in whole:
+        raise ValueError(
+            "Open dimensions that are no image's have no size of random numbers; give some with "
+            f"`inputs`. Received: an input of shape {shape}"
+        )
+    return tuple(n for n in whole if n is not None)
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -185,13 +160,16 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
     if dtype == "bool":
         return rng.random(shape) < 0.5
     if "int" not in dtype:
-        return rng.normal(size=shape).astype("float32")
+        drawn = np.empty(shape, "float32")
+        for number in range(len(drawn)):  # one at a time is in memory as float64
+            drawn[number] = rng.normal(size=shape[1:])
+        return drawn
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if limits.bits == 8 else _PIXELS
     return rng.integers(low, high, shape, dtype, endpoint=True)
 
 
-def _quantized(side: Side, position: int) -> Tensor | None:
+def _quantized(side: Model, position: int) -> Tensor | None:
     """The integers that an input of a file of integers becomes, which have a range."""
     if not isinstance(side, FileSide):
         return None
@@ -200,7 +178,8 @@ def _quantized(side: Side, position: int) -> Tensor | None:
     if tensor.scales:
         return tensor
     readers = [o for o in graph.operators if o.name == "QUANTIZE" and tensor in o.inputs]
-    return readers[0].outputs[0] if readers else None
+    steps = [reader.outputs[0] for reader in readers if len(reader.outputs[0].scales) == 1]
+    return steps[0] if steps else None
 
 
 def _in_range(rng: np.random.Generator, shape: tuple[int, ...], tensor: Tensor) -> np.ndarray:
@@ -211,15 +190,12 @@ def _in_range(rng: np.random.Generator, shape: tuple[int, ...], tensor: Tensor) 
     """
     limits = np.iinfo(tensor.dtype.lower())
     ends = tensor.dequantized(np.array([limits.min, limits.max]))
-    numbers = rng.normal(size=shape if len(shape) != 4 else (shape[0], 4, 4, shape[3]))
-    if len(shape) == 4:
-        rows, columns = (_stretching(size) for size in shape[1:3])
+    image = len(shape) == 4
+    numbers = rng.normal(size=(shape[0], 4, 4, shape[3]) if image else shape)
+    if image:
+        # How near each place of a line is to each of the four.
+        places = (np.linspace(0, 3, size)[:, None] for size in shape[1:3])
+        rows, columns = (np.maximum(1 - np.abs(line - np.arange(4)), 0) for line in places)
         numbers = np.einsum("hi,wj,nijc->nhwc", rows, columns, numbers)
-    spread = np.ptp(ends) / (4 if len(shape) == 4 else 8)
+    spread = np.ptp(ends) / (4 if image else 8)
     return tensor.dequantized(tensor.quantized(ends.mean() + spread * numbers))
-
-
-def _stretching(size: int) -> np.ndarray:
-    """What four numbers on a line are multiplied with to be interpolated to so many."""
-    places = np.linspace(0, 3, size)
-    return np.array([np.interp(places, np.arange(4), unit) for unit in np.eye(4)]).T

@@ -13,7 +13,8 @@ from converters.data.layout import fitted
 from converters.verify.causes import allowed, distance, first_samples, recalled
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
-from converters.verify.sides import KerasSide, ReferenceSide, Side
+from converters.verify.references import Reference, Side
+from converters.verify.sides import KerasSide
 from converters.verify.targets import whole_batches
 
 Found = tuple[str, str, np.ndarray]
@@ -21,7 +22,7 @@ Found = tuple[str, str, np.ndarray]
 
 def first_drift(
     model: Side,
-    reference: ReferenceSide,
+    reference: Reference,
     limits: Limits,
     modules: Mapping[str, str] | None = None,
 ) -> str:
@@ -39,7 +40,7 @@ def first_drift(
         The line; empty if the difference passes, or the model is no Keras model whose graph is
         known and whose layers can be looked at.
     """
-    recorded = reference.reference.layers
+    recorded = reference.layers
     if not isinstance(model, KerasSide) or not recorded:
         return ""
     from ulsam_keras.graph import is_graph

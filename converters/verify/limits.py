@@ -84,8 +84,7 @@ class Limits:
 
     def output(self, precision: str, gpu_precision: str | None = None) -> float:
         """The largest difference of a file's outputs that passes."""
-        extra = self.gpu_float16 if gpu_precision == "float16" else 0.0
-        return getattr(self, precision) + extra
+        return getattr(self, precision) + self.gpu_float16 * (gpu_precision == "float16")
 
     def output_snr(self, precision: str) -> float | None:
         """The least SNR of a file's outputs that passes; `None` for files of floats."""
@@ -94,7 +93,7 @@ class Limits:
     def attention(self, precision: str, gpu_precision: str | None = None) -> float | None:
         """The largest difference of the attention that passes; `None` for files of integers."""
         limit = getattr(self, f"attention_{precision}", None)
-        extra = self.attention_gpu_float16 if gpu_precision == "float16" else 0.0
+        extra = self.attention_gpu_float16 * (gpu_precision == "float16")
         return None if limit is None else limit + extra
 
     def least_attention_snr(self, precision: str) -> float | None:

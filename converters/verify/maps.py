@@ -1,14 +1,9 @@
-"""The attention itself over a few samples, to be looked at: of everything that was run.
-
-Imports NumPy.
-"""
+"""The attention itself over a few samples, to be looked at: of everything that was run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from converters.verify.sides import ReferenceSide
 
 # Of the samples that are compared, the first.
 FEW = 3
@@ -39,29 +34,52 @@ class SiteMaps:
 
 
 def recorded_maps(
-    reference: ReferenceSide, known: Sequence[SiteMaps], modules: Mapping[str, str] | None = None
+    layers: Mapping[str, np.ndarray],
+    known: Sequence[SiteMaps],
+    modules: Mapping[str, str] | None = None,
 ) -> tuple[SiteMaps, ...]:
-    """The attention that PyTorch had, where the reference holds what its modules answered.
+    """The attention that PyTorch had, where a reference holds what its modules answered.
 
     A softmax that is a module of its own is told by what it answers: as many numbers as the map has
     positions, which add up to 1, one such answer for each group.
 
     Args:
-        reference: The reference.
+        layers: What modules answered, by the path of each.
         known: The attention of the sites as something else computed it.
-        modules: PyTorch's path of each layer by its name, where it is known; by its name else.
+        modules: PyTorch's path of each layer by its name, where it is known; by its name else. A
+            site of neither, as in a file, is the module whose attention is nearest.
     """
     found = []
+    taken: set[str] = set()
     for maps in {each.site: each for each in known}.values():
+        shares, inside = _shares(layers, maps.attention.shape)
+        attention = {
+            path: np.stack([shares[key] for key in keys], axis=-1).reshape(maps.attention.shape)
+            for path, keys in inside.items()
+            if len(keys) == maps.attention.shape[3]
+        }
         path = (modules or {}).get(maps.site, maps.site)
-        count, *size, groups = maps.attention.shape
-        answers = [
-            value[:count].reshape(count, -1)
-            for key, value in reference.reference.layers.items()
-            if key.startswith(f"{path}.") and value[0].size == size[0] * size[1]
-        ]
-        shares = [each for each in answers if np.allclose(each.sum(axis=1), 1, atol=_SUM)]
-        if len(shares) == groups:
-            attention = np.stack(shares, axis=-1).reshape(maps.attention.shape)
-            found.append(SiteMaps(maps.site, "pytorch", "", attention))
+        if not any(key.startswith(f"{path}.") for key in layers):
+            free = [each for each in attention if taken.isdisjoint(inside[each])]
+            apart = {each: np.square(attention[each] - maps.attention).sum() for each in free}
+            path = min(apart, key=apart.__getitem__, default=path)
+        if path in attention:
+            taken.update(inside[path])
+            found.append(SiteMaps(maps.site, "pytorch", "", attention[path]))
     return tuple(found)
+
+
+def _shares(
+    layers: Mapping[str, np.ndarray], shape: Sequence[int]
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Answers that are shares of a map's positions, and by the path of a module those in it."""
+    shares: dict[str, np.ndarray] = {}
+    inside: dict[str, list[str]] = {}
+    for key, value in layers.items():
+        rows = value[: shape[0]].reshape(min(shape[0], len(value)), -1)
+        if rows.shape == (shape[0], shape[1] * shape[2]) and np.allclose(rows.sum(1), 1, atol=_SUM):
+            shares[key] = rows
+            parts = key.split(".")
+            for end in range(1, len(parts)):
+                inside.setdefault(".".join(parts[:end]), []).append(key)
+    return shares, inside

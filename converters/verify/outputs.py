@@ -1,12 +1,11 @@
 """How far outputs are from those that they should be. Imports NumPy and the limits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from converters.verify.limits import rejected
-from converters.verify.references import class_count, classes_of
 
 # Below it, the values that an output has on different samples differ by float32's own rounding.
 _CONSTANT = 1e-6
@@ -49,7 +48,7 @@ class OutputDifference:
     @property
     def least_snr(self) -> float | None:
         """The smaller of the ratios that there are."""
-        return min((v for v in (self.snr, self.sample_snr) if v is not None), default=None)
+        return _least((self.snr, self.sample_snr))
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,13 @@ class OutputComparison:
     @property
     def snr(self) -> float | None:
         """The smallest SNR of any output."""
-        known = (output.least_snr for output in self.outputs)
-        return min((value for value in known if value is not None), default=None)
+        return _least(output.least_snr for output in self.outputs)
 
     @property
     def top1(self) -> float | None:
         """The smallest share of equal top-1 classes of any classifier."""
-        known = (output.equal for output in self.outputs if output.numbers is None)
-        return min((value / self.samples for value in known if value is not None), default=None)
+        equal = _least(output.equal for output in self.outputs if output.numbers is None)
+        return None if equal is None else equal / self.samples
 
     @property
     def failures(self) -> list[str]:
@@ -151,30 +149,39 @@ def compare_outputs(
     outputs: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
     classifiers: set[str] | frozenset[str] = frozenset(),
-    whole: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[OutputDifference, ...]:
     """Compares outputs with those expected, by output name.
 
     Args:
         outputs: The outputs, the samples first.
-        expected: The reference's, under the same names.
+        expected: The reference's, under the same names, of the same samples or of more behind
+            them: the signal is taken from all, as a few say little of what samples share.
         classifiers: The outputs whose largest value is a class.
-        whole: The reference's on more samples, of which these are the first: the signal is taken
-            from all of them, as a few say little of what samples share. Defaults to `expected`.
 
     Raises:
-        ValueError: If the names or the shapes differ.
+        ValueError: If the shapes differ.
     """
-    if set(outputs) != set(expected):
-        raise ValueError(
-            "Both sides must have the same outputs. "
-            f"Received: {sorted(outputs)} and {sorted(expected)}"
-        )
-    whole = whole or expected
     return tuple(
-        _difference(name, outputs[name], wanted, whole[name], name in classifiers)
+        _difference(name, outputs[name], wanted, name in classifiers)
         for name, wanted in expected.items()
     )
+
+
+def class_count(output: np.ndarray) -> int:
+    """The classes that an output can tell apart: of `(N, k)` k, of one value two; of others 0."""
+    return max(output.shape[1], 2) if output.ndim == 2 else 0
+
+
+def classes_of(output: np.ndarray) -> np.ndarray:
+    """The class of every sample by an output with a `class_count`.
+
+    Of `(N, k)` the place of the largest value. Of `(N, 1)` 1 where the value is above 0.5 if all
+    are shares, 0 to 1, as a sigmoid gives them; else where it is above 0.
+    """
+    if output.shape[1] > 1:
+        return np.where(np.isnan(output), -np.inf, output).argmax(axis=1)  # NaN is no largest value
+    shares = ((output >= 0) & (output <= 1)).all()
+    return (output[:, 0] > (0.5 if shares else 0)).astype(int)
 
 
 def find_classifiers(
@@ -192,24 +199,15 @@ def find_classifiers(
         which labels are of, and those that are shares, not negative and of the sum 1, as a softmax
         gives them.
     """
+    several = {n: v for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1}
+    if asked is not None:
+        return set(several) if asked else set()
     labelled = labelled_output(expected, labels)
-    return {
-        name
-        for name, value in expected.items()
-        if value.ndim == 2
-        and value.shape[1] > 1
-        and asked is not False
-        and (asked or name == labelled or _shares(value))
-    }
+    return {name for name, value in several.items() if name == labelled or _shares(value)}
 
 
 def labelled_output(expected: Mapping[str, np.ndarray], labels: np.ndarray | None) -> str | None:
-    """The output that labels are of: that which agrees with them most; `None` without.
-
-    Args:
-        expected: The reference's outputs.
-        labels: The true classes.
-    """
+    """The output that labels, the true classes, are of: that of a reference that agrees most."""
     if labels is None:
         return None
     right = {
@@ -233,6 +231,10 @@ def count_correct(
 def _hits(output: np.ndarray, labels: np.ndarray) -> int:
     classes = classes_of(output)
     return int((classes == labels[: len(classes)]).sum())
+
+
+def _least(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def _shares(value: np.ndarray) -> bool:
@@ -259,9 +261,7 @@ def relative_difference(value: np.ndarray, reference: np.ndarray) -> float:
     wanted = reference[finite].astype("float64")
     largest = float(np.abs(value[finite].astype("float64") - wanted).max(initial=0.0))
     scale = float(np.abs(wanted).max(initial=0.0))
-    if scale == 0:
-        return float("inf") if largest else 0.0
-    return largest / scale
+    return largest / scale if scale else float("inf") if largest else 0.0
 
 
 def decibels(signal: np.ndarray, error: np.ndarray) -> float:
@@ -272,38 +272,42 @@ def decibels(signal: np.ndarray, error: np.ndarray) -> float:
     return float(10 * np.log10(wanted / noise)) if wanted else float("-inf")
 
 
+def centred(values: np.ndarray, *axes: int) -> np.ndarray:
+    """Values with their mean over axes taken off."""
+    return values - values.mean(axis=axes, keepdims=True)
+
+
 def _difference(
-    name: str, value: np.ndarray, reference: np.ndarray, whole: np.ndarray, classifies: bool
+    name: str, value: np.ndarray, whole: np.ndarray, classifies: bool
 ) -> OutputDifference:
+    reference = whole[: len(value)]
     largest = relative_difference(value, reference)
     if value.dtype.kind in "iub" and reference.dtype.kind in "iub":
         equal = int((value == reference).sum())
         share = 1 - equal / max(value.size, 1)
         return OutputDifference(name, share, equal=equal, numbers=value.size)
     finite = np.isfinite(reference)
-    if not finite.any() and finite.size:  # nothing was compared
-        largest = float("nan") if largest == 0 else largest
+    if largest == 0 and finite.size and not finite.any():  # nothing was compared
+        largest = float("nan")
     if not np.isfinite(largest):
         return OutputDifference(name, largest, masks_differ=not _same_mask(value, reference))
     error = np.where(finite, value, 0).astype("float64") - np.where(finite, reference, 0)
     wanted = np.where(np.isfinite(whole), whole, 0).astype("float64")
-    centred = wanted - wanted.mean(axis=0)
+    signal = centred(wanted, 0)
     # Element by element: a mask of -1e9 is constant, and what stands beside it is not.
-    varies = np.abs(centred).max(axis=0) > _CONSTANT * np.abs(wanted).max(axis=0)
+    varies = np.abs(signal).max(axis=0) > _CONSTANT * np.abs(wanted).max(axis=0)
     snr = sample_snr = channel_snr = None
     if len(wanted) > 1 and varies.any():
         # Nor may it hide what is off beside it.
         scale = np.abs(wanted[:, varies]).max()
         largest = max(largest, float(np.abs(error[:, varies]).max(initial=0.0) / scale))
         # As many samples of the one as of the other.
-        centred *= (len(reference) / len(whole)) ** 0.5
-        snr, channel_snr = decibels(centred, error), _of_channels(centred * varies, error)
+        signal *= (len(reference) / len(whole)) ** 0.5
+        snr, channel_snr = decibels(signal, error), _of_channels(signal * varies, error)
         if classifies:
-            sample_snr = decibels(_without_mean(centred), _without_mean(error))
-    if not classifies:
-        return OutputDifference(name, largest, snr, channel_snr=channel_snr)
-    equal = int((classes_of(value) == classes_of(reference)).sum())
-    return OutputDifference(name, largest, snr, sample_snr, channel_snr, equal)
+            sample_snr = decibels(centred(signal, 1), centred(error, 1))
+    same = int((classes_of(value) == classes_of(reference)).sum()) if classifies else None
+    return OutputDifference(name, largest, snr, sample_snr, channel_snr, same)
 
 
 def _of_channels(signal: np.ndarray, error: np.ndarray) -> float | None:
@@ -312,9 +316,9 @@ def _of_channels(signal: np.ndarray, error: np.ndarray) -> float | None:
     for axis in {1, signal.ndim - 1} - {0}:
         others = tuple(i for i in range(signal.ndim) if i != axis)
         wanted, noise = (np.square(part).sum(axis=others) for part in (signal, error))
-        noise, wanted = noise[wanted > 0], wanted[wanted > 0]
+        varies = wanted > 0
         with np.errstate(divide="ignore"):
-            found.append(float(np.median(-10 * np.log10(noise / wanted))))
+            found.append(float(np.median(-10 * np.log10(noise[varies] / wanted[varies]))))
     return min(found, default=None)
 
 
@@ -323,7 +327,3 @@ def _same_mask(value: np.ndarray, reference: np.ndarray) -> bool:
     finite = np.isfinite(reference)
     same = np.array_equal(value[~finite], reference[~finite], equal_nan=True)
     return same and bool(np.isfinite(value[finite]).all())
-
-
-def _without_mean(rows: np.ndarray) -> np.ndarray:
-    return rows - rows.mean(axis=1, keepdims=True)

@@ -1,18 +1,16 @@
-"""What is compared: a Keras model, a `.tflite` file, or a reference.
+"""What is compared: a Keras model, a `.tflite` file, or what else answers to samples.
 
-Each says what it takes and gives, and answers to samples on a target: with its outputs, and with
-the attention of its ULSAM blocks. Imports `runtime`, `tflite` and NumPy; TensorFlow and Keras only
-for a Keras model.
+Each says what it takes and gives, and answers on a target: with its outputs, and with the attention
+of its ULSAM blocks. Keras is imported for a Keras model only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from converters.data.layout import Shape
+from converters.data.layout import Shape, as_dtype
 from converters.runtime import RunResult
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.marks import marked_attention
@@ -21,11 +19,25 @@ from converters.tflite.precision import precision_of
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
-from converters.verify.references import Reference, load_reference, numbers
-from converters.verify.targets import Runner, Target, first_samples, whole_batches
+from converters.verify.targets import (
+    TENSORFLOW,
+    Runner,
+    Target,
+    count_of,
+    first_samples,
+    whole_batches,
+)
 
 BATCH = 32
+# What inputs and outputs can be of, by its name in NumPy.
+_DTYPES = {
+    "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint16", "uint32",
+    "uint64", "uint8",
+}  # fmt: skip
 _OF_DTYPE = {"float16": "float16", "bfloat16": "dynamic_range"}  # as many digits
+
+# One for each input, the samples first.
+Arrays = Sequence[np.ndarray]
 
 
 class LeftOutError(Exception):
@@ -58,8 +70,8 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side of a comparison.
+class Model:
+    """A side that computes; once for the same samples.
 
     Attributes:
         name: What it is called in tables and messages.
@@ -67,6 +79,7 @@ class Side:
         dtypes: The dtype of each input, by name; `"float32"` for one of quantized numbers.
         outputs: Output shapes by name; the attention that a file gives beside is not among them.
         precision: How exactly it computes, one of `PRECISIONS`.
+        ordered: Whether the names are in an order that the user knows.
     """
 
     name: str
@@ -74,12 +87,17 @@ class Side:
     dtypes: Mapping[str, str]
     outputs: Mapping[str, Shape]
     precision: str = "float32"
+    ordered: ClassVar[bool] = True
+    _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
+    def answer(self, arrays: Arrays, target: Target) -> RunResult:
         """The outputs on some samples."""
-        raise NotImplementedError
+        result = self._once(target.name, arrays, lambda: self._run(arrays, target))
+        if result.outputs is None:
+            return result
+        return replace(result, outputs={name: result.outputs[name] for name in self.outputs})
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
+    def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         """The ULSAM blocks whose maps have more than one position.
 
         Raises:
@@ -92,25 +110,35 @@ class Side:
         """How many of `count` samples it is given on a target."""
         return count
 
+    def _run(self, arrays: Arrays, target: Target) -> RunResult:
+        """The outputs, and whatever else is given beside them."""
+        raise NotImplementedError
+
+    def _named(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """Samples under the names and in the dtypes of the inputs."""
+        return {
+            name: as_dtype(array, self.dtypes[name], "inputs")
+            for name, array in zip(self.inputs, arrays, strict=True)
+        }
+
+    def _once(self, what: str, arrays: Arrays, compute: Callable[[], RunResult]) -> RunResult:
+        """What is computed of samples, or the first of it if it was of more of the same.
+
+        Everything is given the first samples of the same arrays.
+        """
+        kept, result = self._kept.get(what, (None, None))
+        same = kept is not None and np.may_share_memory(kept[0], arrays[0])
+        if not same or len(kept[0]) < len(arrays[0]):
+            # The arrays are kept, so that no other gets their place in memory.
+            kept, result = self._kept[what] = arrays, compute()
+        if result.outputs is None:
+            return result
+        return replace(result, outputs=first_samples(result.outputs, len(arrays[0]), len(kept[0])))
+
 
 @dataclass(frozen=True)
-class ReferenceSide(Side):
-    """A reference, whose answers are there already."""
-
-    reference: Reference = field(kw_only=True)
-
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
-        count = len(next(iter(inputs.values())))
-        outputs = {name: value[:count] for name, value in self.reference.outputs.items()}
-        return RunResult("ok", outputs)
-
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
-        raise LeftOutError(f"{self.name} is a reference of outputs")
-
-
-@dataclass(frozen=True)
-class KerasSide(Side):
-    """A Keras model; it is run once for the same samples.
+class KerasSide(Model):
+    """A Keras model.
 
     Attributes:
         model: The model.
@@ -121,13 +149,11 @@ class KerasSide(Side):
     model: Any = field(kw_only=True)
     takes: tuple[str, ...] = field(kw_only=True)
     gives: tuple[str, ...] = field(kw_only=True)
-    _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
-        outputs = self._once("outputs", inputs, self._predicted)
-        return RunResult("ok", {name: outputs[name] for name in self.outputs})
+    def answer(self, arrays: Arrays, target: Target) -> RunResult:
+        return super().answer(arrays, TENSORFLOW)
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
+    def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         from ulsam_keras import attention_maps
 
         def maps(packed: Any, batch: int) -> dict[str, np.ndarray]:
@@ -137,57 +163,53 @@ class KerasSide(Side):
                 reason = str(error).partition(" Received: ")[0]
                 raise LeftOutError(f"{self.name}: {reason.rstrip('.')}") from error
 
-        found = self._once("maps", inputs, maps)
+        found = self._once("maps", arrays, lambda: self._computed(arrays, maps)).outputs or {}
         return [Block(name, value) for name, value in found.items() if _spatial(value.shape)]
 
-    def _predicted(self, packed: Any, batch: int) -> dict[str, np.ndarray]:
+    def _run(self, arrays: Arrays, target: Target) -> RunResult:
         import keras
 
         from converters.tflite.quiet import without_native_logs
 
-        with without_native_logs():
-            outputs = self.model.predict(packed, batch_size=batch, verbose=0)
-        flat = keras.tree.flatten(outputs)
-        return {n: numbers(np.asarray(v)) for n, v in zip(self.gives, flat, strict=True)}
+        def predicted(packed: Any, batch: int) -> dict[str, np.ndarray]:
+            with without_native_logs():
+                outputs = keras.tree.flatten(self.model.predict(packed, batch, verbose=0))
+            return {n: numbers(np.asarray(v)) for n, v in zip(self.gives, outputs, strict=True)}
 
-    def _once(self, what: str, inputs: Mapping[str, np.ndarray], compute: Any) -> Any:
-        """What is computed of inputs, or the first of it where more samples were computed before.
+        return self._computed(arrays, predicted)
 
-        Every target is given the first samples of the same arrays.
-        """
+    def _computed(
+        self, arrays: Arrays, compute: Callable[[Any, int], dict[str, np.ndarray]]
+    ) -> RunResult:
+        """What is computed of the first argument of the model's call and a batch size."""
         import keras
 
-        count = len(next(iter(inputs.values())))
-        key = next(iter(inputs.values())).__array_interface__["data"][0]
-        kept = self._kept.get(what)
-        if kept is None or kept[0] != key or kept[1] < count:
-            batch = self.model.inputs[0].shape[0] if getattr(self.model, "inputs", None) else None
-            whole = whole_batches(inputs, batch or 1)
-            arrays = [whole[name] for name in self.takes]
-            try:
-                # A Sequential model that was not called has no `input`.
-                sequential = isinstance(self.model, keras.Sequential)
-                structure = self.model.inputs[0] if sequential else self.model.input
-                packed = keras.tree.pack_sequence_as(structure, arrays)
-                found = compute(packed, batch or BATCH)
-            except LeftOutError:
-                raise
-            # Whatever a layer makes of values that it is not for, as an embedding of large numbers.
-            except Exception as error:
-                told = ", ".join(f"{name} of {value.dtype}" for name, value in inputs.items())
-                raise ValueError(
-                    "The Keras model cannot run on these inputs; give some that it takes, with "
-                    f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
-                    f"{_reason(error)}"
-                ) from error
-            # The arrays are kept, so that no other gets their place in memory.
-            padded = len(arrays[0])
-            self._kept[what] = kept = (key, count, found, inputs, padded)
-        return first_samples(kept[2], count, kept[4])
+        from converters.tflite.inputs import call_argument
+
+        named = self._named(arrays)
+        count = count_of(named)
+        # Batches of one size: for another the graph is traced again.
+        batch = self.model.inputs[0].shape[0] or -(-count // -(-count // BATCH))
+        whole = whole_batches(named, batch)
+        values = [whole[name] for name in self.takes]
+        try:
+            packed = keras.tree.pack_sequence_as(call_argument(self.model), values)
+            found = compute(packed, batch)
+        except LeftOutError:
+            raise
+        # Whatever a layer makes of values that it is not for, as an embedding of large numbers.
+        except Exception as error:
+            told = ", ".join(f"{name} of {value.dtype}" for name, value in named.items())
+            raise ValueError(
+                "The Keras model cannot run on these inputs; give some that it takes, with "
+                f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
+                f"{_reason(error)}"
+            ) from error
+        return RunResult("ok", first_samples(found, count, count_of(whole)))
 
 
 @dataclass(frozen=True)
-class FileSide(Side):
+class FileSide(Model):
     """A `.tflite` file.
 
     Attributes:
@@ -200,18 +222,13 @@ class FileSide(Side):
     file: TfliteFile = field(kw_only=True)
     runner: Runner = field(kw_only=True)
     around: bool = field(kw_only=True)
-
-    def answer(self, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
-        result = self.runner.run(self.file, inputs, target)
-        if result.outputs is None:
-            return result
-        return replace(result, outputs={name: result.outputs[name] for name in self.outputs})
+    ordered: ClassVar[bool] = False  # a signature lists its names in alphabetical order
 
     def samples(self, target: Target, count: int) -> int:
         return self.runner.samples(self.file, target, count)
 
-    def blocks(self, inputs: Mapping[str, np.ndarray], target: Target) -> list[Block]:
-        graph = self.file.graph
+    def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
+        graph, inputs = self.file.graph, self._named(arrays)
         sites = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
         if not sites:
             return []
@@ -229,7 +246,8 @@ class FileSide(Side):
                 if tensor not in names and tensor not in given:
                     names[tensor] = f"site{number}_{part}"
                     tapped[names[tensor]] = tensor
-        result = self.runner.run(with_outputs(self.file, tapped), inputs, target, repeats=0)
+        file = with_outputs(self.file, tapped)
+        result = self.runner.run(file, inputs, replace(target, repeats=0))
         if result.outputs is None:
             raise NotRunError(result.problem)
         outputs = result.outputs
@@ -239,15 +257,15 @@ class FileSide(Side):
                 return outputs[names[tensor]]
             return tensor.dequantized(tensor.quantized(inputs[given[tensor]]))
 
-        return [
-            Block(
-                "",
-                value(site.attention) * site.gain,
-                {part: value(getattr(site, part)) for part in parts[1:]},
-                site,
-            )
-            for site in sites
-        ]
+        found = []
+        for site in sites:
+            attention, *around = (value(getattr(site, part)) for part in parts)
+            inside = dict(zip(parts[1:], around, strict=True))
+            found.append(Block("", attention * site.gain, inside, site))
+        return found
+
+    def _run(self, arrays: Arrays, target: Target) -> RunResult:
+        return self.runner.run(self.file, self._named(arrays), target)
 
 
 def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> KerasSide:
@@ -270,7 +288,7 @@ def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> Keras
     import keras
 
     from converters.tflite import export
-    from converters.tflite.inputs import signature_names
+    from converters.tflite.inputs import dtype_of, signature_names
     from converters.tflite.rebuild import layers_of
 
     names = signature_names([tensor.name for tensor in model.inputs], "input")
@@ -278,11 +296,10 @@ def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> Keras
     sequential = isinstance(model, keras.Sequential)
     structure = model.outputs[0] if sequential else model.output
     called = output_names or export.output_names(model, structure)
-    inputs = dict(zip(names, model.inputs, strict=True))
     return KerasSide(
         name,
-        {n: tuple(t.shape) for n, t in inputs.items()},
-        {n: "float32" if "float" in t.dtype else t.dtype for n, t in inputs.items()},
+        {n: tuple(t.shape) for n, t in zip(names, model.inputs, strict=True)},
+        {n: dtype_of(t) for n, t in zip(names, model.inputs, strict=True)},
         {n: tuple(t.shape) for n, t in zip(called, model.outputs, strict=True)},
         coarser(*(_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model))),
         model=model,
@@ -296,6 +313,19 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     graph = file.graph
     inputs, outputs = graph.given, graph.answered
     attention, precision = marked_attention(file), precision_of(graph)
+    if not all(end.isprintable() for end in (*inputs, *outputs)):
+        raise ValueError(
+            "The inputs and outputs of a file to be compared have names that can be printed; "
+            f"convert it again. Received: {name!r} with {[*inputs, *outputs]}"
+        )
+    ends = (*inputs.values(), *outputs.values())
+    strange = [t for t in ends if t.dtype.lower() not in _DTYPES or 0 in t.shape or t.scales[1:]]
+    if not inputs or not outputs or strange:
+        raise ValueError(
+            "A file to be compared has inputs and outputs of real numbers, each tensor with one "
+            f"scale. Received: {name!r} with {len(inputs)} inputs and {len(outputs)} outputs"
+            + "".join(f", {t.dtype.lower()} {t.shape} of {len(t.scales)} scales" for t in strange)
+        )
     if len(inputs) < len(graph.inputs) or len(outputs) < len(graph.outputs):
         raise ValueError(
             "A file whose tensors have one name, or that has outputs beside its signature, cannot "
@@ -304,9 +334,9 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
         )
     return FileSide(
         name,
-        {n: (t.shape[:1] + t.open_shape[1:]) for n, t in inputs.items()},
+        {n: t.shape[:1] + t.open_shape[1:] for n, t in inputs.items()},
         {n: "float32" if t.scales else t.dtype.lower() for n, t in inputs.items()},
-        {n: (t.shape[:1] + t.open_shape[1:]) for n, t in outputs.items() if n not in attention},
+        {n: t.shape[:1] + t.open_shape[1:] for n, t in outputs.items() if n not in attention},
         precision,
         file=file,
         runner=runner,
@@ -314,28 +344,9 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     )
 
 
-def load_side(source: str, runner: Runner) -> Side:
-    """Reads one side of a comparison.
-
-    Args:
-        source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
-        runner: What runs it if it is a `.tflite` file.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is not what its name says.
-    """
-    path = Path(source)
-    if path.suffix.lower() == ".npz":
-        reference = load_reference(path)
-        return ReferenceSide(reference.name, {}, {}, {}, reference=reference)
-    if path.suffix.lower() == ".tflite":
-        return file_side(TfliteFile(path), path.name, runner)
-    from converters.model_source import load_model
-    from converters.start import start_tensorflow
-
-    start_tensorflow()
-    return keras_side(load_model(source), path.name)
+def numbers(array: np.ndarray) -> np.ndarray:
+    """Floats as files take and give them; whole numbers stay what they are."""
+    return array if array.dtype.kind in "iub" else array.astype("float32")
 
 
 def _spatial(shape: tuple[int, ...]) -> bool:

@@ -1,12 +1,9 @@
-"""What runs a `.tflite` file: kernels of the CPU, or the GPU; and how much of it is run.
-
-Imports `runtime`, `tflite` and NumPy.
-"""
+"""What runs a `.tflite` file: kernels of the CPU, or the GPU; and how much of it is run."""
 
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +12,8 @@ from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Graph, TfliteFile
 
 TIMEOUT = 300.0
+# Numbers that one input may be filled up to: a gigabyte.
+_MOST = 1 << 28
 # Multiply-adds per second of the plain kernels on one slow core; they are the only ones so slow.
 _REFERENCE_SPEED = 0.5e9
 # The axes of a kernel over which one value is summed, or, of a transposed one, spread.
@@ -56,6 +55,8 @@ GPU = (
     Target("GPU float32", "gpu", "float32", samples=16),
     Target("GPU float16", "gpu", "float16", samples=16),
 )
+# Of a Keras model.
+TENSORFLOW = Target("TensorFlow", "cpu")
 
 
 def find_targets(
@@ -80,45 +81,44 @@ def find_targets(
     trial = gpu_trial()
     if trial.ok:
         return CPU + (GPU if float16 and half_precision() else GPU[:1]), trial.adapter
-    if trial.outcome == "no_driver":
-        if require_gpu:
-            raise ValueError(
-                "A GPU is required, and no Vulkan driver is found; install one, or a software one "
-                "with scripts/vulkan_drivers.sh, or leave `require_gpu` out. Received: no adapter"
-            )
-        return CPU, None
-    found = f"Received: {', '.join(filter(None, (trial.adapter, trial.problem)))}"
+    absent = trial.outcome == "no_driver"
+    found = ", ".join(filter(None, (trial.adapter, trial.problem)))
     if require_gpu:
-        raise ValueError(
-            "A GPU is required, and the one that is found cannot add two numbers; mend its driver, "
-            f"or leave `require_gpu` out. {found}"
+        why = (
+            "no Vulkan driver is found; install one, or a software one with "
+            "scripts/vulkan_drivers.sh"
+            if absent
+            else "the one that is found cannot add two numbers; mend its driver"
         )
-    warnings.warn(
-        f"The GPU is left out, as it cannot add two numbers: mend its driver. {found}",
-        stacklevel=2,
-    )
+        raise ValueError(
+            f"A GPU is required, and {why}, or leave `require_gpu` out. "
+            f"Received: {'no adapter' if absent else found}"
+        )
+    if not absent:
+        warnings.warn(
+            "The GPU is left out, as it cannot add two numbers: mend its driver. "
+            f"Received: {found}",
+            stacklevel=2,
+        )
     return CPU, None
 
 
+@dataclass
 class Runner:
     """Runs files, each time in a process of its own.
 
     A GPU that has hung once is not asked again: every further run would last to the time limit.
 
-    Args:
+    Attributes:
         timeout: Seconds that one run may take.
         threads: Threads of the CPU kernels.
         env: Environment variables for the runs, as in `converters.runtime.run`.
     """
 
-    def __init__(
-        self,
-        timeout: float = TIMEOUT,
-        threads: int = 1,
-        env: Mapping[str, str | None] | None = None,
-    ) -> None:
-        self.timeout, self.threads, self._env = timeout, threads, env
-        self._hung: set[Accelerator] = set()
+    timeout: float = TIMEOUT
+    threads: int = 1
+    env: Mapping[str, str | None] | None = None
+    _hung: bool = field(default=False, init=False)
 
     def samples(self, file: TfliteFile, target: Target, count: int) -> int:
         """How many of `count` samples a target is given, and none if one would take too long."""
@@ -128,13 +128,7 @@ class Runner:
         seconds = multiply_adds(file.graph) / _REFERENCE_SPEED
         return min(count, math.floor(self.timeout / 2 / seconds)) if seconds else count
 
-    def run(
-        self,
-        file: TfliteFile,
-        inputs: Mapping[str, np.ndarray],
-        target: Target,
-        repeats: int | None = None,
-    ) -> RunResult:
+    def run(self, file: TfliteFile, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
         """Runs a file of any input and output types on float inputs, and gives float outputs.
 
         Args:
@@ -142,39 +136,37 @@ class Runner:
             inputs: Inputs by name, any number of samples; they are rounded to integers where the
                 file takes such, and the first ones fill up the last batch.
             target: What runs it.
-            repeats: How often it is timed; `None` for the target's own.
         """
-        if target.accelerator in self._hung:
+        on_gpu = target.accelerator == "gpu"
+        if on_gpu and self._hung:
             message = "not run: an earlier run on it lasted to the time limit"
             return RunResult("timed_out", message=message)
-        graph = file.graph
-        count = len(next(iter(inputs.values())))
-        batch = next((tensor.shape[0] for tensor in graph.inputs if tensor.shape), 1)
-        named = {
-            name: graph.given[name].quantized(value) if name in graph.given else value
-            for name, value in whole_batches(inputs, max(batch, 1)).items()
-        }
-        padded = len(next(iter(named.values())))
+        taken, given = file.graph.given, file.graph.answered
+        batch = next((tensor.shape[0] for tensor in file.graph.inputs if tensor.shape), 1)
+        whole = whole_batches(inputs, max(batch, 1))
         result = run(
             file.content,
-            named,
+            {n: taken[n].quantized(value) if n in taken else value for n, value in whole.items()},
             accelerator=target.accelerator,
             gpu_precision=target.gpu_precision,
             timeout=self.timeout,
-            repeats=target.repeats if repeats is None else repeats,
+            repeats=target.repeats,
             num_threads=self.threads,
-            env=self._env,
+            env=self.env,
         )
-        if result.outcome == "timed_out" and target.accelerator == "gpu":
-            self._hung.add("gpu")
+        self._hung |= on_gpu and result.outcome == "timed_out"
         if result.outputs is None:
             return result
-        ends = graph.answered
         outputs = {
-            name: ends[name].dequantized(value) if name in ends else value
-            for name, value in result.outputs.items()
+            n: given[n].dequantized(value) if n in given else value
+            for n, value in result.outputs.items()
         }
-        return replace(result, outputs=first_samples(outputs, count, padded))
+        return replace(result, outputs=first_samples(outputs, count_of(inputs), count_of(whole)))
+
+
+def count_of(arrays: Mapping[str, np.ndarray]) -> int:
+    """The number of samples, which are the first axis."""
+    return len(next(iter(arrays.values())))
 
 
 def first_samples(
@@ -186,7 +178,7 @@ def first_samples(
         ValueError: If an output has no such axis.
     """
     for name, value in outputs.items():
-        if value.ndim == 0 or len(value) % padded:
+        if value.size == 0 or value.ndim == 0 or len(value) % padded:
             raise ValueError(
                 "Every output must have the samples as its first axis; give a model that keeps "
                 f"them. Received: output {name!r} of shape {value.shape} for {padded} samples"
@@ -195,11 +187,19 @@ def first_samples(
 
 
 def whole_batches(arrays: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
-    """Arrays of samples with the first ones again at the end, up to whole batches."""
+    """Arrays of samples with the first ones again at the end, up to whole batches.
+
+    Raises:
+        ValueError: If they are made too large by it.
+    """
+    short = [value for value in arrays.values() if len(value) % batch]
+    if any(value.size // len(value) * batch > _MOST for value in short):
+        raise ValueError(
+            "The batch of the file is too large to be filled up with samples again; give as many "
+            f"as it takes. Received: {len(short[0])} samples, a batch of {batch}"
+        )
     return {
-        name: value
-        if len(value) % batch == 0
-        else np.take(value, range(-(-len(value) // batch) * batch), axis=0, mode="wrap")
+        name: np.resize(value, (-(-len(value) // batch) * batch, *value.shape[1:]))
         for name, value in arrays.items()
     }
 
@@ -213,7 +213,6 @@ def multiply_adds(graph: Graph) -> int:
         kernel, places = operator.inputs[1].shape, operator.outputs[0].shape
         if operator.name == "TRANSPOSE_CONV" and operator.inputs[2] is not None:
             places = operator.inputs[2].shape
-        # What of the kernel one place of `places` meets once.
-        axes = _ADDS[operator.name]
-        total += math.prod(places) * math.prod(kernel[axis] for axis in axes if axis < len(kernel))
+        axes = [axis for axis in _ADDS[operator.name] if axis < len(kernel)]
+        total += math.prod(places) * math.prod(kernel[axis] for axis in axes)
     return total

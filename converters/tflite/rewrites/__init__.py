@@ -7,6 +7,7 @@ says otherwise. What no row knows is left to `lint`.
 Imports the flatbuffer reader and NumPy.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,12 +36,29 @@ class Rewrite:
 
 
 def rewritten(file: TfliteFile) -> TfliteFile:
-    """The file with every pattern of `REWRITES` replaced; itself if there is none."""
+    """The file with every pattern of `REWRITES` replaced; itself if there is none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
     edit = Edit(file)
     for rewrite in REWRITES.values():
-        rewrite.apply(edit)
-        edit = edit.finished()
+        try:
+            rewrite.apply(edit)
+            edit = edit.finished()
+        except _UNFITTING as error:
+            raise ValueError(
+                "The operators of the file have shapes or constants that do not fit each other; "
+                f"convert or copy it again. Received: {type(error).__name__} in {rewrite.name!r}"
+            ) from error
     return edit.file
+
+
+# What a row runs into where shapes are not those that the operators compute.
+_UNFITTING = (
+    ValueError, IndexError, KeyError, StopIteration, ArithmeticError, AttributeError, MemoryError,
+    struct.error,
+)  # fmt: skip
 
 
 _ROWS = [

@@ -28,6 +28,8 @@ ELEMENTWISE = frozenset({
     "GELU", "HARD_SWISH", "LEAKY_RELU", "SIN", "COS", "FLOOR", "CEIL", "ROUND", "QUANTIZE",
     "DEQUANTIZE", "CAST",
 })  # fmt: skip
+# Bytes of a constant that is written in place of something smaller.
+_LARGEST = 1 << 27
 # Operators that are taken out where nothing reads them any more.
 _IDLE = {*VIEWS, "TRANSPOSE", "TILE", "SPLIT", "SPLIT_V", "PAD", "PADV2", "BROADCAST_TO"}
 
@@ -101,7 +103,12 @@ class Edit:
             like: A tensor whose steps it counts in; `None` if it has none, or has `scales`.
             scales: Its own steps, along the last axis if there are several.
             zeros: The integers that stand for 0.
+
+        Raises:
+            ValueError: If it is larger than what a model for a phone would have in one piece.
         """
+        if np.asarray(values).nbytes > _LARGEST:
+            raise ValueError(f"a constant of the shape {np.shape(values)}")
         array = np.ascontiguousarray(values)
         data = np.frombuffer(array.tobytes(), np.uint8)
         dtype = _TYPES[array.dtype.name]
@@ -212,7 +219,7 @@ class Edit:
             if index not in self._dropped:
                 operators.append(operator)
         graph.operators = self._read(operators)
-        _prune(model)
+        prune(model)
         return Edit(packed(model))
 
     def _read(self, operators: list[Any]) -> list[Any]:
@@ -248,7 +255,7 @@ class Edit:
         return self._codes[builtin, version]
 
 
-def _prune(model: Any) -> None:
+def prune(model: Any) -> None:
     """Takes out the tensors that nothing refers to, and the data of their buffers."""
     graph = model.subgraphs[0]
     signatures = [s for s in model.signatureDefs if s.subgraphIndex == 0]

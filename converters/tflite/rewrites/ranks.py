@@ -17,6 +17,8 @@ from converters.tflite.flatbuffer import Operator, Tensor, schema
 from converters.tflite.rewrites.edit import ELEMENTWISE, VIEWS, Edit
 
 _MOST = 4
+# Dimensions that are grouped, at most: no kernel computes with more.
+_HIGHEST = 8
 # Values that a chain of moves is looked through with, at most.
 _LOOK = 1 << 24
 
@@ -85,7 +87,8 @@ def _chain(edit: Edit, last: Operator) -> list[Operator] | None:
     chain = [last]
     while True:
         tensor = chain[0].inputs[0]
-        if tensor is None or tensor.constant or np.prod(tensor.shape) > _LOOK:
+        largest = max(np.prod(t.shape) for t in _computed(chain[0]))
+        if tensor is None or tensor.constant or largest > _LOOK:
             return None
         if len(chain) > 1 and len(tensor.shape) == _MOST == len(last.outputs[0].shape):
             return chain
@@ -102,6 +105,8 @@ def _chain(edit: Edit, last: Operator) -> list[Operator] | None:
 def _moved(operator: Operator, numbers: np.ndarray) -> np.ndarray:
     told = _numbers(operator, 1) or []
     if operator.name == "TILE":
+        if np.prod(numbers.shape) * np.prod(told) > _LOOK:
+            raise ValueError("a result that is larger than its shape")
         return np.tile(numbers, told)
     if operator.name == "TRANSPOSE":
         return numbers.transpose(told)
@@ -186,7 +191,7 @@ def _regions(touching: Sequence[Operator], high: set[int]) -> list[_Region]:
 
 def _groups(region: _Region) -> Groups | None:
     """The grouping that every operator of a region takes, and that changes least."""
-    if any(operator.name not in _KINDS for operator in region.operators):
+    if region.rank > _HIGHEST or any(o.name not in _KINDS for o in region.operators):
         return None
     sizes = np.ones(region.rank, int)
     for operator in region.operators:
@@ -261,19 +266,20 @@ class _Merged:
             self.edit.reshape(self.operator, result, known)
 
 
-def _alike(operator: Operator, groups: Groups) -> bool:
+def _repeats_whole(operator: Operator, groups: Groups, rank: int) -> bool:
     """Whether no operand is repeated along a part of a group only."""
-    rank = groups[-1][1]
     shapes = [(1,) * (rank - len(t.shape)) + t.shape for t in _computed(operator)]
-    if any(len(t.scales) > 1 for t in _computed(operator)):
-        return False
     whole = np.max(shapes, axis=0)
-    for start, end in groups:
-        axes = [i for i in range(start, end) if whole[i] != 1]
-        for shape in shapes:
-            if len({shape[i] == whole[i] for i in axes}) > 1:
-                return False
-    return True
+    return all(
+        len({shape[i] == whole[i] for i in range(start, end) if whole[i] != 1}) < 2
+        for start, end in groups
+        for shape in shapes
+    )
+
+
+def _alike(operator: Operator, groups: Groups) -> bool:
+    per_axis = any(len(t.scales) > 1 for t in _computed(operator))
+    return not per_axis and _repeats_whole(operator, groups, groups[-1][1])
 
 
 def _elementwise(merged: _Merged) -> None:
@@ -409,15 +415,8 @@ def _normalizes(operator: Operator, groups: Groups) -> bool:
 
 def _multiplies(operator: Operator, groups: Groups) -> bool:
     rank = groups[-1][1]
-    shapes = [(1,) * (rank - len(t.shape)) + t.shape for t in _computed(operator)]
-    if groups[-2:] != ((rank - 2, rank - 1), (rank - 1, rank)):
-        return False
-    whole = np.max(shapes, axis=0)
-    return all(
-        len({shape[i] == whole[i] for i in range(start, end) if whole[i] != 1}) < 2
-        for start, end in groups[:-2]
-        for shape in shapes
-    )
+    matrices = groups[-2:] == ((rank - 2, rank - 1), (rank - 1, rank))
+    return matrices and _repeats_whole(operator, groups[:-2], rank)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A network that int8 hurts: narrow, on pictures of every contrast. What training wins back.
 
-    python examples/quantization/narrow.py --output-dir out/quantization/narrow
+    python benchmarks/quantization/narrow.py --output-dir out/quantization/narrow
 
 Draws scikit-learn's handwritten digits at any place, size, angle and contrast, trains a MobileNetV2
 of 2, 4 and 6 channels with three ULSAM on them, makes three int8 files of it, and measures on

@@ -1,6 +1,6 @@
 """The digits network in int8: TFLite's defaults, this project's, quantisation-aware training.
 
-    python examples/quantization/digits.py --output-dir out/quantization/digits
+    python benchmarks/quantization/digits.py --output-dir out/quantization/digits
 
 Takes the trained network of `examples/digits`, makes three int8 files of it, and measures on the
 held-out images what each has left of answers, logits and attention. Writes the files, both Keras 3
@@ -25,7 +25,7 @@ import comparison
 import measure
 from converters import load_checkpoint, port_weights
 
-DIGITS = Path(__file__).resolve().parent.parent / "digits"
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 SIZE = 32
 SETTINGS = comparison.Settings(calibration_images=300, epochs=4, learning_rate=1e-4)
 
