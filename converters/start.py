@@ -29,15 +29,11 @@ def start_tensorflow() -> None:
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Has the collector of garbage leave alone what is made meanwhile: an import makes none.
-
-    It is passed over later too, here and in a fork: to go through it takes half a second.
-    """
+    """An import makes no garbage: to look for it again and again takes half a second."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
-        gc.freeze()
     finally:
         if enabled:
             gc.enable()

@@ -1,7 +1,7 @@
 """What the back ends of Keras do at different speeds in a training step: one form for each.
 
 The forms are one function; docs/training.md says what each is worth. Imports Keras (public names),
-and `torch_norm` where PyTorch is the back end.
+and inside functions `torch_norm` or TensorFlow where that is the back end.
 """
 
 from typing import Any
@@ -57,10 +57,16 @@ def _by_hand(x: Any, kernel: Any, weight: Any, beta: Any, epsilon: float) -> tup
     """The same with a gradient of its own, for TensorFlow.
 
     TensorFlow's writes out a tensor of x's size for the gradient of a mean and of a variance. Sums
-    over all but the last axis are matrix products here: its own are slow on a CPU.
+    over all but the last axis are matrix products on a CPU, where its own are slow; on a GPU these
+    may round to TF32.
     """
+    import tensorflow as tf
+
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
 
     def mean_of(t: Any) -> Any:
+        if on_gpu:
+            return ops.mean(t, (0, 1, 2))
         rows = ops.reshape(t, (-1, t.shape[-1]))
         return ops.matmul(ops.ones((1, ops.shape(rows)[0]), t.dtype), rows)[0] / count
 
