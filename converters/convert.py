@@ -8,7 +8,6 @@ import re
 import shutil
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -53,8 +52,6 @@ if TYPE_CHECKING:
 
 # How many of the calibration samples are compared on without a reference.
 CALIBRATION_CHECKED = 64
-# Of the members of a zip, of which the first is as good as any.
-_DATE = (1980, 1, 1, 0, 0, 0)
 # Scales of a Rescaling below it are for pixels of 0 to 255.
 _OF_PIXELS = 0.05
 
@@ -280,22 +277,17 @@ def _check(request: Request) -> None:
 
 
 def _save(model: "keras.Model", folder: OutputFolder) -> None:
-    """Saves beside Keras's own temporary files, so that it is known which disk is full.
-
-    The archive is made of Keras's folder: Keras's own has the time in it, which in a zip ends in
-    2107. So the same model is the same names and dates.
-    """
-    import keras
-
+    """Saves beside Keras's own temporary files, so that it is known which disk is full."""
+    year = time.localtime(time.time()).tm_year
+    if year > 2107:
+        raise ValueError(
+            "A .keras file is a zip archive, whose dates end in 2107; set the clock. "
+            f"Received: a clock in {year}"
+        )
     with scratch_folder("ulsam-saved-") as scratch:
-        saved = scratch / "model"
-        keras.saving.save_model(model, saved, zipped=False)
-        with folder.writing("model.keras") as path, zipfile.ZipFile(path, "w") as archive:
-            for file in sorted(file for file in saved.rglob("*") if file.is_file()):
-                member = zipfile.ZipInfo(file.relative_to(saved).as_posix(), _DATE)
-                member.file_size = file.stat().st_size
-                with file.open("rb") as source, archive.open(member, "w") as target:
-                    shutil.copyfileobj(source, target)
+        model.save(scratch / "model.keras")
+        with folder.writing("model.keras") as path:
+            shutil.copyfile(scratch / "model.keras", path)
 
 
 def _exporter(

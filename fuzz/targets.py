@@ -122,8 +122,7 @@ def _verified(path: str) -> None:
     from unittest import mock
 
     from converters.tflite.flatbuffer import TfliteFile
-    from converters.verify import inputs, sides, targets
-    from converters.verify.compare import Judge
+    from converters.verify import compare, inputs, sides, targets
 
     file = TfliteFile(path)
     for tensor in (*file.graph.inputs, *file.graph.outputs):
@@ -133,10 +132,10 @@ def _verified(path: str) -> None:
     if zlib.crc32(file.content) % 4 == 0:
         reference = f"{path}.npz"
         _reference(file, reference)
-        b = sides.load_side(reference, runner)
+        b = compare.load_side(reference, runner)
     a, b, samples, _ = inputs.common_samples(a, b, None, (8, 8))
     with mock.patch.object(targets, "run", _answer):
-        Judge().compare(a, b, samples, targets.CPU[2:])
+        compare.Judge().compare(a, b, samples, targets.CPU[2:])
 
 
 def _native(path: str) -> None:

@@ -737,7 +737,8 @@ class TestMemory:
         listing, peak, loaded = map(int, child.stdout.split())
         assert loaded == sum(t.nbytes for t in state.values())
         assert listing < LISTING
-        assert loaded < peak < PEAK * size
+        # What is measured is there; a page or two of it may have been there before.
+        assert 0.99 * loaded < peak < PEAK * size
 
     def test_numpy_arrays(self, tmp_path):
         """Arrays whose bytes protocol 2 spells as text are read straight from the file."""

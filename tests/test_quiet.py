@@ -90,3 +90,11 @@ def test_what_another_has_turned_away_since_stays(monkeypatch):
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def test_who_took_standard_error_meanwhile_goes_on_writing(capfd):
+    """As a command that begins while a thread of the one before still converts."""
+    with without_native_logs():
+        taken = sys.stderr
+    print("late", file=taken, flush=True)
+    assert capfd.readouterr().err == "late\n"

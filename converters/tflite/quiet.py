@@ -47,7 +47,8 @@ def without_native_logs() -> Iterator[None]:
             return
         path = str(folder / "native.log")
         with open(path, "w+b") as held, _shown_if_it_dies(path, terminal):
-            shown, now = sys.stderr, _Terminal(terminal, "w", closefd=False)
+            # Closed with the last who writes to it: in another thread that may be later.
+            shown, now = sys.stderr, _Terminal(terminal, "w")
             ours = shown
             if shown is not None:
                 ours = io.TextIOWrapper(now, shown.encoding, shown.errors, write_through=True)
@@ -65,7 +66,6 @@ def without_native_logs() -> Iterator[None]:
                     sys.stderr = shown
                 if os.path.sameopenfile(2, held.fileno()):
                     os.dup2(terminal, 2)
-                os.close(terminal)
 
 
 def _lines(path: str) -> Iterator[bytes]:
