@@ -17,13 +17,12 @@ def start_tensorflow() -> None:
         ImportError: If the extra `convert` is not installed.
     """
     require("Running Keras models for a comparison", "tensorflow")
-    if "tensorflow" not in sys.modules:
-        with without_native_logs(), _nothing_collected():
-            import tensorflow as tf  # noqa: F401
+    fresh = "tensorflow" not in sys.modules
+    with without_native_logs(), _nothing_collected():
+        import tensorflow as tf
+    if fresh:
         fork_worker()
     with without_native_logs():
-        import tensorflow as tf
-
         tf.config.list_logical_devices()
 
 

@@ -414,3 +414,18 @@ def test_a_nan_attention_on_both_sides():
     side = keras_side(attending(np.nan), "m")
     [row], _ = compare_attention(side, side, Samples((x,), "given"), CPU[0], Limits())
     assert not row.passed
+
+
+@pytest.mark.parametrize(
+    "other", [lambda x: x[..., ::-1], lambda x: x[2:], lambda x: x.transpose(0, 2, 1, 3)]
+)
+def test_an_answer_is_to_the_samples_that_were_asked(other):
+    """Other samples in the same memory are others, the first of them are the same."""
+    model = network()
+    side = keras_side(model, "m")
+    x = images(4)
+    for samples in (x, other(x), x[:3]):
+        outputs = side.answer((samples,), CPU[0]).outputs
+        # Batches of other sizes are summed in another order.
+        expected = model.predict(samples, verbose=0)
+        np.testing.assert_allclose(next(iter(outputs.values())), expected, rtol=1e-4, atol=1e-6)

@@ -122,18 +122,20 @@ class Model:
         }
 
     def _once(self, what: str, arrays: Arrays, compute: Callable[[], RunResult]) -> RunResult:
-        """What is computed of samples, or the first of it if it was of more of the same.
-
-        Everything is given the first samples of the same arrays.
-        """
+        """What is computed of samples, or the first of it if it was of more of the same."""
         kept, result = self._kept.get(what, (None, None))
-        same = kept is not None and np.may_share_memory(kept[0], arrays[0])
-        if not same or len(kept[0]) < len(arrays[0]):
+        if kept is None or not all(map(_begins_with, kept, arrays)):
             # The arrays are kept, so that no other gets their place in memory.
             kept, result = self._kept[what] = arrays, compute()
         if result.outputs is None:
             return result
         return replace(result, outputs=first_samples(result.outputs, len(arrays[0]), len(kept[0])))
+
+
+def _begins_with(whole: np.ndarray, part: np.ndarray) -> bool:
+    """Whether an array is the first samples of another: the same memory, read in the same way."""
+    one, other = ((a.__array_interface__["data"], a.strides, a.dtype) for a in (whole, part))
+    return one == other and whole.shape[1:] == part.shape[1:] and len(whole) >= len(part)
 
 
 @dataclass(frozen=True)
