@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -98,3 +99,15 @@ def test_who_took_standard_error_meanwhile_goes_on_writing(capfd):
         taken = sys.stderr
     print("late", file=taken, flush=True)
     assert capfd.readouterr().err == "late\n"
+
+
+def test_nothing_stays_open():
+    """Nor is anything warned of: a file that is collected before it is closed is."""
+    before = os.listdir("/dev/fd")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            with without_native_logs():
+                pass
+    assert os.listdir("/dev/fd") == before
+    assert not caught

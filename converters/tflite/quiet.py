@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,8 +48,9 @@ def without_native_logs() -> Iterator[None]:
             return
         path = str(folder / "native.log")
         with open(path, "w+b") as held, _shown_if_it_dies(path, terminal):
-            # Closed with the last who writes to it: in another thread that may be later.
-            shown, now = sys.stderr, _Terminal(terminal, "w")
+            shown, now = sys.stderr, _Terminal(terminal, "w", closefd=False)
+            # With the last who writes to it, which may be later, in another thread.
+            weakref.finalize(now, os.close, terminal).atexit = False
             ours = shown
             if shown is not None:
                 ours = io.TextIOWrapper(now, shown.encoding, shown.errors, write_through=True)
