@@ -307,13 +307,8 @@ class ULSAM(keras.layers.Layer):
         s, ones = ops.expand_dims(s, 0), ops.ones((groups,), wide)
         s = self._normalized(self.pointwise_norm, s, ones, self.pointwise_bias, axis=1)
         a = softmax(ops.reshape(s, (groups, -1, height * width)))
-        a = ops.reshape(ops.transpose(a, (1, 2, 0)), (-1, height, width, groups))
-        x = ops.reshape(x, (-1, height, width, groups, channels // groups))
-        by_group = ops.cast(ops.expand_dims(a, -1), dtype)
-        # Never 1 + a in half precision, where small attention would be lost beside the 1.
-        y = x + x * by_group if dtype in _HALF else x * (1.0 + by_group)
-        y = ops.reshape(y, (-1, height, width, channels))
-        return ops.cast(y, self.compute_dtype), a
+        y = ops.cast(training_forms.attended(x, a), self.compute_dtype)
+        return y, ops.reshape(ops.transpose(a, (1, 2, 0)), (-1, height, width, groups))
 
     def _normalized(
         self, norm: keras.layers.BatchNormalization, x: Any, kernel: Any, bias: Any, axis: int

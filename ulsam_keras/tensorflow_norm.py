@@ -1,4 +1,4 @@
-"""The norm of a training step in few of TensorFlow's CPU kernels. Imports TensorFlow.
+"""The norm of a training step on TensorFlow, with gradients of its own. Imports TensorFlow.
 
 A step is as long as its way through memory, and a second core has to be woken for every kernel:
 what counts is how few there are, and how often one reads or writes a tensor of the input's size.
@@ -12,26 +12,70 @@ import tensorflow as tf
 _LEAST = 1e-12
 
 
-def fits(x: tf.Tensor, axis: int) -> bool:
-    """Whether there are kernels for it, and fast ones."""
-    # With other numbers of channels the gradient's kernel takes five times as long.
-    fast = axis == 3 and x.shape[axis] % 4 == 0
-    return fast and x.dtype == tf.float32 and not tf.config.list_physical_devices("GPU")
-
-
 def normalized(
-    x: tf.Tensor, kernel: tf.Tensor, weight: tf.Tensor, beta: tf.Tensor, epsilon: float
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    weight: tf.Tensor,
+    beta: tf.Tensor,
+    epsilon: float,
+    axis: int,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`training_forms.normalized` of (N, H, W, C) in float32."""
+    """`training_forms.normalized`."""
+    # With other numbers of channels the gradient's kernel takes five times as long.
+    few = axis == 3 and x.shape[axis] % 4 == 0 and x.dtype == tf.float32 and not on_gpu()
+    function = _in_few_kernels(epsilon) if few else _in_operations(epsilon, axis)
+    return function(x, kernel, weight, beta)
+
+
+def on_gpu() -> bool:
+    """Whether there is one, where a matrix product may round to TF32."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _in_operations(epsilon: float, axis: int) -> Any:
+    """TensorFlow's gradient would write a tensor of x's size for that of a mean and of a variance."""
+
+    @tf.custom_gradient
+    def function(
+        x: tf.Tensor, kernel: tf.Tensor, weight: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, ...], Any]:
+        shape = [-1 if i == axis else 1 for i in range(x.shape.rank)]
+        kernel, weight, beta = (tf.reshape(t, shape) for t in (kernel, weight, beta))
+        count = tf.cast(tf.size(x) // x.shape[axis], x.dtype)
+        near = tf.reshape(_mean(x, axis), shape)
+        centred = x - near
+        rest = tf.reshape(_mean(centred, axis), shape)  # what a long sum misses far from 0
+        variance = tf.reshape(_mean(tf.square(centred), axis), shape) - tf.square(rest)
+        root = tf.math.rsqrt(tf.square(kernel) * variance + epsilon)
+        scale = weight * root
+        y = tf.nn.relu(centred * scale + (beta - rest * scale))
+
+        def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=y)
+            shared = tf.reshape(_mean(upstream, axis), shape)
+            along = tf.reshape(_mean(upstream * centred, axis), shape) - rest * shared
+            slope = -scale * tf.square(root) * kernel * along
+            constant = scale * shared + rest * kernel * slope
+            of_x = upstream * scale + (centred * (kernel * slope) - constant)
+            of_weights = slope * variance, root * along, shared
+            return of_x, *(tf.reshape(t * count, (-1,)) for t in of_weights)
+
+        return (y, tf.reshape(near + rest, (-1,)), tf.reshape(variance, (-1,))), gradient
+
+    return function
+
+
+def _in_few_kernels(epsilon: float) -> Any:
+    """The same of (N, H, W, C)."""
 
     @tf.custom_gradient
     def function(*inputs: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Any]:
         x, kernel, weight, beta = inputs
         # Any values of the map will do, so that the sums of what is left keep their digits.
-        near = _mean(x[:, tf.shape(x)[1] // 2])
+        near = _mean(x[:, tf.shape(x)[1] // 2], 2)
         centred = x - near
-        rest = _mean(centred)
-        variance = _mean(tf.square(centred)) - tf.square(rest)
+        rest = _mean(centred, 3)
+        variance = _mean(tf.square(centred), 3) - tf.square(rest)
         scale = weight * tf.math.rsqrt(tf.square(kernel) * variance + epsilon)
         # As a convolution, factor, shift and ReLU are one kernel.
         factor = tf.reshape(scale, (1, 1, -1, 1))
@@ -61,8 +105,8 @@ def normalized(
                     outer.watch(sources)
                     with tf.GradientTape() as inner:
                         inner.watch(inputs)
-                        plain = _in_operations(*inputs, epsilon)
-                    gradients = inner.gradient(plain, inputs, upstream)
+                        outputs = _in_operations(epsilon, 3)(*inputs)[0]
+                    gradients = inner.gradient(outputs, inputs, upstream)
                 return outer.gradient(gradients, sources, upstreams)
 
             return (of_x, of_kernel, of_weight, of_beta), again
@@ -72,20 +116,14 @@ def normalized(
 
         return (y, near + rest, variance), gradient
 
-    return function(x, kernel, weight, beta)
+    return function
 
 
-def _in_operations(
-    x: tf.Tensor, kernel: tf.Tensor, weight: tf.Tensor, beta: tf.Tensor, epsilon: float
-) -> tf.Tensor:
-    mean = tf.reduce_mean(x, (0, 1, 2))
-    variance = tf.math.reduce_variance(x, (0, 1, 2))
-    scale = weight * tf.math.rsqrt(tf.square(kernel) * variance + epsilon)
-    return tf.nn.relu((x - mean) * scale + beta)
-
-
-def _mean(t: tf.Tensor) -> tf.Tensor:
-    """Over all but the last axis: a matrix product, where TensorFlow's sum is slow."""
-    rows = tf.reshape(t, (-1, t.shape[-1]))
+def _mean(t: tf.Tensor, axis: int) -> tf.Tensor:
+    """Over all axes but one."""
+    if axis != t.shape.rank - 1 or on_gpu():
+        return tf.reduce_mean(t, [i for i in range(t.shape.rank) if i != axis])
+    # A matrix product, as on a CPU the sum is slow.
+    rows = tf.reshape(t, (-1, t.shape[axis]))
     count = tf.shape(rows)[0]
     return tf.matmul(tf.ones((1, count), t.dtype), rows)[0] / tf.cast(count, t.dtype)

@@ -51,13 +51,9 @@ def normalized(
     if BACKEND == "tensorflow" and not synchronized:
         from ulsam_keras import tensorflow_norm
 
-        if tensorflow_norm.fits(x, axis):
-            return tensorflow_norm.normalized(x, kernel, weight, beta, epsilon)
+        return tensorflow_norm.normalized(x, kernel, weight, beta, epsilon, axis)
     axes = tuple(i for i in range(len(x.shape)) if i != axis)
-    if synchronized:
-        mean, variance = ops.moments(x, axes, synchronized=True)
-    else:  # TensorFlow's moments are wrong when they are differentiated twice.
-        mean, variance = ops.mean(x, axes), ops.var(x, axes)
+    mean, variance = ops.moments(x, axes, synchronized=synchronized)
     scale = weight * ops.rsqrt(ops.square(kernel) * variance + epsilon)
     near, scale, shift = (along(t, axis, x) for t in (mean, scale, beta))
     return ops.relu((x - near) * scale + shift), mean, variance
@@ -92,11 +88,37 @@ def max_pool(t: Any) -> Any:
 def scores(t: Any, kernel: Any) -> Any:
     """The product of (N, H, W, C) with (g, C): (g, N * H * W), where a map lies in one piece."""
     rows = ops.reshape(t, (-1, t.shape[-1]))
-    if BACKEND == "tensorflow":  # Else the rows would be transposed in memory.
-        import tensorflow as tf
-
-        return tf.matmul(kernel, rows, transpose_b=True)
+    if BACKEND == "tensorflow":
+        return _product(kernel, rows, transpose_b=True)
     return ops.matmul(kernel, ops.transpose(rows))
+
+
+def _product(a: Any, b: Any, **transposed: bool) -> Any:
+    """TensorFlow's, which Keras would have transpose its operands in memory."""
+    import tensorflow as tf
+
+    return tf.matmul(a, b, **transposed)
+
+
+def attended(x: Any, a: Any) -> Any:
+    """(N, H, W, C) with each group multiplied by 1 and its maps (g, N, H * W)."""
+    _, height, width, channels = ops.shape(x)
+    groups, size = a.shape[0], channels // a.shape[0]
+    if BACKEND == "tensorflow":
+        from ulsam_keras import tensorflow_norm
+
+        if not tensorflow_norm.on_gpu():
+            # Spread by a matrix product, as TensorFlow broadcasts slowly.
+            membership = ops.repeat(ops.eye(groups, dtype=a.dtype), size, axis=1)
+            factor = _product(ops.reshape(a + 1.0, (groups, -1)), membership, transpose_a=True)
+            return x * ops.reshape(factor, ops.shape(x))
+    by_group = ops.reshape(ops.transpose(a, (1, 2, 0)), (-1, height, width, groups, 1))
+    by_group = ops.cast(by_group, x.dtype)
+    x = ops.reshape(x, (-1, height, width, groups, size))
+    # Never 1 + a in half precision, where small attention would be lost beside the 1.
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    y = x + x * by_group if half else x * (1.0 + by_group)
+    return ops.reshape(y, (-1, height, width, channels))
 
 
 def _sliced(x: Any, axis: int, start: int, size: int) -> Any:
