@@ -33,7 +33,7 @@ HEAD = f"""# Reports
 form for a pull request.
 
 Of the 7.2 seconds of the digits conversion without a GPU, on two cores, the page with its pictures
-and the card take 0.1; on a GPU driver in software, which is made ready for every file, it takes 12.6.
+and the card take 0.1; with a GPU driver in software, made ready for every file, it takes 12.6.
 
 ## report.json
 
