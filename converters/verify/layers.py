@@ -15,7 +15,6 @@ from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
 from converters.verify.references import Reference, Side
 from converters.verify.sides import KerasSide
-from converters.verify.targets import whole_batches
 
 Found = tuple[str, str, np.ndarray]
 
@@ -98,10 +97,12 @@ def _layers(
     if not found:
         return []
     probe = keras.Model(other.input, [output for *_, output in found])
-    count, batch = len(next(iter(inputs.values()))), model.inputs[0].shape[0]
-    arrays = list(whole_batches(inputs, batch or 1).values())
+    count = len(next(iter(inputs.values())))
+    batch = model.inputs[0].shape[0] or count
+    whole = -(-count // batch) * batch
+    arrays = [np.resize(value, (whole, *value.shape[1:])) for value in inputs.values()]
     packed = keras.tree.pack_sequence_as(probe.input, arrays)
-    values = probe.predict(packed, batch_size=batch or count, verbose=0)
+    values = probe.predict(packed, batch_size=batch, verbose=0)
     return [
         (name, key, np.asarray(value)[:count])
         for (name, key, _), value in zip(found, keras.tree.flatten(values), strict=True)

@@ -19,14 +19,7 @@ from converters.tflite.precision import precision_of
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
-from converters.verify.targets import (
-    TENSORFLOW,
-    Runner,
-    Target,
-    count_of,
-    first_samples,
-    whole_batches,
-)
+from converters.verify.targets import TENSORFLOW, Runner, Target, first_samples, in_batches
 
 BATCH = 32
 # What inputs and outputs can be of, by its name in NumPy.
@@ -127,9 +120,7 @@ class Model:
         if kept is None or not all(map(_begins_with, kept, arrays)):
             # The arrays are kept, so that no other gets their place in memory.
             kept, result = self._kept[what] = arrays, compute()
-        if result.outputs is None:
-            return result
-        return replace(result, outputs=first_samples(result.outputs, len(arrays[0]), len(kept[0])))
+        return first_samples(result, len(arrays[0]), len(kept[0]))
 
 
 def _begins_with(whole: np.ndarray, part: np.ndarray) -> bool:
@@ -188,26 +179,27 @@ class KerasSide(Model):
 
         from converters.tflite.inputs import call_argument
 
-        named = self._named(arrays)
-        count = count_of(named)
+        named, count = self._named(arrays), len(arrays[0])
         # Batches of one size: for another the graph is traced again.
         batch = self.model.inputs[0].shape[0] or -(-count // -(-count // BATCH))
-        whole = whole_batches(named, batch)
-        values = [whole[name] for name in self.takes]
-        try:
-            packed = keras.tree.pack_sequence_as(call_argument(self.model), values)
-            found = compute(packed, batch)
-        except LeftOutError:
-            raise
-        # Whatever a layer makes of values that it is not for, as an embedding of large numbers.
-        except Exception as error:
-            told = ", ".join(f"{name} of {value.dtype}" for name, value in named.items())
-            raise ValueError(
-                "The Keras model cannot run on these inputs; give some that it takes, with "
-                f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
-                f"{_reason(error)}"
-            ) from error
-        return RunResult("ok", first_samples(found, count, count_of(whole)))
+
+        def computed(whole: Mapping[str, np.ndarray]) -> RunResult:
+            values = [whole[name] for name in self.takes]
+            try:
+                packed = keras.tree.pack_sequence_as(call_argument(self.model), values)
+                return RunResult("ok", compute(packed, batch))
+            except LeftOutError:
+                raise
+            # Whatever a layer makes of values that it is not for: an embedding of large numbers.
+            except Exception as error:
+                told = ", ".join(f"{name} of {value.dtype}" for name, value in named.items())
+                raise ValueError(
+                    "The Keras model cannot run on these inputs; give some that it takes, with "
+                    f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
+                    f"{_reason(error)}"
+                ) from error
+
+        return in_batches(named, batch, computed)
 
 
 @dataclass(frozen=True)
