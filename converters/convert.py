@@ -40,7 +40,6 @@ from converters.verify.compare import Judge, Verification, explain, refuse_off_g
 from converters.verify.inputs import DEFAULT_SIZE, Samples, random_samples
 from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
-from converters.verify.pairs import paired
 from converters.verify.references import Reference, load_reference
 from converters.verify.sides import KerasSide, file_side, keras_side
 from converters.verify.targets import CPU, Runner, find_targets
@@ -157,7 +156,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             found = Verification()
             if theirs is not None:
                 found += judge.compare(ours, theirs, samples, attention=False)
-                found += explain(ours, theirs, found, judge.limits, made.modules)
+                found += explain(ours, theirs, found, judge.limits)
         calibration: Calibration | None = None
         if _integers(request):
             with stages("read the calibration data"):
@@ -184,7 +183,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 )
                 if request.require_gpu:
                     refuse_off_gpu(side)
-                side, _ = paired(ours, side)
+                side = side.fitted(ours)
                 found += judge.compare(side, ours, samples, targets, attention=attends)
                 if precision not in floats and samples is not spread:
                     # A reference may be of a sample or two; these are of what it is meant for.
@@ -192,8 +191,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if theirs is not None:
                     found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
         if theirs is not None:
-            layers = theirs.layers
-            found += Verification(maps=recorded_maps(layers, found.maps, made.modules))
+            maps = recorded_maps(theirs.layers, found.maps, theirs.modules)
+            found += Verification(maps=maps)
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,

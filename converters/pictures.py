@@ -103,8 +103,8 @@ def _samples(
                 "An .npz file is given alone, with its numbers as the model takes them, without "
                 f"`image_mean` and `image_std`. Received: {', '.join(map(str, files))}"
             )
-        stored = stored_samples(str(files[0]), side, list(side.inputs.values()))
-        arrays = tuple(array[: picture.samples or FEW] for array in stored)
+        samples = stored_samples(str(files[0]), side, list(side.inputs.values()))
+        arrays = samples.first(picture.samples or FEW)
         return Samples(arrays, "given"), next((a for a in arrays if a.ndim == 4), None)
     shapes = {name: tuple(size or 0 for size in shape) for name, shape in side.inputs.items()}
     _, *sizes, channels = image_shape(shapes)

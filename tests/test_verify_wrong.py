@@ -15,7 +15,6 @@ from converters.verify.compare import Judge, Verification
 from converters.verify.inputs import Samples
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, compare_outputs
-from converters.verify.pairs import paired
 from converters.verify.sides import FileSide, Model, file_side, keras_side
 from converters.verify.targets import CPU, Runner
 from test_command import assert_one_line
@@ -58,11 +57,11 @@ def test_which_end_of_one_model_is_which_of_the_other(name, what):
     a, b = Model("A", **a), (FileSide if of_file else Model)("B", **b, **further)
     if wanted is None:
         with pytest.raises(ValueError, match=f"same {what}.*Received: 'A' with .* and 'B' with"):
-            paired(a, b)
+            b.fitted(a)
         return
-    found, notes = paired(a, b)
+    found = b.fitted(a)
     assert list(getattr(found, what)) == wanted
-    assert bool(notes) == bool(told) and told in "".join(notes)
+    assert bool(found.notes) == bool(told) and told in "".join(found.notes)
 
 
 def two_outputs(*names, flip=1.0, turned=False):

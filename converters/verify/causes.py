@@ -57,10 +57,10 @@ def distance(model: Side, reference: Reference) -> float:
     return _tried(lambda: _distance(_answers(model, inputs), wanted))
 
 
-def allowed(model: Side, limits: Limits) -> float:
-    """How far a model may be from what was recorded."""
+def allowed(model: Side, limits: Limits, gpu_precision: str | None = None) -> float:
+    """How far a model may be from what was recorded: Keras from it, and a file from Keras."""
     exact = model.precision == "float32" and not isinstance(model, FileSide)
-    return limits.reference + (0.0 if exact else limits.output(model.precision))
+    return limits.reference + (0.0 if exact else limits.output(model.precision, gpu_precision))
 
 
 def _tried(trial: Callable[[], float]) -> float:

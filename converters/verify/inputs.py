@@ -1,16 +1,15 @@
 """What both sides of a comparison are given: a reference's inputs, data, or random numbers."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
-from converters.data.npz import load_inputs, source_name
+from converters.data.npz import load_arrays, of_group, source_name, stored_inputs
 from converters.tflite.flatbuffer import Tensor
-from converters.verify.pairs import paired
 from converters.verify.references import Reference, Side
 from converters.verify.sides import FileSide, Model
 
@@ -33,16 +32,19 @@ class Samples:
         kind: Where they come from: a reference; a file of the user's; calibration data; the
             example inputs of a program; or random numbers, on which classes say nothing.
         labels: True classes; `None` if they are not known.
+        layers: What PyTorch's modules answered to them, by path; empty if it is not known.
     """
 
     inputs: tuple[np.ndarray, ...]
     kind: Kind
     labels: np.ndarray | None = None
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reference: Reference) -> "Samples":
         """Those of a reference that is in the layout of a model."""
-        return cls(tuple(reference.inputs.values()), "reference", reference.labels)
+        arrays = tuple(reference.inputs.values())
+        return cls(arrays, "reference", reference.labels, reference.layers)
 
     @property
     def count(self) -> int:
@@ -56,8 +58,8 @@ class Samples:
 
 def common_samples(
     a: Side, b: Side, path: str | None, input_size: tuple[int, int] | None
-) -> tuple[Side, Side, Samples, tuple[str, ...]]:
-    """Both sides, a reference in the layout of the model, what they are given, and notes.
+) -> tuple[Side, Side, Samples]:
+    """Both sides, the second one, or the reference, fitted to the other, and what they are given.
 
     Raises:
         OSError: If a file cannot be read.
@@ -65,16 +67,16 @@ def common_samples(
     """
     match a, b:
         case Model(), Model():
-            b, notes = paired(a, b)
+            b = b.fitted(a)
             # The shape of each input that both take, the batch open.
             shapes = [
                 (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))
                 for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True)
             ]
             if path is not None:
-                return a, b, Samples(stored_samples(path, a, shapes), "given"), notes
+                return a, b, stored_samples(path, a, shapes)
             filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
-            return a, b, random_samples(a, b, filled), notes
+            return a, b, random_samples(a, b, filled)
         case Model(), Reference():
             if path is not None:
                 raise ValueError(
@@ -82,18 +84,18 @@ def common_samples(
                     f"Received: {b.name!r} and `inputs` {path}"
                 )
             b = b.fitted(a)
-            return a, b, Samples.of(b), ()
+            return a, b, Samples.of(b)
         case Reference(), Model():
-            b, a, samples, notes = common_samples(b, a, path, input_size)
-            return a, b, samples, notes
+            b, a, samples = common_samples(b, a, path, input_size)
+            return a, b, samples
     raise ValueError(
         "At least one side must be a model, a .keras or .tflite file. "
         f"Received: {a.name!r} and {b.name!r}"
     )
 
 
-def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> tuple[np.ndarray, ...]:
-    """Inputs from an `.npz` file, in the order and layout of a side's.
+def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> Samples:
+    """What an `.npz` file holds, in the order and layout of a side's inputs.
 
     Args:
         path: The file.
@@ -104,8 +106,8 @@ def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> tuple[np.
         OSError: If the file cannot be read.
         ValueError: If they are not the side's inputs.
     """
-    source, found = source_name(path), []
-    stored = load_inputs(path, list(side.inputs))
+    arrays, source, found = load_arrays(path), source_name(path), []
+    stored = stored_inputs(arrays, list(side.inputs), source)
     for (name, array), shape in zip(stored.items(), shapes, strict=True):
         array = finite_numbers(array, f"inputs.{name}", source)
         array = fitted(array, shape, f"inputs.{name}", source)
@@ -115,7 +117,7 @@ def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> tuple[np.
             "All inputs must have the same number of samples. "
             f"Received: {source!r} with {[len(array) for array in found]}"
         )
-    return tuple(found)
+    return Samples(tuple(found), "given", layers=of_group(arrays, "layers"))
 
 
 def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Samples:
@@ -160,10 +162,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
     if dtype == "bool":
         return rng.random(shape) < 0.5
     if "int" not in dtype:
-        drawn = np.empty(shape, "float32")
-        for number in range(len(drawn)):  # one at a time is in memory as float64
-            drawn[number] = rng.normal(size=shape[1:])
-        return drawn
+        return rng.standard_normal(shape, "float32")
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if limits.bits == 8 else _PIXELS
     return rng.integers(low, high, shape, dtype, endpoint=True)

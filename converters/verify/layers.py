@@ -19,12 +19,7 @@ from converters.verify.sides import KerasSide
 Found = tuple[str, str, np.ndarray]
 
 
-def first_drift(
-    model: Side,
-    reference: Reference,
-    limits: Limits,
-    modules: Mapping[str, str] | None = None,
-) -> str:
+def first_drift(model: Side, reference: Reference, limits: Limits) -> str:
     """Where a model leaves what was recorded, in one line.
 
     Args:
@@ -32,8 +27,6 @@ def first_drift(
         reference: What was recorded, in the layout of the model; with `layers` if this is to be
             found.
         limits: What passes.
-        modules: PyTorch's path of each layer by its name, as a port report gives it. Layers that
-            are not among them go by their names.
 
     Returns:
         The line; empty if the difference passes, or the model is no Keras model whose graph is
@@ -48,7 +41,7 @@ def first_drift(
     if not is_graph(model.model) or not distance(model, reference) > limit:
         return ""
     try:
-        found = _layers(model.model, first_samples(reference)[0], recorded, modules or {})
+        found = _layers(model.model, first_samples(reference)[0], recorded, reference.modules)
     except Exception:  # whatever a user's layers make of being called again
         return ""
     if not found:

@@ -6,16 +6,16 @@ of its ULSAM blocks. Keras is imported for a Keras model only.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from converters.data.layout import Shape, as_dtype
+from converters.data.layout import Shape, as_dtype, fits
 from converters.runtime import RunResult
 from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.marks import marked_attention
 from converters.tflite.options import INTEGER_PRECISIONS
-from converters.tflite.precision import precision_of
+from converters.tflite.precision import precision_of, why_not_on_gpu
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
@@ -73,6 +73,7 @@ class Model:
         outputs: Output shapes by name; the attention that a file gives beside is not among them.
         precision: How exactly it computes, one of `PRECISIONS`.
         ordered: Whether the names are in an order that the user knows.
+        notes: Which ends were taken for which of another model's, where names do not say.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Model:
     outputs: Mapping[str, Shape]
     precision: str = "float32"
     ordered: ClassVar[bool] = True
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
     _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 
     def answer(self, arrays: Arrays, target: Target) -> RunResult:
@@ -100,8 +102,68 @@ class Model:
         raise NotImplementedError
 
     def samples(self, target: Target, count: int) -> int:
-        """How many of `count` samples it is given on a target."""
+        """How many of `count` samples it is given on a target.
+
+        Raises:
+            NotRunError: If the target is not for it.
+        """
         return count
+
+    def fitted(self, other: "Model") -> Self:
+        """This model with its inputs and outputs in the order of another's.
+
+        They are known by their names. Names that differ are no matter where the shapes leave one
+        way to pair them; else they are taken in order, if the shapes agree so, and if it is an
+        order that users know.
+
+        Raises:
+            ValueError: If it has more or fewer than the other, if there is a doubt, or if the two
+                take inputs of other shapes.
+        """
+        inputs, of_inputs = self._order(other, "inputs")
+        outputs, of_outputs = self._order(other, "outputs")
+        for one, same in zip(other.inputs.values(), map(self.inputs.get, inputs), strict=True):
+            if same is None or not fits(one[1:], same[1:]):
+                raise ValueError(
+                    "Both models must take inputs of one shape. "
+                    f"Received: {other.name!r} with {one} and {self.name!r} with {same}"
+                )
+        return replace(
+            self,
+            inputs={name: self.inputs[name] for name in inputs},
+            dtypes={name: self.dtypes[name] for name in inputs},
+            outputs={name: self.outputs[name] for name in outputs},
+            notes=tuple(filter(None, (of_inputs, of_outputs))),
+        )
+
+    def _order(self, other: "Model", what: Literal["inputs", "outputs"]) -> tuple[list[str], str]:
+        """The names of its ends in the order of another model's, and a note."""
+        ours, theirs = getattr(other, what), getattr(self, what)
+        if set(ours) == set(theirs):
+            return list(ours), ""
+        as_many = len(ours) == len(theirs)
+        if as_many and len(ours) == 1:
+            return list(theirs), ""
+        pairs = list(zip(ours, theirs, strict=False))
+        fitting = [[n for n in theirs if fits(one[1:], theirs[n][1:])] for one in ours.values()]
+        only = [names[0] for names in fitting if len(names) == 1]
+        if as_many and len(set(only)) == len(ours):
+            found, how = only, "by their shapes"
+        elif (
+            as_many
+            and (self.ordered and other.ordered)
+            and all(one == same for one, same in pairs if one in theirs or same in ours)
+            and all(same in names for (_, same), names in zip(pairs, fitting, strict=True))
+        ):
+            found, how = list(theirs), "in order"
+        else:
+            raise ValueError(
+                f"Both models must have the same {what}, under the same names where shapes and "
+                f"order do not tell which is which; rename them. Received: {other.name!r} with "
+                f"{dict(ours)} and {self.name!r} with {dict(theirs)}"
+            )
+        told = ", ".join(f"{same} as {one}" for one, same in zip(ours, found, strict=True))
+        return found, f"The {what} of {self.name} have other names and were taken {how}: {told}"
 
     def _run(self, arrays: Arrays, target: Target) -> RunResult:
         """The outputs, and whatever else is given beside them."""
@@ -219,7 +281,13 @@ class FileSide(Model):
     ordered: ClassVar[bool] = False  # a signature lists its names in alphabetical order
 
     def samples(self, target: Target, count: int) -> int:
-        return self.runner.samples(self.file, target, count)
+        if target.accelerator == "gpu" and (why := why_not_on_gpu(self.file.graph)):
+            raise NotRunError(f"{self.name} not run on the GPU: {why}")
+        if not (count := self.runner.samples(self.file, target, count)):
+            raise NotRunError(
+                f"{target.name} was not run: one sample would last beyond the time limit"
+            )
+        return count
 
     def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         graph, inputs = self.file.graph, self._named(arrays)
