@@ -170,7 +170,8 @@ class _ProgramFile(Source):
         name = "PyTorch's answers"
         if reference is None:
             inputs = dict(self.program.examples)
-            return Reference(inputs, ask_program(self.path, self.program, inputs), name=name)
+            answers = ask_program(self.path, self.program, inputs)
+            return Reference(inputs, outputs=answers, name=name)
         named = reference.under(names, list(reference.outputs))
         answers = ask_program(self.path, self.program, named.inputs)
         return replace(named, outputs=answers, name=name)

@@ -283,7 +283,7 @@ TARGETS = {
         _is_tflite,
         (
             *_sources("tflite", "tap precision"),
-            *_sources("verify", "compare inputs targets outputs attention references sides"),
+            *_sources("verify", "compare inputs targets outputs attention references"),
         ),
         ".tflite",
     ),

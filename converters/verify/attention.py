@@ -13,12 +13,12 @@ import numpy as np
 from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
-from converters.verify.inputs import Samples
 from converters.verify.limits import Limits, coarser
 from converters.verify.maps import FEW, SiteMaps
 from converters.verify.outputs import centred, decibels, relative_difference
-from converters.verify.references import Side
+from converters.verify.references import Samples, Side
 from converters.verify.sides import (
+    Arrays,
     Block,
     KerasSide,
     LeftOutError,
@@ -173,12 +173,13 @@ def attention_snr(
     ours = replace(file_side(TfliteFile.of(tflite), "the file", runner), around=True)
     theirs = keras_side(model, "the model").fitted(ours)
     shapes = {name: tensor.shape for name, tensor in ours.file.graph.given.items()}
-    arrays = as_samples(data, shapes, list(ours.dtypes.values()))
-    samples = Samples(tuple(arrays.values()), "given")
+    arrays = tuple(as_samples(data, shapes, list(ours.dtypes.values())).values())
     target = Target("", accelerator, gpu_precision)
+    count = max(1, runner.samples(ours.file, target, len(arrays[0])))
     limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
     try:
-        rows, _ = compare_attention(ours, theirs, samples, target, limits, samples.count)
+        some = [array[:count] for array in arrays]
+        rows, _ = compare_attention(ours, theirs, some, target, limits)
     except LeftOutError as reason:
         raise ValueError(
             "The ULSAM blocks of the file must be those of the model; give the model that the file "
@@ -188,9 +189,9 @@ def attention_snr(
 
 
 def compare_attention(
-    a: Side, b: Side, samples: Samples, target: Target, limits: Limits, most: int = SAMPLES
+    a: Side, b: Side, arrays: Arrays, target: Target, limits: Limits
 ) -> tuple[list[AttentionSNR], list[SiteMaps]]:
-    """The attention of each site of two sides on one target, on `most` samples.
+    """The attention of each site of two sides on one target.
 
     Returns:
         What was measured, a row for each site, and the attention of both sides over a few samples.
@@ -210,8 +211,7 @@ def compare_attention(
         pattern_limit=limits.attention_snr,
     )
     try:
-        count = min(most, *(side.samples(target, samples.count) for side in (ours, theirs)))
-        given, wanted = (side.blocks(samples.first(count), target) for side in (ours, theirs))
+        given, wanted = (side.blocks(arrays, target) for side in (ours, theirs))
     except NotRunError as error:
         return [replace(row, problem=str(error))], []
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))

@@ -7,9 +7,9 @@ import numpy as np
 
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.precision import why_not_on_gpu
-from converters.verify.attention import AttentionSNR, attention_of, compare_attention
+from converters.verify.attention import SAMPLES, AttentionSNR, attention_of, compare_attention
 from converters.verify.causes import allowed, likely_cause
-from converters.verify.inputs import Samples, common_samples
+from converters.verify.inputs import common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits, coarser
 from converters.verify.maps import FEW, SiteMaps, recorded_maps
@@ -19,7 +19,7 @@ from converters.verify.outputs import (
     count_correct,
     find_classifiers,
 )
-from converters.verify.references import Reference, Side, load_reference
+from converters.verify.references import Reference, Samples, Side, load_reference
 from converters.verify.sides import (
     FileSide,
     LeftOutError,
@@ -132,13 +132,24 @@ class Judge:
                     "and such that differ"
                 )
             rows.append(row)
-            ran.append(target)
+            ran.append((target, count))
         # The first input that may be pictures.
-        pictures = next((x[:FEW] for x in samples.inputs if x.ndim == 4), None)
+        pictures = next((x for x in samples.first(FEW) if x.ndim == 4), None)
         told = tuple(dict.fromkeys(notes))
         found = Verification(tuple(rows), notes=told, pictures=pictures)
-        if attention is not False:
-            found += self._attention(a, b, samples, ran, required=bool(attention))
+        if attention is False:
+            return found
+        try:
+            for target, count in ran:
+                some = samples.first(min(SAMPLES, count))
+                sites, maps = compare_attention(a, b, some, target, self.limits)
+                found += Verification(attention=tuple(sites), maps=tuple(maps))
+        except LeftOutError as reason:
+            if attention and isinstance(reason, OtherSitesError):
+                # What is missing in the file was lost.
+                lost = AttentionSNR("every site", a.name, "every runtime", problem=str(reason))
+                return found + Verification(attention=(lost,))
+            found += Verification(notes=(f"Attention not compared: {reason}",))
         return found
 
     def _outputs(
@@ -188,23 +199,6 @@ class Judge:
             outputs=compare_outputs(given.outputs, expected, classifiers),
             correct=count_correct(given.outputs, expected, samples.labels),
         )
-
-    def _attention(
-        self, a: Side, b: Side, samples: Samples, targets: list[Target], required: bool
-    ) -> Verification:
-        rows, maps = [], []
-        try:
-            for target in targets:
-                some, seen = compare_attention(a, b, samples, target, self.limits)
-                rows += some
-                maps += seen
-        except LeftOutError as reason:
-            if required and isinstance(reason, OtherSitesError):
-                # What is missing in the file was lost.
-                row = AttentionSNR("every site", a.name, "every runtime", problem=str(reason))
-                return Verification(attention=(row,))
-            return Verification(notes=(f"Attention not compared: {reason}",))
-        return Verification(attention=tuple(rows), maps=tuple(maps))
 
 
 def verify(
@@ -256,11 +250,7 @@ def verify(
 
 
 def load_side(source: str, runner: Runner) -> Side:
-    """Reads one side of a comparison.
-
-    Args:
-        source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
-        runner: What runs it if it is a `.tflite` file.
+    """One side of a comparison, named and read as `verify` says; a runner runs `.tflite` files.
 
     Raises:
         OSError: If the file cannot be read.
@@ -287,7 +277,7 @@ def refuse_off_gpu(side: FileSide) -> None:
 
 
 def explain(model: Side, reference: Reference, found: Verification, limits: Limits) -> Verification:
-    """What is to be known of a comparison with a reference: how they were matched, why it fails.
+    """Why a comparison with a reference fails: its likely cause, and where it begins to differ.
 
     Args:
         model: What was compared.
@@ -295,7 +285,7 @@ def explain(model: Side, reference: Reference, found: Verification, limits: Limi
         found: What was found.
         limits: What passes.
     """
-    notes = reference.notes
-    if any(not row.passed and not row.problem for row in found.comparisons):
-        notes += (likely_cause(model, reference, limits), first_drift(model, reference, limits))
+    if all(row.passed or row.problem for row in found.comparisons):
+        return Verification()
+    notes = likely_cause(model, reference, limits), first_drift(model, reference, limits)
     return Verification(notes=tuple(filter(None, notes)))

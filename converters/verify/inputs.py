@@ -1,16 +1,14 @@
 """What both sides of a comparison are given: a reference's inputs, data, or random numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
 from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
 from converters.data.npz import load_arrays, of_group, source_name, stored_inputs
 from converters.tflite.flatbuffer import Tensor
-from converters.verify.references import Reference, Side
+from converters.verify.references import Reference, Samples, Side
 from converters.verify.sides import FileSide, Model
 
 # Samples of random numbers where there is no data.
@@ -19,41 +17,6 @@ RANDOM_SAMPLES = 4
 _MOST_RANDOM = 1 << 26
 DEFAULT_SIZE = (224, 224)
 _PIXELS = (0, 255)
-
-Kind = Literal["reference", "given", "calibration", "example", "random"]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What sides are given.
-
-    Attributes:
-        inputs: Arrays in the order of the inputs of the sides, the samples first.
-        kind: Where they come from: a reference; a file of the user's; calibration data; the
-            example inputs of a program; or random numbers, on which classes say nothing.
-        labels: True classes; `None` if they are not known.
-        layers: What PyTorch's modules answered to them, by path; empty if it is not known.
-    """
-
-    inputs: tuple[np.ndarray, ...]
-    kind: Kind
-    labels: np.ndarray | None = None
-    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, reference: Reference) -> "Samples":
-        """Those of a reference that is in the layout of a model."""
-        arrays = tuple(reference.inputs.values())
-        return cls(arrays, "reference", reference.labels, reference.layers)
-
-    @property
-    def count(self) -> int:
-        """The number of samples."""
-        return len(self.inputs[0])
-
-    def first(self, count: int) -> tuple[np.ndarray, ...]:
-        """The first ones."""
-        return tuple(array[:count] for array in self.inputs)
 
 
 def common_samples(
@@ -84,7 +47,7 @@ def common_samples(
                     f"Received: {b.name!r} and `inputs` {path}"
                 )
             b = b.fitted(a)
-            return a, b, Samples.of(b)
+            return a, b, b
         case Reference(), Model():
             b, a, samples = common_samples(b, a, path, input_size)
             return a, b, samples
@@ -106,18 +69,18 @@ def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> Samples:
         OSError: If the file cannot be read.
         ValueError: If they are not the side's inputs.
     """
-    arrays, source, found = load_arrays(path), source_name(path), []
+    arrays, source, found = load_arrays(path), source_name(path), {}
     stored = stored_inputs(arrays, list(side.inputs), source)
     for (name, array), shape in zip(stored.items(), shapes, strict=True):
         array = finite_numbers(array, f"inputs.{name}", source)
         array = fitted(array, shape, f"inputs.{name}", source)
-        found.append(as_dtype(array, side.dtypes[name], source))
-    if len({len(array) for array in found}) > 1:
+        found[name] = as_dtype(array, side.dtypes[name], source)
+    if len({len(array) for array in found.values()}) > 1:
         raise ValueError(
             "All inputs must have the same number of samples. "
-            f"Received: {source!r} with {[len(array) for array in found]}"
+            f"Received: {source!r} with {[len(array) for array in found.values()]}"
         )
-    return Samples(tuple(found), "given", layers=of_group(arrays, "layers"))
+    return Samples(found, "given", layers=of_group(arrays, "layers"))
 
 
 def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Samples:
@@ -128,17 +91,17 @@ def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Sam
             f"Received: shapes {', '.join(map(str, shapes))}"
         )
     rng = np.random.default_rng(0)
-    arrays = []
-    for position, sizes in enumerate(shapes):
-        dtypes = [list(side.dtypes.values())[position] for side in (a, b)]
-        whole = [dtype for dtype in dtypes if "float" not in dtype]
-        steps = [tensor for side in (a, b) if (tensor := _quantized(side, position)) is not None]
+    arrays = {}
+    for sizes, *names in zip(shapes, a.inputs, b.inputs, strict=True):
+        ends = list(zip((a, b), names, strict=True))
+        whole = [dtype for side, name in ends if "float" not in (dtype := side.dtypes[name])]
+        steps = [tensor for end in ends if (tensor := _quantized(*end)) is not None]
         shape = (RANDOM_SAMPLES, *sizes)
         if steps and not whole:
-            arrays.append(_in_range(rng, shape, steps[0]))
+            arrays[names[0]] = _in_range(rng, shape, steps[0])
         else:
-            arrays.append(_draw(rng, shape, whole[0] if whole else "float32"))
-    return Samples(tuple(arrays), "random")
+            arrays[names[0]] = _draw(rng, shape, whole[0] if whole else "float32")
+    return Samples(arrays, "random")
 
 
 def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
@@ -162,18 +125,21 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
     if dtype == "bool":
         return rng.random(shape) < 0.5
     if "int" not in dtype:
-        return rng.standard_normal(shape, "float32")
+        drawn = np.empty(shape, "float32")
+        for number in range(len(drawn)):  # one at a time is in memory as float64
+            drawn[number] = rng.normal(size=shape[1:])
+        return drawn
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if limits.bits == 8 else _PIXELS
     return rng.integers(low, high, shape, dtype, endpoint=True)
 
 
-def _quantized(side: Model, position: int) -> Tensor | None:
+def _quantized(side: Model, name: str) -> Tensor | None:
     """The integers that an input of a file of integers becomes, which have a range."""
     if not isinstance(side, FileSide):
         return None
     graph = side.file.graph
-    tensor = graph.given[list(side.inputs)[position]]
+    tensor = graph.given[name]
     if tensor.scales:
         return tensor
     readers = [o for o in graph.operators if o.name == "QUANTIZE" and tensor in o.inputs]

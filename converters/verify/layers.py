@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from converters.data.layout import fitted
-from converters.verify.causes import allowed, distance, first_samples, recalled
+from converters.verify.causes import SAMPLES, allowed, distance, recalled
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
 from converters.verify.references import Reference, Side
-from converters.verify.sides import KerasSide
+from converters.verify.sides import Arrays, KerasSide
 
 Found = tuple[str, str, np.ndarray]
 
@@ -41,7 +41,7 @@ def first_drift(model: Side, reference: Reference, limits: Limits) -> str:
     if not is_graph(model.model) or not distance(model, reference) > limit:
         return ""
     try:
-        found = _layers(model.model, first_samples(reference)[0], recorded, reference.modules)
+        found = _layers(model.model, reference.first(SAMPLES), recorded, reference.modules)
     except Exception:  # whatever a user's layers make of being called again
         return ""
     if not found:
@@ -63,7 +63,7 @@ def first_drift(model: Side, reference: Reference, limits: Limits) -> str:
 
 def _layers(
     model: Any,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Arrays,
     recorded: Mapping[str, np.ndarray],
     modules: Mapping[str, str],
 ) -> list[Found]:
@@ -90,10 +90,10 @@ def _layers(
     if not found:
         return []
     probe = keras.Model(other.input, [output for *_, output in found])
-    count = len(next(iter(inputs.values())))
+    count = len(inputs[0])
     batch = model.inputs[0].shape[0] or count
     whole = -(-count // batch) * batch
-    arrays = [np.resize(value, (whole, *value.shape[1:])) for value in inputs.values()]
+    arrays = [np.resize(value, (whole, *value.shape[1:])) for value in inputs]
     packed = keras.tree.pack_sequence_as(probe.input, arrays)
     values = probe.predict(packed, batch_size=batch, verbose=0)
     return [

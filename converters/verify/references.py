@@ -1,9 +1,9 @@
-"""References: inputs, and what PyTorch or another framework answers to them."""
+"""Samples, which sides are given, and references: what PyTorch or another framework answers."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -14,30 +14,55 @@ from converters.verify.outputs import class_count, count_correct
 from converters.verify.sides import Arrays, Block, LeftOutError, Model, numbers
 from converters.verify.targets import Target
 
+Kind = Literal["reference", "given", "calibration", "example", "random"]
+
 
 @dataclass(frozen=True)
-class Reference:
-    """What a model was given and what it answered: a side whose answers are there already.
+class Samples:
+    """What sides are given.
 
     Attributes:
-        inputs: Arrays by input name, `""` where there is one without a name; the samples first.
-        outputs: Arrays by output name, likewise.
-        labels: Integer array of shape `(N,)`, the true classes; `None` if not recorded.
-        layers: What modules answered, by the path of each; empty if not recorded.
+        inputs: Arrays by the input names of a side, in the order of both, the samples first; `""`
+            where there is one without a name.
+        kind: Where they come from: a reference; a file of the user's; calibration data; the
+            example inputs of a program; or random numbers, on which classes say nothing.
+        labels: Integer array of shape `(N,)`, the true classes; `None` if they are not known.
+        layers: What PyTorch's modules answered, by the path of each; empty if it is not known.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    kind: Kind
+    labels: np.ndarray | None = None
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int) -> tuple[np.ndarray, ...]:
+        """The first ones, in the order of the inputs."""
+        return tuple(array[:count] for array in self.inputs.values())
+
+
+@dataclass(frozen=True)
+class Reference(Samples):
+    """Samples, and what a model answered: a side whose answers are there already.
+
+    Attributes:
+        outputs: Arrays by output name, as the inputs.
+        name: What it is called.
         modules: The path of the module that a layer of the model was, by the layer's name, as a
             port report gives it. Layers that are not among them go by their names.
-        name: What it is called.
         taken_as: Its names of inputs and outputs and the model's for each, where these are others
             and the arrays were taken in order.
         arranged: Whether the arrays are known to be in the model's layout.
     """
 
-    inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray]
-    labels: np.ndarray | None = None
-    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
-    modules: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    kind: Kind = "reference"
+    outputs: Mapping[str, np.ndarray] = field(kw_only=True)
     name: str = "reference"
+    modules: Mapping[str, str] = field(default_factory=dict)
     taken_as: tuple[tuple[str, str], ...] = ()
     arranged: bool = False
     precision: ClassVar[str] = "float32"
@@ -204,8 +229,8 @@ def as_reference(arrays: Mapping[str, np.ndarray], name: str) -> Reference:
         )
     return Reference(
         {key: numbers(value) for key, value in inputs.items()},
-        {key: numbers(value) for key, value in outputs.items()},
-        labels,
-        {key: value.astype("float32") for key, value in layers.items()},
-        name,
+        labels=labels,
+        layers={key: value.astype("float32") for key, value in layers.items()},
+        outputs={key: numbers(value) for key, value in outputs.items()},
+        name=name,
     )

@@ -12,14 +12,14 @@ import numpy as np
 
 from converters.data.layout import Shape, as_dtype, fits
 from converters.runtime import RunResult
-from converters.tflite.flatbuffer import Tensor, TfliteFile
+from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.marks import marked_attention
 from converters.tflite.options import INTEGER_PRECISIONS
 from converters.tflite.precision import precision_of, why_not_on_gpu
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
-from converters.verify.targets import TENSORFLOW, Runner, Target, first_samples, in_batches
+from converters.verify.targets import TENSORFLOW, Named, Runner, Target, first_samples, in_batches
 
 BATCH = 32
 # What inputs and outputs can be of, by its name in NumPy.
@@ -122,8 +122,8 @@ class Model:
         """
         inputs, of_inputs = self._order(other, "inputs")
         outputs, of_outputs = self._order(other, "outputs")
-        for one, same in zip(other.inputs.values(), map(self.inputs.get, inputs), strict=True):
-            if same is None or not fits(one[1:], same[1:]):
+        for one, same in zip(other.inputs.values(), (self.inputs[n] for n in inputs), strict=True):
+            if not fits(one[1:], same[1:]):
                 raise ValueError(
                     "Both models must take inputs of one shape. "
                     f"Received: {other.name!r} with {one} and {self.name!r} with {same}"
@@ -141,16 +141,15 @@ class Model:
         ours, theirs = getattr(other, what), getattr(self, what)
         if set(ours) == set(theirs):
             return list(ours), ""
-        as_many = len(ours) == len(theirs)
-        if as_many and len(ours) == 1:
+        if len(ours) == len(theirs) == 1:
             return list(theirs), ""
         pairs = list(zip(ours, theirs, strict=False))
         fitting = [[n for n in theirs if fits(one[1:], theirs[n][1:])] for one in ours.values()]
         only = [names[0] for names in fitting if len(names) == 1]
-        if as_many and len(set(only)) == len(ours):
+        if len(set(only)) == len(ours) == len(theirs):
             found, how = only, "by their shapes"
         elif (
-            as_many
+            len(ours) == len(theirs)
             and (self.ordered and other.ordered)
             and all(one == same for one, same in pairs if one in theirs or same in ours)
             and all(same in names for (_, same), names in zip(pairs, fitting, strict=True))
@@ -245,7 +244,7 @@ class KerasSide(Model):
         # Batches of one size: for another the graph is traced again.
         batch = self.model.inputs[0].shape[0] or -(-count // -(-count // BATCH))
 
-        def computed(whole: Mapping[str, np.ndarray]) -> RunResult:
+        def computed(whole: Named) -> RunResult:
             values = [whole[name] for name in self.takes]
             try:
                 packed = keras.tree.pack_sequence_as(call_argument(self.model), values)
@@ -299,29 +298,19 @@ class FileSide(Model):
         parts = ("attention", *(("inputs", "scores", "outputs") if self.around else ()))
         # One name each: what a block gives, the next may take, and the GPU refuses files that give
         # a tensor twice. And it computes wrongly where an output is the file's own input.
-        given = {tensor: name for name, tensor in graph.named_inputs.items()}
-        names = {tensor: name for name, tensor in graph.named_outputs.items()}
-        tapped: dict[str, Tensor] = {}
-        for number, site in enumerate(sites):
-            for part in parts:
-                tensor = getattr(site, part)
-                if tensor not in names and tensor not in given:
-                    names[tensor] = f"site{number}_{part}"
-                    tapped[names[tensor]] = tensor
+        ends = {*graph.named_inputs.values(), *graph.named_outputs.values()}
+        inner = dict.fromkeys(getattr(site, part) for site in sites for part in parts)
+        tapped = {f"inner{n}": tensor for n, tensor in enumerate(inner) if tensor not in ends}
         file = with_outputs(self.file, tapped)
         result = self.runner.run(file, inputs, replace(target, repeats=0))
         if result.outputs is None:
             raise NotRunError(result.problem)
-        outputs = result.outputs
-
-        def value(tensor: Tensor) -> np.ndarray:
-            if tensor in names:
-                return outputs[names[tensor]]
-            return tensor.dequantized(tensor.quantized(inputs[given[tensor]]))
-
+        values = {t: t.dequantized(t.quantized(inputs[n])) for n, t in graph.named_inputs.items()}
+        for name, tensor in (graph.named_outputs | tapped).items():
+            values[tensor] = result.outputs[name]
         found = []
         for site in sites:
-            attention, *around = (value(getattr(site, part)) for part in parts)
+            attention, *around = (values[getattr(site, part)] for part in parts)
             inside = dict(zip(parts[1:], around, strict=True))
             found.append(Block("", attention * site.gain, inside, site))
         return found

@@ -11,7 +11,7 @@ from converters.runtime import RunResult, gpu_trial, half_precision, run
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Graph, TfliteFile
 
-Arrays = Mapping[str, np.ndarray]
+Named = Mapping[str, np.ndarray]
 
 TIMEOUT = 300.0
 # Numbers that one input may be filled up to: a gigabyte.
@@ -78,20 +78,18 @@ def find_targets(
     trial = gpu_trial()
     if trial.ok:
         return CPU + (GPU if float16 and half_precision() else GPU[:1]), trial.adapter
-    absent = trial.outcome == "no_driver"
-    found = ", ".join(filter(None, (trial.adapter, trial.problem)))
+    if trial.outcome == "no_driver":
+        found = "no adapter"
+        why = "no Vulkan driver is found; install one, or a software one with "
+        why += "scripts/vulkan_drivers.sh"
+    else:
+        found = ", ".join(filter(None, (trial.adapter, trial.problem)))
+        why = "the one that is found cannot add two numbers; mend its driver"
     if require_gpu:
-        why = (
-            "no Vulkan driver is found; install one, or a software one with "
-            "scripts/vulkan_drivers.sh"
-            if absent
-            else "the one that is found cannot add two numbers; mend its driver"
-        )
         raise ValueError(
-            f"A GPU is required, and {why}, or leave `require_gpu` out. "
-            f"Received: {'no adapter' if absent else found}"
+            f"A GPU is required, and {why}, or leave `require_gpu` out. Received: {found}"
         )
-    if not absent:
+    if trial.outcome != "no_driver":
         warnings.warn(
             "The GPU is left out, as it cannot add two numbers: mend its driver. "
             f"Received: {found}",
@@ -125,7 +123,7 @@ class Runner:
         seconds = multiply_adds(file.graph) / _REFERENCE_SPEED
         return min(count, math.floor(self.timeout / 2 / seconds)) if seconds else count
 
-    def run(self, file: TfliteFile, inputs: Arrays, target: Target) -> RunResult:
+    def run(self, file: TfliteFile, inputs: Named, target: Target) -> RunResult:
         """Runs a file of any input and output types on float inputs, and gives float outputs.
 
         Args:
@@ -141,7 +139,7 @@ class Runner:
         taken, given = file.graph.given, file.graph.answered
         batch = next((tensor.shape[0] for tensor in file.graph.inputs if tensor.shape), 1)
 
-        def computed(whole: Arrays) -> RunResult:
+        def computed(whole: Named) -> RunResult:
             result = run(
                 file.content,
                 {n: taken[n].quantized(v) if n in taken else v for n, v in whole.items()},
@@ -162,7 +160,7 @@ class Runner:
         return in_batches(inputs, max(batch, 1), computed)
 
 
-def in_batches(arrays: Arrays, batch: int, compute: Callable[[Arrays], RunResult]) -> RunResult:
+def in_batches(arrays: Named, batch: int, compute: Callable[[Named], RunResult]) -> RunResult:
     """What is computed of samples in whole batches; the first ones fill up the last.
 
     Raises:
