@@ -8,15 +8,21 @@ from types import CodeType, FrameType
 from typing import Any
 
 
-def executable(file: Path) -> set[int]:
-    """The lines of a file's functions: what runs at import is not counted."""
+def executable(file: Path, without: Iterable[str] = ()) -> set[int]:
+    """The lines of a file's functions: what runs at import is not counted.
+
+    Args:
+        file: The file.
+        without: Functions and classes that are not counted either, by their names.
+    """
     lines: set[int] = set()
     pending = [compile(file.read_text(), str(file), "exec")]
     while pending:
         code = pending.pop()
         inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
         pending += inner
-        if code.co_name != "<module>" and not _is_class(code):
+        own_name = code.co_qualname.partition(".")[0]
+        if own_name not in {"<module>", *without} and not _is_class(code):
             own = {line for *_, line in code.co_lines() if line}
             lines |= own - {code.co_firstlineno}
     return lines
@@ -27,9 +33,9 @@ def _is_class(code: CodeType) -> bool:
 
 
 @contextmanager
-def recorded(files: Iterable[Path]) -> Iterator[dict[str, set[int]]]:
+def recorded(files: Iterable[str]) -> Iterator[dict[str, set[int]]]:
     """Records the lines of these files that run meanwhile, by the file's path."""
-    found: dict[str, set[int]] = {str(file): set() for file in files}
+    found: dict[str, set[int]] = {file: set() for file in files}
 
     def on_call(frame: FrameType, event: str, argument: Any) -> Any:
         lines = found.get(frame.f_code.co_filename)

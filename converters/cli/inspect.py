@@ -10,6 +10,7 @@ import click
 
 from converters.cli.guard import CONTEXT
 from converters.cli.paths import ModelFile
+from converters.cli.printing import stdout_line
 from converters.cli.words import in_options
 
 if TYPE_CHECKING:
@@ -32,19 +33,14 @@ def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
     from converters.inspection import inspect_program
 
     program = inspect_program(file)
-    if program is not None:
-        if entry is not None:
-            raise ValueError(f"`entry` is for checkpoints; leave it out. Received: {file!r}")
-        lines = [json.dumps(program.to_dict(), indent=1)] if as_json else program.lines()
-        for line in lines:
-            click.echo(line)
-        return 0
-    found = look(file, entry=entry)
+    if program is not None and entry is not None:
+        raise ValueError(f"`entry` is for checkpoints; leave it out. Received: {file!r}")
+    found = look(file, entry=entry) if program is None else program
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
         return 0
-    for line in _lines(found, summary):
-        click.echo(line)
+    for line in _lines(found, summary) if program is None else program.lines():
+        stdout_line(line)
     return 0
 
 
