@@ -49,7 +49,7 @@ def stood_in(path: str) -> None:
             require_gpu=draw.random() < 0.1,
         )
     _check(found)
-    if draw.random() < 0.1:
+    if found.comparisons and draw.random() < 0.1:
         _report(found)
 
 
