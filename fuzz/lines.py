@@ -13,7 +13,7 @@ def executable(file: Path, without: Iterable[str] = ()) -> set[int]:
 
     Args:
         file: The file.
-        without: Functions and classes that are not counted either, by their names.
+        without: Functions, methods and classes that are not counted either, by their names.
     """
     lines: set[int] = set()
     pending = [compile(file.read_text(), str(file), "exec")]
@@ -21,8 +21,8 @@ def executable(file: Path, without: Iterable[str] = ()) -> set[int]:
         code = pending.pop()
         inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
         pending += inner
-        own_name = code.co_qualname.partition(".")[0]
-        if own_name not in {"<module>", *without} and not _is_class(code):
+        skipped = any(f"{code.co_qualname}.".startswith(f"{name}.") for name in without)
+        if code.co_name != "<module>" and not skipped and not _is_class(code):
             own = {line for *_, line in code.co_lines() if line}
             lines |= own - {code.co_firstlineno}
     return lines

@@ -17,10 +17,10 @@ _CHECKPOINT = ROOT / "converters" / "checkpoint"
 _SHARED = [_CHECKPOINT / f"{name}.py" for name in ("entries", "leftovers", "folding")]
 # Read by every format, each of which has its own lines in them: counted over all formats.
 COMMON = (_CHECKPOINT / "files.py", _CHECKPOINT / "content.py", ROOT / "converters" / "formats.py")
-# What is of Keras models alone, or of the GPU that there is.
-_OF_KERAS = (
-    *("KerasSide", "keras_side", "_rebuilt", "_pad_like_pytorch", "_pytorch_epsilon", "recalled"),
-    *("_layers", "find_targets", "attention_snr"),
+# What is of Keras models alone, of conversions, or of the GPU that there is.
+_OF_OTHERS = (
+    *("KerasSide", "keras_side", "_reason", "_rebuilt", "_pad_like_pytorch", "_pytorch_epsilon"),
+    *("recalled", "Reference.image_size", "attention_snr", "find_targets"),
 )
 _PICKLE = [
     _CHECKPOINT / f"{name}.py"
@@ -234,12 +234,12 @@ TARGETS = {
             *_sources("tflite", "tap precision"),
             *_sources(
                 "verify",
-                "attention causes compare inputs layers limits maps outputs pairs references sides "
+                "attention causes compare inputs limits maps outputs pairs references sides "
                 "targets",
             ),
         ),
         ".tflite",
-        _OF_KERAS,
+        _OF_OTHERS,
     ),
     "native": Target(verification.native, _changed, _is_tflite, (), ".tflite"),
 }

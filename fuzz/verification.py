@@ -35,7 +35,7 @@ def stood_in(path: str) -> None:
     if kind < 3:
         arrays = f"{path}.npz"
         np.savez(arrays, **_arrays(file, draw))
-        b, inputs = (path, arrays) if kind == 0 else (arrays, None)
+        b, inputs = path if kind == 0 else arrays, arrays if kind == 0 else None
     elif kind == 3:
         b = str(draw.choice(sorted(Path(path).parent.glob("*.tflite"))))
     with mock.patch.object(targets, "run", _answer):
@@ -94,6 +94,8 @@ def _answer(content: bytes, named: dict[str, np.ndarray], **_: object) -> "RunRe
     graph, drawn = TfliteFile(content).graph, zlib.crc32(content)
     if drawn % 16 == 0:
         return RunResult("crashed", message="ended by SIGSEGV", signal="SIGSEGV")
+    if drawn % 16 == 2:
+        return RunResult("timed_out", message="not done in 8 seconds")
     batch = next((tensor.shape[0] for tensor in graph.inputs if tensor.shape), 1)
     times = max(len(next(iter(named.values()))) // max(batch, 1), 1)
     outputs = {}
@@ -112,24 +114,31 @@ def _arrays(file: "TfliteFile", draw: random.Random) -> dict[str, np.ndarray]:
     from converters.tflite.sites import find_sites
 
     graph, arrays, count = file.graph, {}, draw.choice((1, 4))
-    torch = draw.random() < 0.5
+    renamed = draw.random() < 0.2
+    torch, shares = draw.random() < 0.5, draw.random() < 0.2
     for what, ends in (("inputs", graph.given), ("outputs", graph.answered)):
         for number, (name, tensor) in enumerate(ends.items()):
             dtype = "float32" if tensor.scales else tensor.dtype
             whole = [_numbers(tensor.shape, dtype, seed) for seed in range(count)]
             value = np.concatenate([np.atleast_1d(each) for each in whole])
+            if shares and what == "outputs" and value.dtype.kind == "f":
+                value = _softmax(value)
             if torch and value.ndim == 4:
                 value = value.transpose(0, 3, 1, 2)
-            called = draw.choice((name, name, name, f"other {number}"))
+            called = f"other {number}" if renamed else draw.choice((name, name, name, "x"))
             arrays[f"{what}.{called}" if len(ends) > 1 else what] = value
     samples = len(next(iter(arrays.values())))
     if draw.random() < 0.3:
-        arrays["labels"] = np.arange(samples) % draw.choice((1, 2, 9))
+        arrays["labels"] = np.arange(samples) % draw.choice((1, 2, 9)) * draw.choice((1, 1, 1.5))
     if draw.random() < 0.5:
         for number, site in enumerate(find_sites(graph)):
             _, height, width, groups = site.attention.shape
             for group in range(groups):
-                scores = np.exp(_numbers((samples, height * width), "float32", group))
-                shares = scores / scores.sum(axis=1, keepdims=True)
-                arrays[f"layers.block{number}.{group}.softmax"] = shares
+                scores = _numbers((samples, height * width), "float32", group)
+                arrays[f"layers.block{number}.{group}.softmax"] = _softmax(scores)
     return arrays
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    values = np.exp(scores)
+    return values / values.sum(axis=-1, keepdims=True)

@@ -219,7 +219,8 @@ class TfliteFile:
     def changeable(self) -> Any:
         """The schema's object of the model, whose first graph and signatures may be changed.
 
-        What may be left out in a file is an empty list. Everything else is this file's own: replace it, do not change it. `packed` writes it.
+        What a file may leave out is an empty list. Everything else is this file's own: replace
+        it, do not change it. `packed` writes it.
         """
         model = copy(self._model)
         model.subgraphs = [copy(model.subgraphs[0]), *model.subgraphs[1:]]
