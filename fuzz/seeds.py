@@ -323,6 +323,7 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
     others = {"a": torch.randn(2, 3), "b": torch.randn(2, 3)}
     answers = Names(lambda x, o: {"p": Pair(x + 1, [x * 2]), "n": None, "x": x, "3": 3})
     shapes = {"x": {0: auto, 1: auto}, "others": {k: {0: auto, 1: auto} for k in others}}
+    changes = Names(lambda x, o: (x.add_(1), o["a"] * 2))
     sizes = Names(lambda x, o: (x.reshape(-1), x[: x.shape[0] // 2], torch.cat([x, o["b"]])))
     program = torch.export.export
     made = {
@@ -331,6 +332,7 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
         "names": program(answers, (torch.randn(2, 3), others)),
         "sizes": program(sizes, (torch.randn(6, 3), others | {"b": torch.randn(4, 3)}),
                          dynamic_shapes=shapes),
+        "changes": program(changes, (torch.randn(2, 3), others)),
         "training": program(Training().train(), (image,)),
         "functional": program(Training().train(), (image,)).run_decompositions(),
         "hostile": program(Net().eval(), (image,), dynamic_shapes={"x": {0: auto}}),
@@ -344,6 +346,12 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
             torch.export.save(exported, path, extra_files={"reference/outputs.npy": text})
             yield f"pt2/{name}", path.read_bytes()
         good = members(path)
+        yield "pt2/compiled", b"\0\0\0\0ET12" + bytes(40)
+        for name, kept in (("saved", torch.ones(2)), ("sparse", torch.eye(2).to_sparse())):
+            weights = _saved({"conv.weight": torch.ones(4, 3, 3, 3), "more": kept})
+            parts = {k: v for k, v in good.items() if not k.endswith("weights_config.json")}
+            write(path, parts | {"good/data/weights/model.pt": weights})
+            yield f"pt2/{name}", path.read_bytes()
         for number, (change, _) in enumerate(HOSTILE.values()):
             write(path, change(good))
             if path.stat().st_size < _LARGEST:

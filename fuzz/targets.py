@@ -90,11 +90,14 @@ def _program(path: str) -> None:
     from converters.program import read_program, summarise
 
     program = read_program(path)
-    summarise(program).lines()
+    summary = summarise(program)
+    assert summary.lines() and json.dumps(summary.to_dict())
+    assert all(isinstance(node.module, str) for node in program.nodes)
     for arrays in (program.tensors, program.examples, program.reference):
+        assert "" not in arrays or arrays[""] is not None
         for key in arrays:
             arrays[key]
-    if os.path.getsize(path) % 4 == 0:
+    if os.path.getsize(path) % 2 == 0:
         inspect_program(path)
 
 

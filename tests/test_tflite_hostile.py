@@ -154,23 +154,21 @@ def test_an_operator_that_reads_itself_comes_to_an_end():
     rewritten(file)
 
 
-@pytest.mark.parametrize("name", ["EXP", "ABS"])
-def test_views_of_each_other_come_to_an_end(name):
-    """Whichever of two reshapes is read: neither has a maker that came before it."""
+@pytest.mark.parametrize("shape", [MAP, (1, 6, 5, 4, 2)])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_views_of_each_other_come_to_an_end(shape, order):
     high = T((1, 6, 5, 2, 4))
-    tensors = {"x": T(MAP), "a": T(MAP), "b": high, "c": high, "y": T(MAP)}
-    tensors |= {"4": T((4,), "INT32", MAP), "5": T((5,), "INT32", high.shape)}
-    tensors["order"] = T((5,), "INT32", (0, 1, 2, 4, 3))
+    tensors = {"x": T(MAP), "a": T(shape), "b": high, "c": high, "y": T(MAP)}
+    sizes = {"4": MAP, "5": high.shape, "of a": shape, "order": (0, 1, 2, 4, 3)}
+    tensors |= {name: T((len(value),), "INT32", value) for name, value in sizes.items()}
+    circle = [("RESHAPE", ["a", "5"], ["b"]), ("RESHAPE", ["b", "of a"], ["a"])]
     calls = [
-        ("RESHAPE", ["a", "5"], ["b"]),
-        ("RESHAPE", ["b", "4"], ["a"]),
-        (name, ["b"], ["c"]),
+        *(circle[number] for number in order),
         ("TRANSPOSE", ["b", "order"], ["c"]),
         ("RESHAPE", ["c", "4"], ["y"]),
-        ("RESHAPE", ["y", "4"], ["y"]),
     ]
-    for rows in (calls, calls[:2] + calls[3:], calls[1::-1] + calls[2:]):
-        rewritten(TfliteFile(build(tensors, rows, ["x"], ["y"])))
+    file = rewritten(TfliteFile(build(tensors, calls, ["x"], ["y"])))
+    assert max(len(tensor.shape) for tensor in file.graph.tensors) == 4
 
 
 def test_what_a_file_leaves_out_is_an_empty_list():
