@@ -37,16 +37,23 @@ def recorded(files: Iterable[str]) -> Iterator[dict[str, set[int]]]:
     """Records the lines of these files that run meanwhile, by the file's path."""
     found: dict[str, set[int]] = {file: set() for file in files}
 
+    left: dict[CodeType, set[int]] = {}  # to be seen: a function that ran whole is let run
+
     def on_call(frame: FrameType, event: str, argument: Any) -> Any:
-        lines = found.get(frame.f_code.co_filename)
+        code = frame.f_code
+        lines = found.get(code.co_filename)
         if lines is None:
             return None
+        if code not in left:
+            left[code] = {line for *_, line in code.co_lines() if line}
+        missing = left[code]
 
         def on_line(frame: FrameType, event: str, argument: Any) -> Any:
             lines.add(frame.f_lineno)
+            missing.discard(frame.f_lineno)
             return on_line
 
-        return on_line
+        return on_line if missing - {code.co_firstlineno} else None
 
     before = sys.gettrace()
     sys.settrace(on_call)
