@@ -21,6 +21,7 @@ COMMON = (_CHECKPOINT / "files.py", _CHECKPOINT / "content.py", ROOT / "converte
 _OF_OTHERS = (
     *("KerasSide", "keras_side", "_reason", "_rebuilt", "_pad_like_pytorch", "_pytorch_epsilon"),
     *("recalled", "Reference.image_size", "attention_snr", "find_targets"),
+    *("Model.blocks", "Model._run"),  # abstract
 )
 _PICKLE = [
     _CHECKPOINT / f"{name}.py"

@@ -36,7 +36,7 @@ def stood_in(path: str) -> None:
         arrays = f"{path}.npz"
         np.savez(arrays, **_arrays(file, draw))
         b, inputs = path if kind == 0 else arrays, arrays if kind == 0 else None
-    elif kind == 3:
+    elif kind < 5:
         b = str(draw.choice(sorted(Path(path).parent.glob("*.tflite"))))
     with mock.patch.object(targets, "run", _answer):
         found = verify(
@@ -65,6 +65,7 @@ def native(path: str) -> None:
 def _check(found: "Verification") -> None:
     told = [*found.notes, *(check.problem for check in found.checks)]
     told += [failure for row in found.comparisons for failure in row.failures]
+    told += [site.lost_in for site in found.attention if site.visible in (None, True, False)]
     assert all(map(str.isprintable, told)), told
     assert isinstance(found.passed, bool)
 
