@@ -483,6 +483,8 @@ def _unwritten(few: bool) -> Iterator[tuple[str, bytes]]:
     from converters import to_tflite
     from converters.tflite import export
 
+    for name, (content, _) in test_gpu_rewrites.BY_HAND.items():
+        yield f"tflite/{name}", content
     shape = test_gpu_rewrites.SHAPE
     graphs = test_gpu_rewrites.FLOAT
     for name, (_, function, _) in list(graphs.items())[:: 6 if few else 1]:
