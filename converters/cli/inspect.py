@@ -29,8 +29,8 @@ def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
     and what would not convert; of a .tflite or .keras file, its inputs, outputs, operators or
     layers, and metadata; of all, the ULSAM modules.
     """
+    from converters.inspection import Inspection, inspect_program
     from converters.inspection import inspect as look
-    from converters.inspection import inspect_program
 
     program = inspect_program(file)
     if program is not None and entry is not None:
@@ -39,7 +39,7 @@ def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
         return 0
-    for line in _lines(found, summary) if program is None else program.lines():
+    for line in _lines(found, summary) if isinstance(found, Inspection) else found.lines():
         stdout_line(line)
     return 0
 
