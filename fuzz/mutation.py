@@ -31,6 +31,7 @@ _TEXTS = (
         "param_groups",
     ),
     *("parametrizations.weight.original0", "parametrizations.weight.0._u", "_fsdp_wrapped_module"),
+    *("s0", "12", "2*s0 + 1", "Max(1, Symbol('s0'))", "Add(Symbol('s0'), Integer(1))", "as_none"),
 )
 _GLOBALS = (
     *(("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor_v3")),

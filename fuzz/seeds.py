@@ -323,6 +323,7 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
     others = {"a": torch.randn(2, 3), "b": torch.randn(2, 3)}
     answers = Names(lambda x, o: {"p": Pair(x + 1, [x * 2]), "n": None, "x": x, "3": 3})
     shapes = {"x": {0: auto, 1: auto}, "others": {k: {0: auto, 1: auto} for k in others}}
+    changes = Names(lambda x, o: (x.add_(1), o["a"] * 2))
     sizes = Names(lambda x, o: (x.reshape(-1), x[: x.shape[0] // 2], torch.cat([x, o["b"]])))
     program = torch.export.export
     made = {
@@ -331,6 +332,7 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
         "names": program(answers, (torch.randn(2, 3), others)),
         "sizes": program(sizes, (torch.randn(6, 3), others | {"b": torch.randn(4, 3)}),
                          dynamic_shapes=shapes),
+        "changes": program(changes, (torch.randn(2, 3), others)),
         "training": program(Training().train(), (image,)),
         "functional": program(Training().train(), (image,)).run_decompositions(),
         "hostile": program(Net().eval(), (image,), dynamic_shapes={"x": {0: auto}}),
@@ -344,6 +346,12 @@ def _programs_of_the_tests(x: "torch.Tensor") -> Iterator[tuple[str, bytes]]:
             torch.export.save(exported, path, extra_files={"reference/outputs.npy": text})
             yield f"pt2/{name}", path.read_bytes()
         good = members(path)
+        yield "pt2/compiled", b"\0\0\0\0ET12" + bytes(40)
+        for name, kept in (("saved", torch.ones(2)), ("sparse", torch.eye(2).to_sparse())):
+            weights = _saved({"conv.weight": torch.ones(4, 3, 3, 3), "more": kept})
+            parts = {k: v for k, v in good.items() if not k.endswith("weights_config.json")}
+            write(path, parts | {"good/data/weights/model.pt": weights})
+            yield f"pt2/{name}", path.read_bytes()
         for number, (change, _) in enumerate(HOSTILE.values()):
             write(path, change(good))
             if path.stat().st_size < _LARGEST:
@@ -370,10 +378,11 @@ def _tflite(few: bool) -> Iterator[tuple[str, bytes]]:
     data = np.random.default_rng(0).normal(size=(8, 8, 8, 4)).astype(np.float32)
     for precision in ("float32", "float16", "int8"):
         given = data if precision == "int8" else None
-        yield (
-            f"tflite/{precision}",
-            to_tflite(model, precision=precision, representative_data=given),
-        )
+        content = to_tflite(model, precision=precision, representative_data=given)
+        yield f"tflite/{precision}", content
+        yield f"beside/verified/{precision}.tflite", content
+    plain = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    yield "beside/verified/plain.tflite", to_tflite(keras.Model(x, plain))
     options = {"precision": "int8", "representative_data": data, "inference_type": "uint8"}
     yield "tflite/pixels", to_tflite(model, **options)
     app = AppMetadata(("a", "b", "c"), (0.5,), (0.25,), "x")
@@ -386,6 +395,8 @@ def _tflite(few: bool) -> Iterator[tuple[str, bytes]]:
             if len(content) < _LARGEST:
                 yield f"tflite/{code} {name}", content
     yield from _folded()
+    yield from _five()
+    yield from _several()
     yield from _unwritten(few)
 
 
@@ -423,6 +434,45 @@ def _folded() -> Iterator[tuple[str, bytes]]:
         yield f"tflite/parts and {name}", build(parts, calls, ["x"], ["y"])
 
 
+def _five() -> Iterator[tuple[str, bytes]]:
+    """Parts of five dimensions that are joined again; and a root that is bounded."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from lint_graphs import T, build
+
+    four, five, part = (1, 4, 4, 8), (1, 4, 4, 2, 4), (1, 4, 4, 1, 4)
+    numbers = {"to": five, "size": part, "p": (0,) * 5, "q": (0, 0, 0, 1, 0), "back": four}
+    tensors = {name: T((len(value),), "INT32", value) for name, value in numbers.items()}
+    tensors |= {"x": T(four), "a": T(five), "b": T(part), "c": T(part), "d": T(five), "y": T(four)}
+    joined = schema.ConcatenationOptionsT()
+    joined.axis = 3
+    calls = [
+        ("RESHAPE", ["x", "to"], ["a"]),
+        ("SLICE", ["a", "p", "size"], ["b"], schema.SliceOptionsT()),
+        ("SLICE", ["a", "q", "size"], ["c"], schema.SliceOptionsT()),
+        ("CONCATENATION", ["c", "b"], ["d"], joined),
+        ("RESHAPE", ["d", "back"], ["y"]),
+    ]
+    yield "tflite/five dimensions", build(tensors, calls, ["x"], ["y"])
+    tensors = {"x": T(four), "r": T(four), "most": T((), value=9.0), "y": T(four)}
+    calls = [
+        ("RSQRT", ["x"], ["r"]),
+        ("MINIMUM", ["r", "most"], ["y"], schema.MaximumMinimumOptionsT()),
+    ]
+    yield "tflite/bounded root", build(tensors, calls, ["x"], ["y"])
+
+
+def _several() -> Iterator[tuple[str, bytes]]:
+    """Two inputs and outputs, and what they are compared with, under the same names or others."""
+    from lint_graphs import T, build
+
+    for name, other in (("alike", (1, 4, 4, 8)), ("apart", (1, 8))):
+        for folder, ends in (("tflite", "abyz"), ("beside/verified", "cdwx")):
+            tensors = dict(zip(ends, 2 * (T((1, 4, 4, 8)), T(other)), strict=True))
+            calls = [("ABS", [ends[0]], [ends[2]]), ("ABS", [ends[1]], [ends[3]])]
+            yield f"{folder}/{name}.tflite", build(tensors, calls, ends[:2], ends[2:])
+
+
 def _unwritten(few: bool) -> Iterator[tuple[str, bytes]]:
     """A file for every row of the rewrites, as it is before them."""
     from unittest import mock
@@ -433,6 +483,8 @@ def _unwritten(few: bool) -> Iterator[tuple[str, bytes]]:
     from converters import to_tflite
     from converters.tflite import export
 
+    for name, (content, _) in test_gpu_rewrites.BY_HAND.items():
+        yield f"tflite/{name}", content
     shape = test_gpu_rewrites.SHAPE
     graphs = test_gpu_rewrites.FLOAT
     for name, (_, function, _) in list(graphs.items())[:: 6 if few else 1]:

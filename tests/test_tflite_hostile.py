@@ -14,8 +14,11 @@ from ai_edge_litert import schema_py_generated as schema
 import test_lint
 from converters import lint, runtime
 from converters.inspection import inspect
+from converters.tflite.app_metadata import AppMetadata, with_app_metadata
 from converters.tflite.flatbuffer import TfliteFile, packed
+from converters.tflite.marks import mark_attention
 from converters.tflite.rewrites import rewritten
+from converters.tflite.sites import find_sites
 from converters.verify.compare import Judge, verify
 from converters.verify.targets import CPU, Runner
 from lint_graphs import IMAGE, T, build
@@ -151,6 +154,86 @@ def test_an_operator_that_reads_itself_comes_to_an_end():
     rewritten(file)
 
 
+@pytest.mark.parametrize("shape", [MAP, (1, 6, 5, 4, 2)])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_views_of_each_other_come_to_an_end(shape, order):
+    high = T((1, 6, 5, 2, 4))
+    tensors = {"x": T(MAP), "a": T(shape), "b": high, "c": high, "y": T(MAP)}
+    sizes = {"4": MAP, "5": high.shape, "of a": shape, "order": (0, 1, 2, 4, 3)}
+    tensors |= {name: T((len(value),), "INT32", value) for name, value in sizes.items()}
+    circle = [("RESHAPE", ["a", "5"], ["b"]), ("RESHAPE", ["b", "of a"], ["a"])]
+    calls = [
+        *(circle[number] for number in order),
+        ("TRANSPOSE", ["b", "order"], ["c"]),
+        ("RESHAPE", ["c", "4"], ["y"]),
+    ]
+    file = rewritten(TfliteFile(build(tensors, calls, ["x"], ["y"])))
+    assert max(len(tensor.shape) for tensor in file.graph.tensors) == 4
+
+
+def test_what_a_file_leaves_out_is_an_empty_list():
+    def emptied(model, graph):
+        graph.inputs = graph.operators[0].inputs = model.metadata = None
+        model.signatureDefs = [schema.SignatureDefT()]
+
+    custom = ("Mine", [], ["m"])
+    logarithm = ("LOG_SOFTMAX", ["m"], ["y"])
+    tensors = {"m": T(MAP), "y": T(MAP)}
+    file = TfliteFile(changed(build(tensors, [custom, logarithm], [], ["y"]), emptied))
+    names = [operator.name for operator in rewritten(file).graph.operators]
+    assert names[0] == "Mine" and "LOG_SOFTMAX" not in names
+    mark_attention(file, {"y": "layer"})
+
+
+BLOCK = {"x": MAP, "z": (1, 30, 2), "a": (1, 6, 5, 2), "s": MAP, "y": MAP}
+
+
+@pytest.mark.parametrize(
+    "shapes, count",
+    [
+        ({}, 1),
+        ({"a": (30, 2)}, 0),
+        ({"a": (1, 5, 6, 2)}, 0),
+        ({"a": (1, 6, 5, 0), "z": (0,)}, 0),
+        ({"a": (1, 6, 5, 3), "z": (1, 30, 3)}, 0),
+        ({"z": (1, 29, 2)}, 0),
+        ({"y": (2, *MAP[1:])}, 0),
+        ({"x": (8,)}, 0),
+    ],
+)
+def test_a_block_has_the_shapes_of_one(shapes, count):
+    tensors = {name: T(sizes) for name, sizes in BLOCK.items()} | {"b": T((8,), value=1.0)}
+    tensors["k"] = T((8, 1, 1, 2), value=np.repeat(np.eye(2), 4, axis=0)[:, None, None])
+    calls = [
+        ("SOFTMAX", ["z"], ["a"], schema.SoftmaxOptionsT()),
+        ("CONV_2D", ["a", "k", "b"], ["s"], schema.Conv2DOptionsT()),
+        ("MUL", ["x", "s"], ["y"], schema.MulOptionsT()),
+    ]
+
+    def sizes(model, graph):
+        for number, name in enumerate(BLOCK):
+            graph.tensors[number].shape = list(shapes.get(name, BLOCK[name]))
+
+    content = changed(build(tensors, calls, ["x", "z"], ["y"]), sizes)
+    assert len(find_sites(TfliteFile(content).graph)) == count
+
+
+def test_names_that_are_no_text_for_a_terminal(tmp_path, command):
+    """An escape sequence of a file is told, not obeyed."""
+    name = "in\x1b[31m\nside"
+    content = build({name: T(IMAGE), "y": T(IMAGE)}, [("A\x1b[2J", [name], ["y"])], [name], ["y"])
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    for asked in ("inspect", "lint"):
+        told = command(asked, path)[1]
+        assert all(map(str.isprintable, told.splitlines())) and r"A\x1b[2J" in told
+    assert str(lint(content)[0]).isprintable()
+    with pytest.raises(ValueError, match="of classes") as caught:
+        with_app_metadata(TfliteFile(build({"a\n": T((1, 4, 4, 3))}, [], ["a\n"], ["a\n"])),
+                          AppMetadata(("label",)))  # fmt: skip
+    assert str(caught.value).isprintable()
+
+
 def without_options(model, graph):
     for operator in graph.operators:
         operator.builtinOptions, operator.builtinOptionsType = None, 0
@@ -184,6 +267,12 @@ UNFITTING = {
         lambda model, graph: vars(graph.operators[1].builtinOptions).update(
             filterHeight=1 << 15, filterWidth=1 << 15
         ),
+    ),
+    "sizes beyond all numbers": build(
+        {"x": T((1, 4, 6, 8, (1 << 31) - 1)), "y": T((1, 4, 6, 6))},
+        [("EXPAND_DIMS", ["x", "x"], ["y"])],
+        ["y"],
+        ["y"],
     ),
     "a product of vectors": changed(case("BROADCAST_PRODUCT"), shape(2, 8)),
 }

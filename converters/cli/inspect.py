@@ -10,6 +10,7 @@ import click
 
 from converters.cli.guard import CONTEXT
 from converters.cli.paths import ModelFile
+from converters.cli.printing import stdout_line
 from converters.cli.words import in_options
 
 if TYPE_CHECKING:
@@ -28,23 +29,18 @@ def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
     and what would not convert; of a .tflite or .keras file, its inputs, outputs, operators or
     layers, and metadata; of all, the ULSAM modules.
     """
+    from converters.inspection import Inspection, inspect_program
     from converters.inspection import inspect as look
-    from converters.inspection import inspect_program
 
     program = inspect_program(file)
-    if program is not None:
-        if entry is not None:
-            raise ValueError(f"`entry` is for checkpoints; leave it out. Received: {file!r}")
-        lines = [json.dumps(program.to_dict(), indent=1)] if as_json else program.lines()
-        for line in lines:
-            click.echo(line)
-        return 0
-    found = look(file, entry=entry)
+    if program is not None and entry is not None:
+        raise ValueError(f"`entry` is for checkpoints; leave it out. Received: {file!r}")
+    found = look(file, entry=entry) if program is None else program
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
         return 0
-    for line in _lines(found, summary):
-        click.echo(line)
+    for line in _lines(found, summary) if isinstance(found, Inspection) else found.lines():
+        stdout_line(line)
     return 0
 
 

@@ -8,6 +8,7 @@ import click
 
 from converters.cli.guard import CHECK_FAILED, CONTEXT
 from converters.cli.paths import ModelFile
+from converters.cli.printing import stdout_line
 from converters.cli.words import in_options
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def lint(file: str, fail_on: str, as_json: bool) -> int:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for line in _lines(findings):
-            click.echo(line)
+            stdout_line(line)
     failing = {"error", fail_on}
     return CHECK_FAILED if any(finding.severity in failing for finding in findings) else 0
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from converters.plain import plain
+
 
 class _Careful(io.RawIOBase):
     """A raw stream that writes as far as it can, and remembers why it could no further."""
@@ -94,7 +96,12 @@ def _careful(stream: Any, errors: str) -> tuple[Any, _Careful | None]:
 
 def stderr_line(text: str, fold: bool = True) -> None:
     """Prints a line on stderr at once, line breaks folded into spaces."""
-    click.echo(" ".join(text.split()) if fold else text, err=True)
+    click.echo(plain(" ".join(text.split())) if fold else text, err=True)
+
+
+def stdout_line(text: str) -> None:
+    """Prints a line of what was found."""
+    click.echo(plain(text))
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def fitting(
 
 
 def _told(shapes: Mapping[str, Shape]) -> str:
-    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    return ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())
 
 
 def with_app_metadata(

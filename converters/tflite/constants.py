@@ -127,10 +127,8 @@ def replace(
     if sum(tensor.index in other.inputs for other in graph.operators) > 1:
         changed = copy(changed)
         changed.quantization = copy(changed.quantization)
-        reader = copy(graph.operators[operator.index])
+        reader = graph.operators[operator.index]
         reader.inputs = [len(graph.tensors) if i == tensor.index else i for i in reader.inputs]
-        graph.operators = [*graph.operators]
-        graph.operators[operator.index] = reader
         graph.tensors.append(changed)
     changed.quantization.scale = [float(scale) for scale in scales]
     if sum(t.buffer == changed.buffer for g in model.subgraphs for t in g.tensors) > 1:

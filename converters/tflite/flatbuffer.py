@@ -217,9 +217,10 @@ class TfliteFile:
         )
 
     def changeable(self) -> Any:
-        """The schema's object of the model, whose first graph and signature may be changed.
+        """The schema's object of the model, whose first graph and signatures may be changed.
 
-        Everything else is this file's own: replace it, do not change it. `packed` writes it.
+        What a file may leave out is an empty list. Everything else is this file's own: replace
+        it, do not change it. `packed` writes it.
         """
         model = copy(self._model)
         model.subgraphs = [copy(model.subgraphs[0]), *model.subgraphs[1:]]
@@ -227,8 +228,15 @@ class TfliteFile:
         graph.tensors = [copy(tensor) for tensor in graph.tensors]
         for tensor in graph.tensors:
             tensor.quantization = copy(tensor.quantization)
+        graph.operators = [copy(operator) for operator in _list(graph.operators)]
         model.signatureDefs = [copy(signature) for signature in _list(model.signatureDefs)]
-        model.buffers, model.metadata = list(model.buffers), list(_list(model.metadata))
+        for owner in (graph, *graph.operators, *model.signatureDefs):
+            owner.inputs, owner.outputs = list(_list(owner.inputs)), list(_list(owner.outputs))
+        for signature in model.signatureDefs:
+            for ends in (signature.inputs, signature.outputs):
+                ends[:] = map(copy, ends)
+        model.operatorCodes, model.buffers = list(model.operatorCodes), list(model.buffers)
+        model.metadata = list(_list(model.metadata))
         return model
 
     @cached_property

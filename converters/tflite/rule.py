@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from converters.plain import plain
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.view import View
 
@@ -85,7 +86,7 @@ def described(view: View, found: Place) -> tuple[str, tuple[str, ...]]:
     words = []
     for operator, layer in zip(operators, layers, strict=True):
         of = f" of layer {layer!r}" if layer else ""
-        words.append(f"operator {operator.index} ({operator.name}){of}")
+        words.append(f"operator {operator.index} ({plain(operator.name)}){of}")
     return ", after ".join(words), tuple(dict.fromkeys(layer for layer in layers if layer))
 
 

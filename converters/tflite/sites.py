@@ -5,6 +5,7 @@ is the 0/1 membership of channels in groups, and multiplies. Imports the flatbuf
 NumPy; `ulsam_keras` for the names of layers, inside the function.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from converters.tflite.view import View
 _SOFTMAX = {
     "DEQUANTIZE", "DIV", "EXP", "LOG_SOFTMAX", "QUANTIZE", "RESHAPE", "SOFTMAX", "SUB", "TRANSPOSE",
 }  # fmt: skip
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +56,8 @@ class Site:
 
 
 def find_sites(graph: Graph) -> list[Site]:
-    """The ULSAM blocks of a graph, in the order in which they run.
-
-    Raises:
-        ValueError: If an operator has not the tensors that its kind needs.
-    """
-    try:
-        found = list(_sites(graph))
-        if any(not site.inputs.shape or not site.attention.shape for site in found):
-            raise IndexError
-        return found
-    except (IndexError, ValueError) as error:  # one too few, or a constant that is cut short
-        raise ValueError(
-            "The model is damaged: an operator has not the tensors of its kind; convert or copy it "
-            f"again. Received: {len(graph.operators)} operators"
-        ) from error
+    """The ULSAM blocks of a graph, in the order in which they run."""
+    return list(_sites(View(graph)))
 
 
 def site_names(sites: Sequence[Site]) -> list[str]:
@@ -107,47 +96,50 @@ def float_operators(graph: Graph) -> list[str]:
     )
 
 
-def _sites(graph: Graph) -> Iterator[Site]:
-    producer = View(graph).producer
-    for operator in graph.operators:
-        gain = _gain(operator, producer) if operator.name == "CONV_2D" else None
+def _sites(view: View) -> Iterator[Site]:
+    for operator in view.graph.operators:
+        gain = _gain(operator, view) if operator.name == "CONV_2D" else None
         if gain is None:
             continue
         attention, spread = operator.inputs[0], operator.outputs[0]
-        product = _reader(graph, spread, "MUL")
+        product = _reader(view.graph, spread, "MUL")
         if attention is None or product is None:
             continue
         inputs = _other(product, spread)
-        last = _reader(graph, product.outputs[0], "ADD")
+        last = _reader(view.graph, product.outputs[0], "ADD")
         # x * a + x, where 1 + a was not spread at once.
         if last is None or inputs not in last.inputs:
             last = product
-        path = _softmax(attention, producer)
+        path = _softmax(attention, view.producer)
         if inputs is None or not path:
             continue
-        yield Site(
-            inputs=inputs,
-            scores=path[0].inputs[0] or attention,
-            attention=attention,
-            outputs=last.outputs[0],
-            gain=gain,
-            activation=last.activation,
-            operators=path,
-        )
+        scores, outputs = path[0].inputs[0] or attention, last.outputs[0]
+        if _fit(inputs.shape, scores.shape, attention.shape, outputs.shape):
+            yield Site(inputs, scores, attention, outputs, gain, last.activation, path)
 
 
-def _gain(operator: Operator, producer: dict[Tensor, Operator]) -> float | None:
+def _fit(inputs: Shape, scores: Shape, attention: Shape, outputs: Shape) -> bool:
+    """Whether the tensors of a block have the shapes of one."""
+    return (
+        len(inputs) == len(attention) == 4
+        and inputs[:3] == attention[:3]
+        and attention[3] > 0
+        and inputs[3] % attention[3] == 0
+        and outputs == inputs
+        and math.prod(scores) == math.prod(attention)
+    )
+
+
+def _gain(operator: Operator, view: View) -> float | None:
     """What the kernel has for the group of each channel, where it has 0 elsewhere; else `None`."""
     kernel = operator.inputs[1]
-    if kernel is not None and not kernel.constant and kernel in producer:
-        kernel = producer[kernel].inputs[0]  # float16 weights are widened by an operator
-    values = None if kernel is None else kernel.values()
+    values = None if kernel is None else view.held(kernel).values()
     if values is None or values.ndim != 4 or values.shape[1:3] != (1, 1):
         return None
     channels, groups = values.shape[0], values.shape[3]
-    if channels % groups:
+    if not groups or channels % groups:
         return None
-    gain = float(values.max())
+    gain = float(values.max(initial=0))
     wanted = gain * np.repeat(np.eye(groups), channels // groups, axis=0)
     same = np.allclose(values[:, 0, 0, :].astype("float32"), wanted, atol=1e-3)
     return gain if same and 0.5 < gain < 1.5 else None

@@ -29,7 +29,6 @@ def with_outputs(file: TfliteFile, tensors: Mapping[str, Tensor]) -> TfliteFile:
             "The .tflite file must have a signature; convert it with `to_tflite`. Received: none"
         )
     graph = model.subgraphs[0]
-    graph.outputs, signatures[0].outputs = list(graph.outputs), list(signatures[0].outputs)
     for name, tensor in tensors.items():
         if tensor.index not in graph.outputs:
             graph.outputs.append(tensor.index)

@@ -57,7 +57,7 @@ def rewritten(file: TfliteFile) -> TfliteFile:
 # What a row runs into where shapes are not those that the operators compute.
 _UNFITTING = (
     ValueError, IndexError, KeyError, StopIteration, ArithmeticError, AttributeError, MemoryError,
-    struct.error,
+    TypeError, struct.error,
 )  # fmt: skip
 
 

@@ -53,22 +53,16 @@ class Edit:
         self._put: dict[int, list[Any]] = {}
         self._dropped: set[int] = set()
         self._tensors = list(self.graph.tensors)
+        # What each tensor is a view of: without a circle, as makers come before readers.
         self._viewed = {
-            o.outputs[0].index: o.inputs[0]
-            for o in self.graph.operators
+            tensor.index: o.inputs[0]
+            for tensor, o in self.view.producer.items()
             if o.name in VIEWS and o.inputs[0] is not None
         }
 
     @cached_property
     def _model(self) -> Any:
-        model = self.file.changeable()
-        model.operatorCodes = list(model.operatorCodes)
-        graph = model.subgraphs[0]
-        graph.operators = [copy(operator) for operator in graph.operators]
-        for signature in model.signatureDefs:
-            for key in ("inputs", "outputs"):
-                setattr(signature, key, [copy(end) for end in getattr(signature, key) or ()])
-        return model
+        return self.file.changeable()
 
     def _new_tensor(self, twin: Any, like: Tensor, **changes: Any) -> Tensor:
         self._model.subgraphs[0].tensors.append(twin)
@@ -190,7 +184,8 @@ class Edit:
         """
         while tensor.index in self._viewed:
             tensor = self._viewed[tensor.index]
-        self._viewed[output.index] = tensor
+        if tensor is not output:  # as in a damaged file, whose views are of each other
+            self._viewed[output.index] = tensor
         options = schema().ReshapeOptionsT()
         options.newShape = list(output.shape)
         shape = self.constant(np.array(output.shape, "int32"), f"{output.name};shape")

@@ -46,8 +46,9 @@ def broadcast(edit: Edit) -> None:
 def multiplied(edit: Edit) -> None:
     """Depthwise convolutions of single values with a multiplier."""
     for conv in edit.graph.operators:
-        weights = conv.inputs[1] if conv.name == "DEPTHWISE_CONV_2D" else None
-        x = conv.inputs[0]
+        if conv.name != "DEPTHWISE_CONV_2D":
+            continue
+        x, weights = conv.inputs[:2]
         if weights is None or x is None or weights.shape[1:3] != (1, 1):
             continue
         held = edit.view.held(weights)
