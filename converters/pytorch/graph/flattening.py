@@ -9,7 +9,9 @@ reshape. What is not in these tables is given the map: a convolution, as of sque
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 from converters.program import Argument, Node, Program
 from converters.pytorch.graph.registry import base_name
@@ -34,7 +36,7 @@ _KIND = {
 
 
 def flattened(
-    program: Program, users: Mapping[str, Sequence[Node]], wanted: Collection[str], name: str
+    program: Program, users: Mapping[str, Sequence[Node]], wanted: AbstractSet[Any], name: str
 ) -> bool:
     """Whether nothing but channels is read of a value that has one position.
 
@@ -71,5 +73,6 @@ def flattened(
 
 def _sized(sizes: Argument, count: int) -> bool:
     """Whether sizes are known, and their product is this."""
-    known = isinstance(sizes, tuple) and all(isinstance(size, int) for size in sizes)
-    return known and math.prod(sizes) == count
+    listed = sizes if isinstance(sizes, tuple) else ()
+    known = [size for size in listed if isinstance(size, int)]
+    return len(known) == len(listed) and math.prod(known) == count
