@@ -10,7 +10,6 @@ reshape. What is not in these tables is given the map: a convolution, as of sque
 
 import math
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 from converters.program import Argument, Node, Program
@@ -36,7 +35,7 @@ _KIND = {
 
 
 def flattened(
-    program: Program, users: Mapping[str, Sequence[Node]], wanted: AbstractSet[Any], name: str
+    program: Program, users: Mapping[str, Sequence[Node]], wanted: set[Any], name: str
 ) -> bool:
     """Whether nothing but channels is read of a value that has one position.
 

@@ -280,18 +280,18 @@ def adaptive_pool(call: Call) -> list[Value]:
         if window != (1,) * count:
             tensor = pooled(call, kind, tensor, window, window, "valid")
         return [call.result(tensor, order, nonnegative=x.nonnegative)]
-    tensor = x.tensor
+    tensor, matrices = x.tensor, {}
     for axis, (n, o) in enumerate(zip(sizes, goal, strict=True), 1):
         bounds = [(i * n // o, -(-(i + 1) * n // o)) for i in range(o)]
         if not largest:
-            matrix = np.zeros((o, n), "float32")
+            matrix = matrices[axis] = np.zeros((o, n), "float32")
             for row, (start, stop) in enumerate(bounds):
                 matrix[row, start:stop] = 1 / (stop - start)
-            tensor = mapped(call, tensor, axis, matrix)
         else:
             parts = [
                 call.ops.max(tensor[(slice(None),) * axis + (slice(*b),)], axis=axis, keepdims=True)
                 for b in bounds
             ]
             tensor = call.ops.concatenate(parts, axis=axis)
+    tensor = mapped(call, tensor, matrices)
     return [call.result(tensor, order, nonnegative=x.nonnegative)]
