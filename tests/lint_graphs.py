@@ -23,6 +23,8 @@ class T:
 
 _NUMPY = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT32": np.int32, "INT64": np.int64}
 _NUMPY["INT8"] = np.int8
+# The first version that the runtime has, where it is not 1.
+_FIRST = {"BROADCAST_TO": 2}
 
 
 def build(tensors, operators, inputs, outputs) -> bytes:
@@ -59,7 +61,7 @@ def build(tensors, operators, inputs, outputs) -> bytes:
         graph.tensors.append(made)
     for name, ins, outs, *options in operators:
         code = schema.OperatorCodeT()
-        code.version = 1
+        code.version = _FIRST.get(name, 1)
         builtin = getattr(schema.BuiltinOperator, name, None)
         if builtin is None:
             builtin, code.customCode = schema.BuiltinOperator.CUSTOM, name

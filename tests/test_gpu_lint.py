@@ -55,7 +55,7 @@ def right(tflite, inputs, result):
 OUTCOMES = {
     # What it says of the broken graph, and a word of it; "ok" with wrong numbers is the worst.
     "RANK": ("refused", "dimensions must be less than 5"),
-    "BROADCAST_TO": ("refused", "interpreter"),
+    "BROADCAST_TO": ("refused", "BROADCAST_TO"),
     "GROUPED_CONV": ("refused", "Binding size"),
     "ONE_WAY_SPLIT": ("crashed", "SIGABRT"),
     "REPEATED_INPUT": ("refused", "identical inputs"),

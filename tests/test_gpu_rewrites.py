@@ -11,6 +11,7 @@ from keras import layers, ops
 
 import gpu_drivers
 import gpu_lint_cases
+import litert_models
 from converters import lint, runtime, to_tflite
 from converters.tflite import export, rewrites
 from converters.tflite.flatbuffer import TfliteFile
@@ -116,11 +117,6 @@ FLOAT = {
     "repeated channels": ("ranks", lambda x: ops.repeat(x, 2, axis=-1), True),
     "attention": ("ranks", lambda x: attention(ops.reshape(x, (-1, 256, 8))), True),
     "slice of five": ("ranks", lambda x: ops.reshape(x, (-1, 16, 16, 4, 2))[..., 1:3, 0], True),
-    "broadcast": (
-        "broadcast",
-        lambda x: ops.concatenate([x, ops.broadcast_to(x[:, :1, :1], (1, *SHAPE))], -1),
-        True,
-    ),
     "one tensor twice": (
         "one tensor twice",
         lambda x: (lambda r: ops.matmul(r, ops.transpose(r, (0, 2, 1))))(
@@ -155,7 +151,10 @@ INTEGER = {
     "GroupNormalization": FLOAT["GroupNormalization"][:2],
     "nearest": FLOAT["nearest"][:2],
     "pixel shuffle": FLOAT["pixel shuffle"][:2],
-    "broadcast": FLOAT["broadcast"][:2],
+    "broadcast": (
+        "broadcast",
+        lambda x: ops.concatenate([x, ops.broadcast_to(x[:, :1, :1], (1, *SHAPE))], -1),
+    ),
 }  # fmt: skip
 
 
@@ -222,12 +221,20 @@ def test_float16_whose_constants_are_widened(name, monkeypatch):
     check(row, function, monkeypatch, AGREEMENT, exact, precision="float16")
 
 
-def test_a_part_of_integers_that_nothing_reads():
-    """Written by hand: the converter leaves such a split in float now and then."""
-    old = gpu_lint_cases.split_unread("q")
+# Which a converter writes now and then, or in some of its versions: by hand.
+BY_HAND = {
+    "a part of integers that nothing reads": (gpu_lint_cases.split_unread("q"), "crashed"),
+    "broadcast": (litert_models.broadcast_to(), "refused"),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_by_hand(name):
+    old, outcome = BY_HAND[name]
     new = rewrites.rewritten(TfliteFile(old)).content
-    x = np.random.default_rng(0).normal(size=gpu_lint_cases.MAP).astype("float32")
-    assert gpu(old, x).outcome == "crashed"
+    [given] = TfliteFile(old).graph.inputs
+    x = np.random.default_rng(0).normal(size=given.shape).astype("float32")
+    assert gpu(old, x).outcome == outcome
     assert distance(gpu(new, x), runtime.run(old, x, repeats=0)) < AGREEMENT
     assert lint(new) == []
 

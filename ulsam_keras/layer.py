@@ -18,7 +18,7 @@ import numpy as np
 from keras import constraints, initializers, ops, regularizers
 
 from ulsam_keras import training_forms
-from ulsam_keras.spatial_softmax import softmax_of_maps, spatial_softmax
+from ulsam_keras.spatial_softmax import softmax, spatial_softmax
 
 _HALF = ("float16", "bfloat16")
 _RECORDED: ContextVar[list[tuple["ULSAM", Any]] | None] = ContextVar("ulsam_recorded", default=None)
@@ -299,34 +299,31 @@ class ULSAM(keras.layers.Layer):
         x = ops.cast(x, dtype)
         conv = self.depthwise_conv
         kernel = ops.reshape(conv.kernel, (-1,))
-        t = ops.relu(self._normalized(self.depthwise_norm, x, kernel, conv.bias))
-        kernel = ops.expand_dims(ops.transpose(self.pointwise_kernel[0, 0]), -1)
-        kernel = kernel * ops.expand_dims(ops.eye(groups, dtype=kernel.dtype), 1)
-        kernel = ops.cast(ops.reshape(kernel, (channels, groups)), dtype)
-        s = ops.cast(ops.matmul(training_forms.max_pool(t), kernel), wide)
-        ones = ops.ones((groups,), wide)
-        s = self._normalized(self.pointwise_norm, s, ones, self.pointwise_bias)
-        a = softmax_of_maps(ops.relu(s))
-        x = ops.reshape(x, (-1, height, width, groups, channels // groups))
-        by_group = ops.cast(ops.expand_dims(a, -1), dtype)
-        # Never 1 + a in half precision, where small attention would be lost beside the 1.
-        y = x + x * by_group if dtype in _HALF else x * (1.0 + by_group)
-        y = ops.reshape(y, (-1, height, width, channels))
-        return ops.cast(y, self.compute_dtype), a
+        t = self._normalized(self.depthwise_norm, x, kernel, conv.bias, axis=3)
+        kernel = ops.expand_dims(ops.transpose(self.pointwise_kernel[0, 0]), 0)
+        kernel = kernel * ops.expand_dims(ops.eye(groups, dtype=kernel.dtype), -1)
+        kernel = ops.cast(ops.reshape(kernel, (groups, channels)), dtype)
+        s = ops.cast(training_forms.scores(training_forms.max_pool(t), kernel), wide)
+        s, ones = ops.expand_dims(s, 0), ops.ones((groups,), wide)
+        s = self._normalized(self.pointwise_norm, s, ones, self.pointwise_bias, axis=1)
+        a = softmax(ops.reshape(s, (groups, -1, height * width)))
+        y = ops.cast(training_forms.attended(x, a), self.compute_dtype)
+        return y, ops.reshape(ops.transpose(a, (1, 2, 0)), (-1, height, width, groups))
 
     def _normalized(
-        self, norm: keras.layers.BatchNormalization, x: Any, kernel: Any, bias: Any
+        self, norm: keras.layers.BatchNormalization, x: Any, kernel: Any, bias: Any, axis: int
     ) -> Any:
-        """`norm(x * kernel + bias)` in training."""
+        """`relu(norm(x * kernel + bias))` in training, with the channels on `axis`."""
         kernel, bias = ops.cast(kernel, self._wide_dtype), ops.cast(bias, self._wide_dtype)
         if not norm.trainable:
             factor = norm.gamma * ops.rsqrt(norm.moving_variance + norm.epsilon)
             shift = norm.beta + (bias - norm.moving_mean) * factor
-            return x * ops.cast(kernel * factor, x.dtype) + ops.cast(shift, x.dtype)
+            factor, shift = (training_forms.along(t, axis, x) for t in (kernel * factor, shift))
+            return ops.relu(x * factor + shift)
         # The norm takes the bias off again: its gradient is 0, and there for who asks for it.
         beta = norm.beta + (bias - bias)
         y, mean, variance = training_forms.normalized(
-            x, kernel, kernel * norm.gamma, beta, norm.epsilon, self.synchronized
+            x, kernel, kernel * norm.gamma, beta, norm.epsilon, axis, self.synchronized
         )
         batch = kernel * mean + bias, ops.square(kernel) * variance
         for running, value in zip((norm.moving_mean, norm.moving_variance), batch, strict=True):

@@ -77,18 +77,13 @@ def spatial_softmax(s: Any) -> Any:
         with keras.name_scope(FLOAT_ISLAND):
             exponential = ops.exp(s - ops.max(s, axis=(1, 2), keepdims=True))
             return exponential / ops.sum(exponential, axis=(1, 2), keepdims=True)
-    return softmax_of_maps(s, in_logarithms=form == "log_softmax")
-
-
-def softmax_of_maps(s: Any, in_logarithms: bool = False) -> Any:
-    """The same by the softmax operator, or as the exponential of the log-softmax."""
     _, height, width, groups = ops.shape(s)
     a = ops.transpose(ops.reshape(s, (-1, height * width, groups)), (0, 2, 1))
-    a = ops.exp(ops.log_softmax(a, axis=-1)) if in_logarithms else _softmax(a)
+    a = ops.exp(ops.log_softmax(a, axis=-1)) if form == "log_softmax" else softmax(a)
     return ops.reshape(ops.transpose(a, (0, 2, 1)), (-1, height, width, groups))
 
 
-def _softmax(a: Any) -> Any:
+def softmax(a: Any) -> Any:
     """Softmax over the last axis, of whatever size."""
     if a.shape[-1] != 1:
         return ops.softmax(a, axis=-1)

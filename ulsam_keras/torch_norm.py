@@ -10,21 +10,28 @@ import torch
 
 
 def normalized(
-    x: torch.Tensor, kernel: torch.Tensor, weight: torch.Tensor, beta: torch.Tensor, epsilon: float
+    x: torch.Tensor,
+    kernel: torch.Tensor,
+    weight: torch.Tensor,
+    beta: torch.Tensor,
+    epsilon: float,
+    axis: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`training_forms.normalized` of (N, H, W, C), in half precision with float32 statistics."""
+    """`training_forms.normalized` before its ReLU; of half precision with float32 statistics."""
     # A compiler fuses what follows by itself.
     function = _in_operations if torch.compiler.is_compiling() else _Normalized.apply
-    return function(x, kernel, weight, beta, epsilon)
+    y, mean, variance = function(x.movedim(axis, 1), kernel, weight, beta, epsilon)
+    return y.movedim(1, axis), mean, variance
 
 
 def _in_operations(
     x: torch.Tensor, kernel: torch.Tensor, weight: torch.Tensor, beta: torch.Tensor, epsilon: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     wide = x.to(kernel.dtype)
-    variance, mean = torch.var_mean(wide, (0, 1, 2), correction=0)
+    variance, mean = torch.var_mean(wide, (0, *range(2, x.ndim)), correction=0)
     scale = weight * torch.rsqrt(kernel.square() * variance + epsilon)
-    return ((wide - mean) * scale + beta).to(x.dtype), mean, variance
+    near, scale, shift = (t.reshape(-1, *[1] * (x.ndim - 2)) for t in (mean, scale, beta))
+    return ((wide - near) * scale + shift).to(x.dtype), mean, variance
 
 
 # Of a kernel's size, which is divided by: nothing beside the root of any epsilon.
@@ -41,20 +48,19 @@ class _Normalized(torch.autograd.Function):
         beta: torch.Tensor,
         epsilon: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        channels_first = x.permute(0, 3, 1, 2)
         # In the type of these two, also of a half precision x; with a momentum of 0 they stay.
         unused = torch.zeros_like(kernel), torch.ones_like(kernel)
-        mean, variance = torch.batch_norm_update_stats(channels_first, *unused, 0.0)
+        mean, variance = torch.batch_norm_update_stats(x, *unused, 0.0)
         # The norm in terms of x, whose variance is that of x * kernel through the kernel's square.
         size = kernel.abs().clamp(min=_LEAST)
         spread = variance + epsilon / size.square()
         outputs = torch.nn.functional.batch_norm(
-            channels_first, mean, spread, weight / size, beta, training=False, eps=0.0
+            x, mean, spread, weight / size, beta, training=False, eps=0.0
         )
         ctx.save_for_backward(x, kernel, weight, beta, mean, variance, spread, size)
         ctx.epsilon = epsilon
         ctx.mark_non_differentiable(mean, variance)
-        return outputs.permute(0, 2, 3, 1), mean, variance
+        return outputs, mean, variance
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
@@ -67,8 +73,8 @@ class _Normalized(torch.autograd.Function):
             return *(next(found) if t.requires_grad else None for t in inputs), None
         root = torch.rsqrt(spread)
         of_x, along, of_beta = torch.ops.aten.native_batch_norm_backward(
-            upstream.permute(0, 3, 1, 2),
-            x.permute(0, 3, 1, 2),
+            upstream,
+            x,
             weight / size,
             mean,
             spread,
@@ -80,4 +86,4 @@ class _Normalized(torch.autograd.Function):
         )
         of_weight = along / size
         of_kernel = -weight * kernel * variance * of_weight / (size.square() * spread)
-        return of_x.permute(0, 2, 3, 1), of_kernel, of_weight, of_beta, None
+        return of_x, of_kernel, of_weight, of_beta, None

@@ -23,74 +23,47 @@ def working_dtype(compute_dtype: str, wide_dtype: str) -> str:
 
 
 def normalized(
-    x: Any, kernel: Any, weight: Any, beta: Any, epsilon: float, synchronized: bool
+    x: Any, kernel: Any, weight: Any, beta: Any, epsilon: float, axis: int, synchronized: bool
 ) -> tuple[Any, Any, Any]:
-    """A batch norm of `x * kernel`, from the mean and the variance of x.
+    """The ReLU of a batch norm of `x * kernel`, from the mean and the variance of x.
 
     The product is affine in every channel, so that its statistics follow from those of x, and no
     bias of it counts.
 
     Args:
-        x: (N, H, W, C).
-        kernel: (C,), as are `weight` and `beta`; in float32 where x is in half precision.
+        x: Channels are on `axis`.
+        kernel: One number a channel, as are `weight` and `beta`; in float32 where x is in half
+            precision.
         weight: The kernel times the norm's gamma.
         beta: What the norm adds.
         epsilon: What the norm adds to the variance.
+        axis: 1 or the last.
         synchronized: Whether the statistics are those of all replicas.
 
     Returns:
-        The norm's output in x's type; mean and variance of x in the kernel's, not to be
-        differentiated.
+        The outputs in x's type; mean and variance of x in the kernel's, not to be differentiated.
     """
     if BACKEND == "torch" and not synchronized:
-        from ulsam_keras.torch_norm import normalized as by_hand
+        from ulsam_keras import torch_norm
 
-        return by_hand(x, kernel, weight, beta, epsilon)
+        y, mean, variance = torch_norm.normalized(x, kernel, weight, beta, epsilon, axis)
+        return ops.relu(y), mean, variance
     if BACKEND == "tensorflow" and not synchronized:
-        return _by_hand(x, kernel, weight, beta, epsilon)
-    mean, variance = ops.moments(x, (0, 1, 2), synchronized=synchronized)
+        from ulsam_keras import tensorflow_norm
+
+        return tensorflow_norm.normalized(x, kernel, weight, beta, epsilon, axis)
+    axes = tuple(i for i in range(len(x.shape)) if i != axis)
+    mean, variance = ops.moments(x, axes, synchronized=synchronized)
     scale = weight * ops.rsqrt(ops.square(kernel) * variance + epsilon)
-    return x * scale + (beta - mean * scale), mean, variance
+    near, scale, shift = (along(t, axis, x) for t in (mean, scale, beta))
+    return ops.relu((x - near) * scale + shift), mean, variance
 
 
-def _by_hand(x: Any, kernel: Any, weight: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
-    """The same with a gradient of its own, for TensorFlow.
-
-    TensorFlow's writes out a tensor of x's size for the gradient of a mean and of a variance. Sums
-    over all but the last axis are matrix products on a CPU, where its own are slow; on a GPU these
-    may round to TF32.
-    """
-    import tensorflow as tf
-
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-
-    def mean_of(t: Any) -> Any:
-        if on_gpu:
-            return ops.mean(t, (0, 1, 2))
-        rows = ops.reshape(t, (-1, t.shape[-1]))
-        return ops.matmul(ops.ones((1, ops.shape(rows)[0]), t.dtype), rows)[0] / count
-
-    @ops.custom_gradient
-    def function(x: Any, kernel: Any, weight: Any, beta: Any) -> tuple[tuple[Any, Any, Any], Any]:
-        near = mean_of(x)
-        centred = x - near
-        rest = mean_of(centred)  # what a long sum in float32 misses of a mean far from 0
-        variance = mean_of(ops.square(centred)) - ops.square(rest)
-        root = ops.rsqrt(ops.square(kernel) * variance + epsilon)
-        scale = weight * root
-
-        def gradient(upstream: Any, *_: Any) -> tuple[Any, Any, Any, Any]:
-            shared = mean_of(upstream)
-            along = mean_of(upstream * centred) - rest * shared
-            slope = -scale * ops.square(root) * kernel * along
-            constant = scale * shared + rest * kernel * slope
-            of_x = upstream * scale + (centred * (kernel * slope) - constant)
-            return of_x, slope * variance * count, root * along * count, shared * count
-
-        return (centred * scale + (beta - rest * scale), near + rest, variance), gradient
-
-    count = ops.cast(ops.size(x) // x.shape[-1], x.dtype)
-    return function(x, kernel, weight, beta)
+def along(t: Any, axis: int, x: Any) -> Any:
+    """(C,) so that it broadcasts along an axis of x, in x's type."""
+    shape = [1] * len(x.shape)
+    shape[axis] = -1
+    return ops.cast(ops.reshape(t, shape), x.dtype)
 
 
 def max_pool(t: Any) -> Any:
@@ -110,6 +83,42 @@ def max_pool(t: Any) -> Any:
             t = ops.maximum(ops.maximum(low, middle), high)
         return t
     return ops.max_pool(t, 3, 1, "same", "channels_last")
+
+
+def scores(t: Any, kernel: Any) -> Any:
+    """The product of (N, H, W, C) with (g, C): (g, N * H * W), where a map lies in one piece."""
+    rows = ops.reshape(t, (-1, t.shape[-1]))
+    if BACKEND == "tensorflow":
+        return _product(kernel, rows, transpose_b=True)
+    return ops.matmul(kernel, ops.transpose(rows))
+
+
+def _product(a: Any, b: Any, **transposed: bool) -> Any:
+    """TensorFlow's, which Keras would have transpose its operands in memory."""
+    import tensorflow as tf
+
+    return tf.matmul(a, b, **transposed)
+
+
+def attended(x: Any, a: Any) -> Any:
+    """(N, H, W, C) with each group multiplied by 1 and its maps (g, N, H * W)."""
+    _, height, width, channels = ops.shape(x)
+    groups, size = a.shape[0], channels // a.shape[0]
+    if BACKEND == "tensorflow":
+        from ulsam_keras import tensorflow_norm
+
+        if not tensorflow_norm.on_gpu():
+            # Spread by a matrix product, as TensorFlow broadcasts slowly.
+            membership = ops.repeat(ops.eye(groups, dtype=a.dtype), size, axis=1)
+            factor = _product(ops.reshape(a + 1.0, (groups, -1)), membership, transpose_a=True)
+            return x * ops.reshape(factor, ops.shape(x))
+    by_group = ops.reshape(ops.transpose(a, (1, 2, 0)), (-1, height, width, groups, 1))
+    by_group = ops.cast(by_group, x.dtype)
+    x = ops.reshape(x, (-1, height, width, groups, size))
+    # Never 1 + a in half precision, where small attention would be lost beside the 1.
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    y = x + x * by_group if half else x * (1.0 + by_group)
+    return ops.reshape(y, (-1, height, width, channels))
 
 
 def _sliced(x: Any, axis: int, start: int, size: int) -> Any:

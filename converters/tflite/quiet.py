@@ -17,10 +17,12 @@ from typing import Any
 
 from converters.scratch import scratch_folder
 
-# absl's log lines ("I0000 00:00:1795362269.803458    9584 loader.cc:236] ..."), and those that
-# TensorFlow writes without the prefix.
+# absl's log lines ("I0000 00:00:1795362269.803458    9584 loader.cc:236] ..."), TensorFlow's own
+# before 2.20 ("2026-11-27 12:31:18.487788: E xla/cuda_fft.cc:467] ..."), and those that it writes
+# without the prefix.
 _LOG_LINE = re.compile(
     rb"[IWE]\d{4} \d\d:\d\d:\d[\d.]*\s+\d+ \S+:\d+\] "
+    rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] \S+:\d+\] "
     rb"|WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|To enable the following instructions: "
     rb"|fully_quantize: \d, inference_type: "
