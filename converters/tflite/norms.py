@@ -2,10 +2,9 @@
 
 Imports Keras inside functions, and NumPy.
 
-TensorFlow's `rsqrt` in float32 is 2e-8 too small on average, for every channel of every layer
-alike, and its converter multiplies the weights of the convolution before with that. Rounded once,
-the factor is right on average: of a deep network, the file is up to twice as near to the float64
-result.
+TensorFlow's `rsqrt` in float32 is 2e-8 too small on average, in every channel of every layer
+alike, and its converter multiplies the weights of the convolution before with that: after 40
+layers 1e-6 are missing. Rounded once, the factor is right on average.
 """
 
 from collections.abc import Iterator
