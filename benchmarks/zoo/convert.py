@@ -43,11 +43,11 @@ class Row:
         }
         before = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.quickest = before.get("seconds", {})
+        # Cells of this file stay, those of an earlier one are told apart.
         known = {key: before[key] for key in ("gpu", "int8") if key in before}
-        if before.get("revision") == REVISION:
-            self.data |= known
-        else:
-            self.data["earlier"] = before.get("earlier", {}) | known
+        same = before.get("revision") == REVISION
+        self.data |= known if same else {}
+        self.data["earlier"] = before.get("earlier", {}) | ({} if same else known)
         self.data["revision"] = REVISION
 
     def step(self, name: str) -> None:
