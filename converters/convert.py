@@ -37,11 +37,10 @@ from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
 from converters.verify.compare import Judge, Verification, explain, refuse_off_gpu
-from converters.verify.inputs import DEFAULT_SIZE, Samples, random_samples
+from converters.verify.inputs import DEFAULT_SIZE, random_samples
 from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
-from converters.verify.pairs import paired
-from converters.verify.references import Reference, load_reference
+from converters.verify.references import Reference, Samples, load_reference
 from converters.verify.sides import KerasSide, file_side, keras_side
 from converters.verify.targets import CPU, Runner, find_targets
 
@@ -154,10 +153,10 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
         exporter.begin(floats)
         with stages("run Keras"):
             theirs, samples = _samples(made, ours, exporter)
-            found = Verification()
+            found = Verification(notes=() if theirs is None else theirs.notes)
             if theirs is not None:
                 found += judge.compare(ours, theirs, samples, attention=False)
-                found += explain(ours, theirs, found, judge.limits, made.modules)
+                found += explain(ours, theirs, found, judge.limits)
         calibration: Calibration | None = None
         if _integers(request):
             with stages("read the calibration data"):
@@ -184,7 +183,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 )
                 if request.require_gpu:
                     refuse_off_gpu(side)
-                side, _ = paired(ours, side)
+                side = side.fitted(ours)
                 found += judge.compare(side, ours, samples, targets, attention=attends)
                 if precision not in floats and samples is not spread:
                     # A reference may be of a sample or two; these are of what it is meant for.
@@ -192,8 +191,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                 if theirs is not None:
                     found += judge.compare(side, theirs, samples, CPU[:1], attention=False)
         if theirs is not None:
-            layers = theirs.layers
-            found += Verification(maps=recorded_maps(layers, found.maps, made.modules))
+            maps = recorded_maps(theirs.layers, found.maps, theirs.modules)
+            found += Verification(maps=maps)
         report = Report(
             source=os.path.basename(request.source),
             architecture=made.description,
@@ -354,18 +353,16 @@ def _samples(made: Made, ours: KerasSide, exporter: "Exporter") -> tuple[Referen
     """The reference in the layout of the model, if there is one, and what everything is given."""
     shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
     if made.reference is not None:
-        theirs = made.reference.fitted(replace(ours, inputs=shapes))
-        return replace(theirs, name="pytorch"), Samples.of(theirs)
+        theirs = replace(made.reference.fitted(replace(ours, inputs=shapes)), name="pytorch")
+        return theirs, theirs
     if made.examples and set(made.examples) == set(shapes):
-        arrays = [
-            as_dtype(
-                fitted(made.examples[n], shape, n, "examples", "model"),
-                ours.dtypes[n],
-                "examples",
+        arrays = {
+            n: as_dtype(
+                fitted(made.examples[n], shape, n, "examples", "model"), ours.dtypes[n], "examples"
             )
             for n, shape in shapes.items()
-        ]
-        return None, Samples(tuple(arrays), "example")
+        }
+        return None, Samples(arrays, "example")
     return None, random_samples(ours, ours, [shape[1:] for shape in shapes.values()])
 
 
@@ -392,8 +389,7 @@ def _calibration(
                 f"Received: precision={_integers(request)[0]!r}"
             )
         # What came with the program.
-        arrays = dict(zip(ours.inputs, samples.inputs, strict=True))
-        return own_calibration({n: arrays[n] for n in names}, names, exporter.input_dtypes)
+        return own_calibration({n: samples.inputs[n] for n in names}, names, exporter.input_dtypes)
     source = request.calibration
     scales_itself, pixels = _scales(ours.model)
     if pixels and os.path.isdir(source.path) and source.mean is None and source.std is None:
@@ -439,7 +435,7 @@ def _spread(calibration: Calibration, ours: KerasSide) -> Samples:
     """Some of the calibration samples, from all over: folders hold one class after the other."""
     count = min(calibration.count, CALIBRATION_CHECKED)
     places = np.linspace(0, calibration.count - 1, count).round().astype(int)
-    arrays = tuple(calibration.samples[name][places] for name in ours.inputs)
+    arrays = {name: calibration.samples[name][places] for name in ours.inputs}
     return Samples(arrays, "calibration")
 
 
@@ -451,7 +447,7 @@ def _answered(
     labels: np.ndarray | None,
 ) -> Calibration:
     """The calibration with the float model's answers to some of its samples in words."""
-    outputs = ours.answer(spread.inputs, CPU[0]).outputs or {}
+    outputs = ours.answer(spread.first(spread.count), CPU[0]).outputs or {}
     classifiers = find_classifiers(outputs, labels, judge.classifier)
     return replace(calibration, answers=describe_answers(outputs, classifiers))
 

@@ -40,7 +40,6 @@ _NEEDED = {
     "h5py": ".keras files",
 }
 _BACK_ENDS = ("tensorflow", "jax", "torch")
-_SOFTWARE = ("swiftshader", "llvmpipe")
 
 
 def examine() -> list[Part]:
@@ -76,12 +75,12 @@ def _back_end() -> Part:
 def _adapter() -> tuple[str, str]:
     """The GPU's name, empty without one, and why there is none."""
     try:
-        from converters.runtime import gpu_trial
+        from converters.runtime import gpu_trial, is_software
 
         trial = gpu_trial()
     except Exception as error:  # whatever keeps it from running, the rest is told
         return "", " ".join(str(error).split()) or type(error).__name__
     problem = "" if trial.outcome == "no_driver" else trial.problem
-    if any(name in trial.adapter.lower() for name in _SOFTWARE):
+    if is_software(trial.adapter):
         return f"{trial.adapter} (software)", problem
     return trial.adapter, problem

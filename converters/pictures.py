@@ -19,8 +19,8 @@ from converters.start import start_tensorflow
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.sites import site_names
 from converters.verify.compare import load_side
-from converters.verify.inputs import DEFAULT_SIZE, Samples, stored_samples
-from converters.verify.sides import Block, LeftOutError, Model, NotRunError
+from converters.verify.inputs import DEFAULT_SIZE, stored_samples
+from converters.verify.sides import Arrays, Block, LeftOutError, Model, NotRunError
 from converters.verify.targets import Runner, Target
 from converters.whole_file import check_path, write_whole
 
@@ -81,8 +81,8 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
         raise ValueError(
             f"The attention is of a model, a .keras or .tflite file. Received: {picture.model!r}"
         )
-    samples, pictures = _samples(picture, files, side)
-    maps = _maps(side, samples)
+    arrays, pictures = _samples(picture, files, side)
+    maps = _maps(side, arrays)
     figure = plot_maps(
         maps, pictures, sites=picture.sites, width=picture.width, scale=picture.scale
     )
@@ -94,7 +94,7 @@ def draw_attention(picture: Picture) -> dict[str, np.ndarray]:
 
 def _samples(
     picture: Picture, files: Sequence[Path], side: Model
-) -> tuple[Samples, np.ndarray | None]:
+) -> tuple[Arrays, np.ndarray | None]:
     """What the model is given, and what is drawn beneath its maps."""
     scaled = picture.image_mean is not None or picture.image_std is not None
     if any(path.suffix.lower() == ".npz" for path in files):
@@ -104,8 +104,8 @@ def _samples(
                 f"`image_mean` and `image_std`. Received: {', '.join(map(str, files))}"
             )
         stored = stored_samples(str(files[0]), side, list(side.inputs.values()))
-        arrays = tuple(array[: picture.samples or FEW] for array in stored)
-        return Samples(arrays, "given"), next((a for a in arrays if a.ndim == 4), None)
+        arrays = stored.first(picture.samples or FEW)
+        return arrays, next((a for a in arrays if a.ndim == 4), None)
     shapes = {name: tuple(size or 0 for size in shape) for name, shape in side.inputs.items()}
     _, *sizes, channels = image_shape(shapes)
     asked = picture.input_size or DEFAULT_SIZE
@@ -127,12 +127,12 @@ def _samples(
             std=std,
             dtype=dtype,
         )
-    return Samples((images,), "given"), images * np.array(std) + np.array(mean)
+    return (images,), images * np.array(std) + np.array(mean)
 
 
-def _maps(side: Model, samples: Samples) -> dict[str, np.ndarray]:
+def _maps(side: Model, arrays: Arrays) -> dict[str, np.ndarray]:
     try:
-        blocks = side.blocks(samples.inputs, Target("XNNPACK", "cpu"))
+        blocks = side.blocks(arrays, Target("XNNPACK", "cpu"))
     except LeftOutError as reason:
         raise ValueError(f"There is no attention to draw. Received: {reason}") from None
     except NotRunError as problem:

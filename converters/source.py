@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.checkpoint import load_checkpoint
+from converters.data.layout import fits
 from converters.formats import format_of
 from converters.verify.references import Reference, as_reference
 
@@ -60,7 +61,6 @@ class Made:
         description: What it is, in words.
         port_report: Where every key went, as JSON takes it; `None` without PyTorch.
         keys: Number of tensors that were accounted for.
-        modules: PyTorch's path of each layer, by the layer's name, where they differ.
         reference: What PyTorch answered, in the layout of the model where that is known.
         examples: Inputs that came with the source, by name, in the layout of the model.
         warnings: What is to be known of it, one line each.
@@ -70,7 +70,6 @@ class Made:
     description: str
     port_report: dict[str, Any] | None = None
     keys: int = 0
-    modules: Mapping[str, str] = field(default_factory=dict)
     reference: Reference | None = None
     examples: Mapping[str, np.ndarray] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -156,8 +155,7 @@ class _Checkpoint(Source):
             architecture.description,
             report.to_dict(),
             len(report.sources),
-            modules_of(report),
-            reference,
+            reference and replace(reference, modules=modules_of(report)),
         )
 
 
@@ -172,7 +170,8 @@ class _ProgramFile(Source):
         name = "PyTorch's answers"
         if reference is None:
             inputs = dict(self.program.examples)
-            return Reference(inputs, ask_program(self.path, self.program, inputs), name=name)
+            answers = ask_program(self.path, self.program, inputs)
+            return Reference(inputs, outputs=answers, name=name)
         named = reference.under(names, list(reference.outputs))
         answers = ask_program(self.path, self.program, named.inputs)
         return replace(named, outputs=answers, name=name)
@@ -232,20 +231,14 @@ def _in_layout(
     named = reference.under([end.name for end in inputs], [end.name for end in outputs])
     arrays = [named.inputs[end.name] for end in inputs]
     arrays += [named.outputs[end.name] for end in outputs]
-    if not all(_fits(*pair) for pair in zip(arrays, [*inputs, *outputs], strict=True)):
+    shapes = [end.shape[1:] for end in (*inputs, *outputs)]
+    if not all(fits(array.shape[1:], shape) for array, shape in zip(arrays, shapes, strict=True)):
         return reference
     return replace(
         named,
         inputs={end.name: _arranged(named.inputs[end.name], end) for end in inputs},
         outputs={end.name: _arranged(named.outputs[end.name], end) for end in outputs},
         arranged=True,
-    )
-
-
-def _fits(array: np.ndarray, end: "EndRecord") -> bool:
-    return array.ndim == len(end.shape) and all(
-        want is None or have == want
-        for have, want in zip(array.shape[1:], end.shape[1:], strict=True)
     )
 
 

@@ -9,6 +9,10 @@
 import sys
 from pathlib import Path
 
+from needs import need
+
+need("matplotlib", "sklearn")
+
 import keras
 import numpy as np
 from keras import layers

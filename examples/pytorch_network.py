@@ -12,6 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from needs import need
+
+need("sklearn", "tensorflow", "torch")
+
 import keras
 import numpy as np
 import torch

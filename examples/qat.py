@@ -16,6 +16,10 @@ from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+from needs import need
+
+need("sklearn", "tensorflow", "tensorflow_model_optimization", "tf_keras")
+
 import keras
 import numpy as np
 import tensorflow as tf

@@ -19,6 +19,10 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"  # before J
 # cores, where those are fewer than devices, they can all be waiting.
 os.environ["NPROC"] = "32"
 
+from needs import need
+
+need("jax", "sklearn")
+
 import keras
 import numpy as np
 from keras import layers

@@ -16,6 +16,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from needs import need
+
+need("sklearn", "tensorflow")
+
 import numpy as np
 
 import worker  # the program that every worker runs, beside this file

@@ -133,7 +133,7 @@ def _verified(path: str) -> None:
         reference = f"{path}.npz"
         _reference(file, reference)
         b = compare.load_side(reference, runner)
-    a, b, samples, _ = inputs.common_samples(a, b, None, (8, 8))
+    a, b, samples = inputs.common_samples(a, b, None, (8, 8))
     with mock.patch.object(targets, "run", _answer):
         compare.Judge().compare(a, b, samples, targets.CPU[2:])
 
@@ -283,7 +283,7 @@ TARGETS = {
         _is_tflite,
         (
             *_sources("tflite", "tap precision"),
-            *_sources("verify", "compare inputs targets outputs attention pairs references"),
+            *_sources("verify", "compare inputs targets outputs attention references"),
         ),
         ".tflite",
     ),

@@ -32,6 +32,9 @@ HEAD = f"""# Reports
 `convert` and `verify` write one more with `--report FILE`: `.html`, `.json`, or `.md`, the short
 form for a pull request.
 
+Of the 7.2 seconds of the digits conversion without a GPU, on two cores, the page with its pictures
+and the card take 0.1; with a GPU driver in software, made ready for every file, it takes 12.6.
+
 ## report.json
 
 With `--json` `convert` prints the same; `ulsam-keras verify --json` prints a report of the kind

@@ -120,9 +120,8 @@ def install(environment: Environment, resolved: dict[str, str], folder: Path) ->
     asked = [f"{package}=={version}" for package, version in resolved.items()]
     asked += [line for line in requirements(environment) if name_of(line) == "torch"]
     uv = ["uv", "--quiet"]
-    subprocess.run(
-        [*uv, "venv", "--clear", "--python", environment.python, str(folder)], check=True
-    )
+    shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed has left
+    subprocess.run([*uv, "venv", "--python", environment.python, str(folder)], check=True)
     there = ["--python", str(folder)]
     subprocess.run([*uv, "pip", "install", *there, *asked, REPORTER], check=True)
     subprocess.run([*uv, "pip", "install", *there, "--no-deps", "-e", str(ROOT)], check=True)

@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from converters.tflite import RULES
 from converters.tflite.rewrites import REWRITES
 
@@ -44,34 +46,47 @@ def a_network():
     return {"net": net, "images": torch.rand(4, 3, 8, 8), "labels": torch.arange(4)}
 
 
+def python_of(page):
+    """The blocks of Python in a page."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+
+
+def run(blocks, **names):
+    """What the blocks, one after the other, leave."""
+    for block in blocks:
+        exec(compile(block, "page", "exec"), names)
+    return names
+
+
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "examples" / "digits" / "digits_ulsam.pth", "model.pth")
-    monkeypatch.syspath_prepend(ROOT)
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert len(blocks) >= 5
-    names: dict[str, object] = {}
-    for block in blocks:
-        if "port_weights" in block:  # "your network", of which the checkpoint is
-            from examples.digits.model import build
-
-            names["model"] = build()
-        if "export_program" in block:  # "any network"
-            names |= a_network()
-        exec(compile(block, "README.md", "exec"), names)
+    layer, network, phone = python_of("README.md")
+    names = run([layer, phone])
     assert (tmp_path / "model.tflite").stat().st_size > 0
-    assert "ulsam1" in str(names["report"])
+    run([network], **a_network())
     assert (tmp_path / "net.pt2").stat().st_size > 0
+    images = {"images": names["images"], "batches": [names["images"]], "labels": np.array([1, 2])}
+    trained = run(python_of("docs/qat.md")[:1], model=names["model"], **images)
+    assert len(trained["tflite"]) > 10_000
+
+
+def test_the_readme_is_a_page():
+    assert (ROOT / "README.md").read_text().count("\n") < 140
+
+
+def test_the_code_of_the_page_on_porting_runs(tmp_path, monkeypatch):
+    from examples.digits.model import build
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "examples" / "digits" / "digits_ulsam.pth", "model.pth")
+    names = run(python_of("docs/porting.md")[:1], model=build())
+    assert "ulsam1" in str(names["report"])
 
 
 def test_the_code_of_the_page_on_keras_runs():
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs" / "keras.md").read_text(), re.M | re.S
-    )
+    blocks = python_of("docs/keras.md")
     assert len(blocks) == 3
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "keras.md", "exec"), names)
+    names = run(blocks)
     assert names["a"].shape == (1, 8, 8, 2) and len(names["maps"]) == 1
 
 

@@ -90,6 +90,22 @@ def test_it_is_a_notebook(name, tmp_path):
         compile(source, name, "exec")
 
 
+@pytest.mark.parametrize("name", RESULTS)
+def test_what_is_missing_is_told_at_once(name):
+    """A module that is `None` is one that is not installed."""
+    without = "import runpy, sys; sys.modules.update(dict.fromkeys(('sklearn', 'tf_keras')))"
+    run = f"runpy.run_path({str(FOLDER / name)!r} + '.py', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{without}; sys.path.insert(0, {str(FOLDER)!r}); {run}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    missing = "sklearn, tf_keras" if name == "qat" else "sklearn"
+    assert done.returncode == 1 and done.stderr.endswith(f"Missing: {missing}\n")
+    assert 'pip install ".[dev]"' in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_its_cells_run_in_order(name, tmp_path):

@@ -8,13 +8,17 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
 import gpu_drivers
+from clients import need
 from converters.convert import Request, convert
+from converters.data.calibration import Calibration
+from converters.data.channels import Channel
 from converters.report.document import Compared
 from converters.report.page import written
 from converters.report.tiles import BUDGET, Tiles
@@ -62,8 +66,8 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    """A model, and the folder of its conversion without a GPU."""
+def conversion(tmp_path_factory):
+    """A model, the folder of its conversion without a GPU, and the report."""
     folder = tmp_path_factory.mktemp("page")
     model = attending()
     path = folder / "a <i> & b.keras"
@@ -75,7 +79,12 @@ def converted(tmp_path_factory):
             Request(str(path), str(folder / "out"), reference=str(folder / "r.npz"), name="m")
         )
     assert report.passed
-    return model, folder
+    return model, folder, report
+
+
+@pytest.fixture(scope="module")
+def converted(conversion):
+    return conversion[:2]
 
 
 def test_the_page_needs_nothing_else(converted):
@@ -163,9 +172,11 @@ def test_a_comparison_that_fails_is_told_first(converted, command, tmp_path, suf
     assert failed and int(failed[1]) >= 3
     told = text.index("A file of floats computes what the Keras model does")
     assert failed.start() < told < text.index("XNNPACK", told)
+    assert text.count("A file of floats computes") == 1
     if suffix == ".html":
         assert text.index("What failed") < text.index("Outputs</h2>")
         assert "more than 10 times" in text
+        assert "see what <code>ulsam-keras lint</code> finds" in text
 
 
 @pytest.mark.parametrize(
@@ -201,6 +212,48 @@ def test_what_is_slow_ran_fewer_samples():
     row = OutputComparison("float32", "keras", "XNNPACK", 3, 1e-3, data="given")
     page = written(Compared(Verification((row,), maps=tuple(maps)), None), ".html")
     assert page.count('alt="attention of s') == 2
+
+
+def test_times_of_a_gpu_in_software_are_of_none():
+    rows = [
+        OutputComparison("float32", "keras", runtime, 3, 1e-3, milliseconds=ms, data="given")
+        for runtime, ms in (("XNNPACK", 1), ("GPU float32", 50))
+    ]
+    bars = {}
+    for adapter in ("SwiftShader Device (Subzero)", "Mali-G710"):
+        page = written(Compared(Verification(tuple(rows)), adapter), ".html")
+        times = page[page.index("Time of one run") :].split("</table>")[0]
+        bars[adapter] = re.findall(r"width:([\d.]+)%", times)
+        assert ("a driver in software" in page) == ("Swift" in adapter)
+    assert list(bars.values()) == [["100.0"], ["2.0", "100.0"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1600])
+def test_no_page_is_wider_than_the_screen(conversion, tmp_path, width):
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    need(chromium, "chromium.sh")
+    report = conversion[2]
+    failed = {"subject": "dynamic_range", "limit": 1e-9, "snr_limit": 200.0}
+    rows = [replace(row, correct=38) for row in report.verification.comparisons]
+    rows += [replace(row, **failed) for row in rows if row.subject == "float16"]
+    found = replace(report.verification, comparisons=tuple(rows))
+    channels = (Channel("numbers of a sensor", -123456.0, 123456.0, 1e-7, 123456.0),)
+    report = replace(
+        report,
+        verification=found,
+        calibration=Calibration({"x": SAMPLES}, "40 samples", channels, channels, "nothing"),
+    )
+    (tmp_path / "r.html").write_text(written(report, ".html"), encoding="utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((tmp_path / "r.html").as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        browser.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")

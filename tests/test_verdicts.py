@@ -423,7 +423,7 @@ def test_a_finite_mask_hides_nothing_beside_it():
 def test_what_the_gpu_did_is_told_of_the_file_on_either_side(monkeypatch):
     from converters.runtime import RunResult
     from converters.verify.compare import Judge
-    from converters.verify.inputs import Samples
+    from converters.verify.references import Samples
     from converters.verify.sides import FileSide, Model
     from converters.verify.targets import GPU, Runner
 
@@ -439,7 +439,7 @@ def test_what_the_gpu_did_is_told_of_the_file_on_either_side(monkeypatch):
 
     ends = ({"x": (2, 1)}, {"x": "float32"}, {"y": (2, 3)})
     file = Partly("f", *ends, file=None, runner=Runner(), around=False)
-    samples = Samples((np.zeros((2, 1), "float32"),), "given")
+    samples = Samples({"x": np.zeros((2, 1), "float32")}, "given")
     for pair in ((file, Fixed("k", *ends)), (Fixed("k", *ends), file)):
         row = Judge()._outputs(*pair, samples, GPU[0], 2)
         assert row.fully_accelerated is False and row.adapter == "a card" and not row.passed

@@ -251,7 +251,7 @@ def test_random_integers_fill_their_range(dtype, least, most):
     from converters.verify.sides import Model
 
     side = Model("m", {"x": (None, 100, 100)}, {"x": dtype}, {})
-    [values] = random_samples(side, side, [(100, 100)]).inputs
+    [values] = random_samples(side, side, [(100, 100)]).inputs.values()
     assert values.dtype == dtype
     assert (values.min(), values.max()) == (least, most)
 

@@ -12,10 +12,9 @@ from converters import to_tflite
 from converters.tflite.flatbuffer import TfliteFile, packed
 from converters.verify.attention import compare_attention
 from converters.verify.compare import Judge, Verification
-from converters.verify.inputs import Samples
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, compare_outputs
-from converters.verify.pairs import paired
+from converters.verify.references import Samples
 from converters.verify.sides import FileSide, Model, file_side, keras_side
 from converters.verify.targets import CPU, Runner
 from test_command import assert_one_line
@@ -58,11 +57,11 @@ def test_which_end_of_one_model_is_which_of_the_other(name, what):
     a, b = Model("A", **a), (FileSide if of_file else Model)("B", **b, **further)
     if wanted is None:
         with pytest.raises(ValueError, match=f"same {what}.*Received: 'A' with .* and 'B' with"):
-            paired(a, b)
+            b.fitted(a)
         return
-    found, notes = paired(a, b)
+    found = b.fitted(a)
     assert list(getattr(found, what)) == wanted
-    assert bool(notes) == bool(told) and told in "".join(notes)
+    assert bool(found.notes) == bool(told) and told in "".join(found.notes)
 
 
 def two_outputs(*names, flip=1.0, turned=False):
@@ -380,11 +379,11 @@ def attending(scale, attention=1.0):
 def test_an_attention_that_is_the_same_everywhere(scale):
     """Of flat maps it is near in size; it points nowhere."""
     x = np.random.default_rng(0).normal(size=(6, 7, 7, 16)).astype("float32")
-    samples, model = Samples((x,), "given"), keras_side(attending(scale), "m")
+    model = keras_side(attending(scale), "m")
 
     def measured(attention):
         side = keras_side(attending(scale, attention), "float16")
-        rows, _ = compare_attention(side, model, samples, CPU[0], Limits(attention_float32=5e-2))
+        rows, _ = compare_attention(side, model, [x], CPU[0], Limits(attention_float32=5e-2))
         return rows[0]
 
     assert measured(1.0).passed and measured(1.0).pattern_snr > 60
@@ -400,7 +399,7 @@ def test_a_file_without_the_attention_of_its_model():
     inputs = keras.Input((7, 7, 16), name="x")
     plain = keras.Model(inputs, L.Rescaling(1.0, name="u")(inputs))
     file = file_side(TfliteFile(to_tflite(plain)), "float32", Runner())
-    sides = (file, keras_side(attending(1.0), "keras"), Samples((x,), "given"), CPU[:1])
+    sides = (file, keras_side(attending(1.0), "keras"), Samples({"x": x}, "given"), CPU[:1])
     judge = Judge(Limits(float32=10.0))
     for required, passed in ((True, False), (None, True)):
         found = judge.compare(*sides, attention=required)
@@ -412,7 +411,7 @@ def test_a_file_without_the_attention_of_its_model():
 def test_a_nan_attention_on_both_sides():
     x = np.ones((2, 7, 7, 16), "float32")
     side = keras_side(attending(np.nan), "m")
-    [row], _ = compare_attention(side, side, Samples((x,), "given"), CPU[0], Limits())
+    [row], _ = compare_attention(side, side, [x], CPU[0], Limits())
     assert not row.passed
 
 

@@ -280,6 +280,15 @@ def test_what_is_refused_changes_nothing(page):
     assert "cannot read it as an image" in opened.text_content("#message")
 
 
+def test_a_file_without_attention(page):
+    image = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image)))
+    opened = page()
+    give(opened, "#file", "plain.tflite", to_tflite(model))
+    assert "no attention" in opened.text_content("#model")
+    assert "convert it with --with-attention" in opened.text_content("#sites")
+
+
 def test_without_webgpu_it_says_so_and_runs(browser, site):
     opened = browser.new_page()
     opened.add_init_script("delete Navigator.prototype.gpu")

@@ -46,10 +46,10 @@ def layout_of(array: np.ndarray, shape: Shape) -> Layout | None:
     return fitting[0] if array.ndim == 4 and len(fitting) == 1 else None
 
 
-def fits(sizes: Sequence[int], wanted: Shape) -> bool:
-    """Whether sizes are those wanted, `None` standing for any."""
+def fits(sizes: Sequence[int | None], wanted: Shape) -> bool:
+    """Whether sizes can be those wanted, `None` standing for any."""
     return len(sizes) == len(wanted) and all(
-        want is None or have == want for have, want in zip(sizes, wanted, strict=True)
+        None in (have, want) or have == want for have, want in zip(sizes, wanted, strict=True)
     )
 
 

@@ -46,14 +46,14 @@ def of_group(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarr
     return {"": arrays[group]}
 
 
-def load_inputs(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The inputs that an `.npz` file holds, by the names that a model has for them, in its order.
+def stored_inputs(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str], source: str
+) -> dict[str, np.ndarray]:
+    """The inputs that arrays of a file hold, by the names that a model has for them, in its order.
 
     Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is no such file, or has more or fewer inputs than the model.
+        ValueError: If there are more or fewer than the model has.
     """
-    arrays, source = load_arrays(path), source_name(path)
     given = of_group(arrays, "inputs")
     if not given:
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.data.images import ENOUGH, Shape, image_shape, load_images
 from converters.data.layout import as_dtype, fitted
-from converters.data.npz import load_inputs, source_name
+from converters.data.npz import load_arrays, source_name, stored_inputs
 
 # Fewer do not show the ranges of a network; a few hundred are what is commonly used.
 FEW_SAMPLES = 100
@@ -106,7 +106,7 @@ def _from_path(
             f"Received: {os.fspath(path)!r}"
         )
     source = source_name(path)
-    stored = load_inputs(path, list(shapes))
+    stored = stored_inputs(load_arrays(path), list(shapes), source)
     return {
         key: [fitted(stored[key], shape, f"inputs.{key}", source)] for key, shape in shapes.items()
     }

@@ -165,7 +165,7 @@ class Report:
             reference=reference
             and {
                 "name": reference.name,
-                "samples": len(next(iter(reference.inputs.values()))),
+                "samples": reference.count,
                 "labels": reference.labels is not None,
                 "correct": self.reference_correct,
                 "layers": len(reference.layers),

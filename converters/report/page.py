@@ -1,6 +1,6 @@
 """Reports as pages: one self-contained HTML file, Markdown for a pull request, and a model card.
 
-Imports `verify` and `tflite`; Jinja2, and what draws the attention, inside the functions.
+Imports `runtime`, `tflite` and `verify`; Jinja2, and what draws the maps, inside the functions.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from converters.report import words
 from converters.report.document import Compared, Report, versions
 from converters.report.tiles import BUDGET, Tiles, input_pictures
+from converters.runtime import is_software
 from converters.tflite.options import INTEGER_PRECISIONS
 from converters.tflite.static_check import grouped
 from converters.verify.attention import AttentionSNR
@@ -41,7 +42,7 @@ def _rendered(template: str, report: Report | Compared, pictures: bool) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": _cell, "shape": _shape}
+    environment.filters |= {"cell": _cell, "sentence": _sentence, "shape": _shape}
     conversion = report if isinstance(report, Report) else None
     found = report.verification
     first = found.comparisons[0]
@@ -64,7 +65,7 @@ def _rendered(template: str, report: Report | Compared, pictures: bool) -> str:
         with_top1=any(row.top1 is not None for row in found.comparisons),
         sites=_sites(found, pictures),
         inputs=_inputs(found) if pictures else [],
-        latencies=_latencies(found),
+        latencies=_latencies(found, report.gpu),
         repeats=CPU[0].repeats,
         grouped=grouped,
         port=_port(conversion.port_report) if conversion and conversion.port_report else None,
@@ -178,14 +179,21 @@ def _shown(maps: list[SiteMaps]) -> list[SiteMaps]:
     return kept
 
 
-def _latencies(found: Verification) -> list[tuple[str, str, float, float]]:
-    """Of each file and runtime, milliseconds, and their share of the longest."""
+def _latencies(
+    found: Verification, adapter: str | None
+) -> list[tuple[str, str, float, float | None]]:
+    """Of each file and runtime, milliseconds, and their share of the longest.
+
+    A GPU in software has no share: beside its time all others would be none.
+    """
     timed: dict[tuple[str, str], float] = {}
     for row in found.comparisons:
         if row.milliseconds is not None:
             timed.setdefault((row.subject, row.runtime), row.milliseconds)
-    longest = max(timed.values(), default=1.0) or 1.0
-    return [(*key, value, value / longest) for key, value in timed.items()]
+    software = adapter is not None and is_software(adapter)
+    drawn = {key: t for key, t in timed.items() if not (software and key[1].startswith("GPU"))}
+    longest = max(drawn.values(), default=0.0) or 1.0
+    return [(*key, t, t / longest if key in drawn else None) for key, t in timed.items()]
 
 
 def _port(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +210,10 @@ def _port(report: Mapping[str, Any]) -> dict[str, Any]:
         for r in report.get("nodes", ())
     ]
     return {"summary": report["summary"], "tensors": tensors, "nodes": nodes}
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _cell(text: object) -> str:

@@ -86,7 +86,7 @@ def _print_outputs(
     rows = verification.comparisons
     with_snr = any(row.snr is not None and row.snr_limit is not None for row in rows)
     with_top1 = any(row.top1 is not None for row in rows)
-    table = _table(*(() if sides else ("model", "against")))
+    table = _table(*(() if sides else ("model", "against")), padding=0)
     table.add_column("run by", overflow="fold")
     right = ("n", "largest", "limit", *(("SNR",) * with_snr), *(("top-1",) * with_top1), "ms")
     for column in right:

@@ -1,8 +1,12 @@
-"""What a report says in words, on the terminal and on a page. Imports `verify` and `tflite`."""
+"""What a report says in words, on the terminal and on a page.
+
+Imports `runtime`, `tflite` and `verify`.
+"""
 
 from collections.abc import Sequence
 
 from converters.report.document import Report
+from converters.runtime import is_software
 from converters.tflite.options import INTEGER_PRECISIONS
 from converters.verify.attention import AttentionSNR
 from converters.verify.compare import Verification
@@ -60,7 +64,8 @@ def gpu(adapter: str | None, verification: Verification) -> str:
     runtimes = {row.runtime for row in verification.checks}
     if adapter:
         ran = any(runtime.startswith("GPU") for runtime in runtimes)
-        return f"GPU: {adapter}" if ran else ""
+        software = "; a driver in software, whose times are of no GPU"
+        return f"GPU: {adapter}{software if is_software(adapter) else ''}" if ran else ""
     if runtimes <= {"TensorFlow"}:
         return ""
     return "GPU: not run, without a Vulkan driver or with --no-gpu; see `ulsam-keras doctor`"
@@ -157,6 +162,12 @@ def which(row: OutputComparison | AttentionSNR) -> str:
     return f"{ran} against {label(row.reference)}"
 
 
-def failures(checks: Sequence[OutputComparison | AttentionSNR]) -> list[tuple[str, str, str]]:
-    """What did not pass: what it is, what failed, and what to do."""
-    return [(which(row), what_failed(row), what_to_do(row)) for row in checks if not row.passed]
+def failures(
+    checks: Sequence[OutputComparison | AttentionSNR],
+) -> dict[str, list[tuple[str, str]]]:
+    """What did not pass by what to do: of each what it is, and what failed."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in checks:
+        if not row.passed:
+            found.setdefault(what_to_do(row), []).append((which(row), what_failed(row)))
+    return found

@@ -5,7 +5,7 @@ outcome with a name, and the caller lives on. Imports NumPy and the standard lib
 runtime is loaded in the child process (``worker.py``), TensorFlow and Keras nowhere.
 """
 
-from converters.runtime.probe import gpu_trial, half_precision, vulkan_adapter
+from converters.runtime.probe import gpu_trial, half_precision, is_software, vulkan_adapter
 from converters.runtime.result import RunResult
 from converters.runtime.runner import cores, run
 
@@ -14,6 +14,7 @@ __all__ = [
     "cores",
     "gpu_trial",
     "half_precision",
+    "is_software",
     "run",
     "vulkan_adapter",
 ]

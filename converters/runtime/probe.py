@@ -13,6 +13,7 @@ from converters.runtime.result import GpuPrecision, RunResult
 from converters.runtime.runner import run
 
 _SHAPE = (1, 2, 2, 4)
+_SOFTWARE = ("swiftshader", "llvmpipe")
 
 
 @cache
@@ -84,6 +85,11 @@ def half_precision(env: Mapping[str, str | None] | None = None) -> bool:
         ImportError: If the extra `convert` is not installed.
     """
     return gpu_trial(env, "float16").gpu_precision == "float16"
+
+
+def is_software(adapter: str) -> bool:
+    """Whether an adapter of this name computes on the CPU, so that its times are of no GPU."""
+    return any(name in adapter.lower() for name in _SOFTWARE)
 
 
 def vulkan_adapter(env: Mapping[str, str | None] | None = None) -> str | None:

@@ -13,13 +13,12 @@ import numpy as np
 from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
-from converters.verify.inputs import Samples
 from converters.verify.limits import Limits, coarser
 from converters.verify.maps import FEW, SiteMaps
 from converters.verify.outputs import centred, decibels, relative_difference
-from converters.verify.pairs import paired
-from converters.verify.references import Side
+from converters.verify.references import Samples, Side
 from converters.verify.sides import (
+    Arrays,
     Block,
     KerasSide,
     LeftOutError,
@@ -172,14 +171,15 @@ def attention_snr(
     """
     runner = Runner(env=env)
     ours = replace(file_side(TfliteFile.of(tflite), "the file", runner), around=True)
-    theirs, _ = paired(ours, keras_side(model, "the model"))
+    theirs = keras_side(model, "the model").fitted(ours)
     shapes = {name: tensor.shape for name, tensor in ours.file.graph.given.items()}
-    arrays = as_samples(data, shapes, list(ours.dtypes.values()))
-    samples = Samples(tuple(arrays.values()), "given")
+    arrays = tuple(as_samples(data, shapes, list(ours.dtypes.values())).values())
     target = Target("", accelerator, gpu_precision)
+    count = max(1, runner.samples(ours.file, target, len(arrays[0])))
     limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
     try:
-        rows, _ = compare_attention(ours, theirs, samples, target, limits, samples.count)
+        some = [array[:count] for array in arrays]
+        rows, _ = compare_attention(ours, theirs, some, target, limits)
     except LeftOutError as reason:
         raise ValueError(
             "The ULSAM blocks of the file must be those of the model; give the model that the file "
@@ -189,9 +189,9 @@ def attention_snr(
 
 
 def compare_attention(
-    a: Side, b: Side, samples: Samples, target: Target, limits: Limits, most: int = SAMPLES
+    a: Side, b: Side, arrays: Arrays, target: Target, limits: Limits
 ) -> tuple[list[AttentionSNR], list[SiteMaps]]:
-    """The attention of each site of two sides on one target, on `most` samples.
+    """The attention of each site of two sides on one target.
 
     Returns:
         What was measured, a row for each site, and the attention of both sides over a few samples.
@@ -202,9 +202,6 @@ def compare_attention(
     precision = coarser(a.precision, b.precision)
     # Of two the coarser is measured: the tensors around its blocks tell where it is lost.
     ours, theirs = (a, b) if a.precision == precision else (b, a)
-    count = min(most, *(side.samples(target, samples.count) for side in (ours, theirs)))
-    if not count:
-        return [], []
     row = AttentionSNR(
         "every site",
         subject=precision,
@@ -214,7 +211,7 @@ def compare_attention(
         pattern_limit=limits.attention_snr,
     )
     try:
-        given, wanted = (side.blocks(samples.first(count), target) for side in (ours, theirs))
+        given, wanted = (side.blocks(arrays, target) for side in (ours, theirs))
     except NotRunError as error:
         return [replace(row, problem=str(error))], []
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
@@ -228,30 +225,29 @@ def compare_attention(
     rows, maps = [], []
     for number, (found, right) in enumerate(_pairs(given, wanted), start=1):
         site = found.name or right.name or f"site {number}"
-        _, height, width, _ = found.attention.shape
+        height, width = found.attention.shape[1:3]
         measured = _measured(found, right.attention.astype("float64"))
         rows.append(replace(row, site=site, map_size=(height, width), **measured))
-        maps += _maps(theirs, target, [(site, right)])
-        maps += _maps(ours, target, [(site, found)])
+        maps += [_maps(theirs, target, site, right), _maps(ours, target, site, found)]
     return rows, maps
 
 
-def attention_of(side: Side, samples: Samples, targets: Sequence[Target]) -> list[SiteMaps]:
+def attention_of(side: Side, samples: Samples, targets: Sequence[Target]) -> tuple[SiteMaps, ...]:
     """The attention of one side over a few samples on each target, where it shows it."""
     maps: list[SiteMaps] = []
     for target in targets:
-        count = min(FEW, side.samples(target, samples.count))
         try:
-            blocks = side.blocks(samples.first(count), target) if count else []
+            count = min(FEW, side.samples(target, samples.count))
+            blocks = side.blocks(samples.first(count), target)
         except (LeftOutError, NotRunError):
             continue
-        maps += _maps(side, target, [(b.name or f"site {n}", b) for n, b in enumerate(blocks, 1)])
-    return maps
+        maps += [_maps(side, target, b.name or f"site {n}", b) for n, b in enumerate(blocks, 1)]
+    return tuple(maps)
 
 
-def _maps(side: Side, target: Target, blocks: Sequence[tuple[str, Block]]) -> list[SiteMaps]:
+def _maps(side: Side, target: Target, site: str, block: Block) -> SiteMaps:
     runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
-    return [SiteMaps(site, side.name, runtime, block.attention[:FEW]) for site, block in blocks]
+    return SiteMaps(site, side.name, runtime, block.attention[:FEW])
 
 
 def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]:

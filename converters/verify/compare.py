@@ -1,17 +1,15 @@
 """Two sides on the same samples: what is compared, and whether all of it passes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from converters.data.npz import load_arrays, of_group
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.precision import why_not_on_gpu
-from converters.verify.attention import AttentionSNR, attention_of, compare_attention
-from converters.verify.causes import likely_cause
-from converters.verify.inputs import Samples, common_samples
+from converters.verify.attention import SAMPLES, AttentionSNR, attention_of, compare_attention
+from converters.verify.causes import allowed, likely_cause
+from converters.verify.inputs import common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits, coarser
 from converters.verify.maps import FEW, SiteMaps, recorded_maps
@@ -21,10 +19,11 @@ from converters.verify.outputs import (
     count_correct,
     find_classifiers,
 )
-from converters.verify.references import Reference, Side, load_reference
+from converters.verify.references import Reference, Samples, Side, load_reference
 from converters.verify.sides import (
     FileSide,
     LeftOutError,
+    NotRunError,
     OtherSitesError,
     file_side,
     keras_side,
@@ -111,25 +110,18 @@ class Judge:
             attention: Whether the attention must be compared, as of a file that was made of the
                 model; `None` compares it where both sides show it, and says why if not.
         """
-        rows, notes = [], []
-        files = [side for side in (a, b) if isinstance(side, FileSide)]
-        for side in files:
-            if why := why_not_on_gpu(side.file.graph):
-                if any(target.accelerator == "gpu" for target in targets):
-                    notes.append(f"{side.name} not run on the GPU: {why}")
-                targets = tuple(target for target in targets if target.accelerator != "gpu")
+        rows, notes, ran = [], [], []
         if self.classifier and samples.kind == "random":
             notes.append(
                 "Top-1 was not compared, as the classes of random inputs say nothing: give inputs "
                 "of your own or a reference"
             )
-        targets = targets if files else (TENSORFLOW,)
-        for target in targets:
-            count = min(side.samples(target, samples.count) for side in (a, b))
-            if not count:
-                notes.append(
-                    f"{target.name} was not run: one sample would last beyond the time limit"
-                )
+        files = isinstance(a, FileSide) or isinstance(b, FileSide)
+        for target in targets if files else (TENSORFLOW,):
+            try:
+                count = min(side.samples(target, samples.count) for side in (a, b))
+            except NotRunError as reason:
+                notes.append(str(reason))
                 continue
             row = self._outputs(a, b, samples, target, count)
             same = [o.name for o in row.outputs if o.snr is None and o.numbers is None]
@@ -140,9 +132,24 @@ class Judge:
                     "and such that differ"
                 )
             rows.append(row)
-        found = Verification(tuple(rows), notes=tuple(notes))
-        if attention is not False:
-            found += self._attention(a, b, samples, targets, required=bool(attention))
+            ran.append((target, count))
+        # The first input that may be pictures.
+        pictures = next((x for x in samples.first(FEW) if x.ndim == 4), None)
+        told = tuple(dict.fromkeys(notes))
+        found = Verification(tuple(rows), notes=told, pictures=pictures)
+        if attention is False:
+            return found
+        try:
+            for target, count in ran:
+                some = samples.first(min(SAMPLES, count))
+                sites, maps = compare_attention(a, b, some, target, self.limits)
+                found += Verification(attention=tuple(sites), maps=tuple(maps))
+        except LeftOutError as reason:
+            if attention and isinstance(reason, OtherSitesError):
+                # What is missing in the file was lost.
+                lost = AttentionSNR("every site", a.name, "every runtime", problem=str(reason))
+                return found + Verification(attention=(lost,))
+            found += Verification(notes=(f"Attention not compared: {reason}",))
         return found
 
     def _outputs(
@@ -161,9 +168,8 @@ class Judge:
         on_gpu = ran.ok and target.accelerator == "gpu"
         limit = self.limits.output(precision, target.gpu_precision)
         if isinstance(a, Reference) or isinstance(b, Reference):
-            # What Keras may differ from the reference by, and a file from Keras.
-            exact = precision == "float32" and file is None
-            limit = self.limits.reference + (0.0 if exact else limit)
+            model = b if isinstance(a, Reference) else a
+            limit = allowed(model, self.limits, target.gpu_precision)
         row = OutputComparison(
             a.name,
             b.name,
@@ -193,23 +199,6 @@ class Judge:
             outputs=compare_outputs(given.outputs, expected, classifiers),
             correct=count_correct(given.outputs, expected, samples.labels),
         )
-
-    def _attention(
-        self, a: Side, b: Side, samples: Samples, targets: tuple[Target, ...], required: bool
-    ) -> Verification:
-        rows, maps = [], []
-        try:
-            for target in targets:
-                some, seen = compare_attention(a, b, samples, target, self.limits)
-                rows += some
-                maps += seen
-        except LeftOutError as reason:
-            if required and isinstance(reason, OtherSitesError):
-                # What is missing in the file was lost.
-                row = AttentionSNR("every site", a.name, "every runtime", problem=str(reason))
-                return Verification(attention=(row,))
-            return Verification(notes=(f"Attention not compared: {reason}",))
-        return Verification(attention=tuple(rows), maps=tuple(maps), pictures=_pictures(samples))
 
 
 def verify(
@@ -250,31 +239,18 @@ def verify(
     for side in (a, b):
         if require_gpu and isinstance(side, FileSide):
             refuse_off_gpu(side)
-    a, b, samples, notes = common_samples(a, b, inputs, input_size)
-    found = Verification(notes=notes) + judge.compare(a, b, samples, targets)
-    layers: Mapping[str, np.ndarray] = {}
-    if inputs is not None:
-        layers = of_group(load_arrays(inputs), "layers")
+    a, b, samples = common_samples(a, b, inputs, input_size)
+    found = Verification(notes=a.notes + b.notes) + judge.compare(a, b, samples, targets)
     for model, other in ((a, b), (b, a)):
         if isinstance(other, Reference):
             found += explain(model, other, found, judge.limits)
-            layers = other.layers
-            seen = attention_of(model, samples, targets) if layers else []
-            found += Verification(maps=tuple(seen), pictures=_pictures(samples))
-    return found + Verification(maps=recorded_maps(layers, found.maps))
-
-
-def _pictures(samples: Samples) -> np.ndarray | None:
-    """The first input that may be pictures."""
-    return next((x[:FEW] for x in samples.inputs if x.ndim == 4), None)
+            if other.layers:
+                found += Verification(maps=attention_of(model, samples, targets))
+    return found + Verification(maps=recorded_maps(samples.layers, found.maps))
 
 
 def load_side(source: str, runner: Runner) -> Side:
-    """Reads one side of a comparison.
-
-    Args:
-        source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
-        runner: What runs it if it is a `.tflite` file.
+    """One side of a comparison, named and read as `verify` says; a runner runs `.tflite` files.
 
     Raises:
         OSError: If the file cannot be read.
@@ -300,38 +276,16 @@ def refuse_off_gpu(side: FileSide) -> None:
         )
 
 
-def explain(
-    model: Side,
-    reference: Reference,
-    found: Verification,
-    limits: Limits,
-    modules: Mapping[str, str] | None = None,
-) -> Verification:
-    """What is to be known of a comparison with a reference: how they were matched, why it fails.
+def explain(model: Side, reference: Reference, found: Verification, limits: Limits) -> Verification:
+    """Why a comparison with a reference fails: its likely cause, and where it begins to differ.
 
     Args:
         model: What was compared.
         reference: What with.
         found: What was found.
         limits: What passes.
-        modules: PyTorch's path of each layer by its name, where it is known.
     """
-    notes, labels = [], reference.labels
-    if any(theirs for theirs, _ in reference.taken_as):
-        notes.append(
-            "The reference's names are not the model's; its arrays were taken in order: "
-            + ", ".join(f"{theirs} as {ours}" for theirs, ours in reference.taken_as)
-        )
-    right = reference.correct
-    if right is not None and labels is not None:
-        commonest = int(np.unique(labels, return_counts=True)[1].max())
-        if right < commonest:
-            notes.append(
-                f"The reference itself is right on {right} of {len(labels)} labels, and the "
-                f"commonest label is right on {commonest}: they may be in another order, or "
-                "numbered otherwise"
-            )
-    if any(not row.passed and not row.problem for row in found.comparisons):
-        notes.append(likely_cause(model, reference, limits))
-        notes.append(first_drift(model, reference, limits, modules))
+    if all(row.passed or row.problem for row in found.comparisons):
+        return Verification()
+    notes = likely_cause(model, reference, limits), first_drift(model, reference, limits)
     return Verification(notes=tuple(filter(None, notes)))

@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
-from converters.data.npz import load_inputs, source_name
+from converters.data.npz import load_arrays, of_group, source_name, stored_inputs
 from converters.tflite.flatbuffer import Tensor
-from converters.verify.pairs import paired
-from converters.verify.references import Reference, Side
+from converters.verify.references import Reference, Samples, Side
 from converters.verify.sides import FileSide, Model
 
 # Samples of random numbers where there is no data.
@@ -21,43 +18,11 @@ _MOST_RANDOM = 1 << 26
 DEFAULT_SIZE = (224, 224)
 _PIXELS = (0, 255)
 
-Kind = Literal["reference", "given", "calibration", "example", "random"]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What sides are given.
-
-    Attributes:
-        inputs: Arrays in the order of the inputs of the sides, the samples first.
-        kind: Where they come from: a reference; a file of the user's; calibration data; the
-            example inputs of a program; or random numbers, on which classes say nothing.
-        labels: True classes; `None` if they are not known.
-    """
-
-    inputs: tuple[np.ndarray, ...]
-    kind: Kind
-    labels: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, reference: Reference) -> "Samples":
-        """Those of a reference that is in the layout of a model."""
-        return cls(tuple(reference.inputs.values()), "reference", reference.labels)
-
-    @property
-    def count(self) -> int:
-        """The number of samples."""
-        return len(self.inputs[0])
-
-    def first(self, count: int) -> tuple[np.ndarray, ...]:
-        """The first ones."""
-        return tuple(array[:count] for array in self.inputs)
-
 
 def common_samples(
     a: Side, b: Side, path: str | None, input_size: tuple[int, int] | None
-) -> tuple[Side, Side, Samples, tuple[str, ...]]:
-    """Both sides, a reference in the layout of the model, what they are given, and notes.
+) -> tuple[Side, Side, Samples]:
+    """Both sides, the second one, or the reference, fitted to the other, and what they are given.
 
     Raises:
         OSError: If a file cannot be read.
@@ -65,16 +30,16 @@ def common_samples(
     """
     match a, b:
         case Model(), Model():
-            b, notes = paired(a, b)
+            b = b.fitted(a)
             # The shape of each input that both take, the batch open.
             shapes = [
                 (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))
                 for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True)
             ]
             if path is not None:
-                return a, b, Samples(stored_samples(path, a, shapes), "given"), notes
+                return a, b, stored_samples(path, a, shapes)
             filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
-            return a, b, random_samples(a, b, filled), notes
+            return a, b, random_samples(a, b, filled)
         case Model(), Reference():
             if path is not None:
                 raise ValueError(
@@ -82,18 +47,18 @@ def common_samples(
                     f"Received: {b.name!r} and `inputs` {path}"
                 )
             b = b.fitted(a)
-            return a, b, Samples.of(b), ()
+            return a, b, b
         case Reference(), Model():
-            b, a, samples, notes = common_samples(b, a, path, input_size)
-            return a, b, samples, notes
+            b, a, samples = common_samples(b, a, path, input_size)
+            return a, b, samples
     raise ValueError(
         "At least one side must be a model, a .keras or .tflite file. "
         f"Received: {a.name!r} and {b.name!r}"
     )
 
 
-def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> tuple[np.ndarray, ...]:
-    """Inputs from an `.npz` file, in the order and layout of a side's.
+def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> Samples:
+    """What an `.npz` file holds, in the order and layout of a side's inputs.
 
     Args:
         path: The file.
@@ -104,18 +69,18 @@ def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> tuple[np.
         OSError: If the file cannot be read.
         ValueError: If they are not the side's inputs.
     """
-    source, found = source_name(path), []
-    stored = load_inputs(path, list(side.inputs))
+    arrays, source, found = load_arrays(path), source_name(path), {}
+    stored = stored_inputs(arrays, list(side.inputs), source)
     for (name, array), shape in zip(stored.items(), shapes, strict=True):
         array = finite_numbers(array, f"inputs.{name}", source)
         array = fitted(array, shape, f"inputs.{name}", source)
-        found.append(as_dtype(array, side.dtypes[name], source))
-    if len({len(array) for array in found}) > 1:
+        found[name] = as_dtype(array, side.dtypes[name], source)
+    if len({len(array) for array in found.values()}) > 1:
         raise ValueError(
             "All inputs must have the same number of samples. "
-            f"Received: {source!r} with {[len(array) for array in found]}"
+            f"Received: {source!r} with {[len(array) for array in found.values()]}"
         )
-    return tuple(found)
+    return Samples(found, "given", layers=of_group(arrays, "layers"))
 
 
 def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Samples:
@@ -126,17 +91,17 @@ def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Sam
             f"Received: shapes {', '.join(map(str, shapes))}"
         )
     rng = np.random.default_rng(0)
-    arrays = []
-    for position, sizes in enumerate(shapes):
-        dtypes = [list(side.dtypes.values())[position] for side in (a, b)]
-        whole = [dtype for dtype in dtypes if "float" not in dtype]
-        steps = [tensor for side in (a, b) if (tensor := _quantized(side, position)) is not None]
+    arrays = {}
+    for sizes, *names in zip(shapes, a.inputs, b.inputs, strict=True):
+        ends = list(zip((a, b), names, strict=True))
+        whole = [dtype for side, name in ends if "float" not in (dtype := side.dtypes[name])]
+        steps = [tensor for end in ends if (tensor := _quantized(*end)) is not None]
         shape = (RANDOM_SAMPLES, *sizes)
         if steps and not whole:
-            arrays.append(_in_range(rng, shape, steps[0]))
+            arrays[names[0]] = _in_range(rng, shape, steps[0])
         else:
-            arrays.append(_draw(rng, shape, whole[0] if whole else "float32"))
-    return Samples(tuple(arrays), "random")
+            arrays[names[0]] = _draw(rng, shape, whole[0] if whole else "float32")
+    return Samples(arrays, "random")
 
 
 def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
@@ -169,12 +134,12 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
     return rng.integers(low, high, shape, dtype, endpoint=True)
 
 
-def _quantized(side: Model, position: int) -> Tensor | None:
+def _quantized(side: Model, name: str) -> Tensor | None:
     """The integers that an input of a file of integers becomes, which have a range."""
     if not isinstance(side, FileSide):
         return None
     graph = side.file.graph
-    tensor = graph.given[list(side.inputs)[position]]
+    tensor = graph.given[name]
     if tensor.scales:
         return tensor
     readers = [o for o in graph.operators if o.name == "QUANTIZE" and tensor in o.inputs]

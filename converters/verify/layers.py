@@ -10,22 +10,16 @@ from typing import Any
 import numpy as np
 
 from converters.data.layout import fitted
-from converters.verify.causes import allowed, distance, first_samples, recalled
+from converters.verify.causes import SAMPLES, allowed, distance, recalled
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
 from converters.verify.references import Reference, Side
-from converters.verify.sides import KerasSide
-from converters.verify.targets import whole_batches
+from converters.verify.sides import Arrays, KerasSide
 
 Found = tuple[str, str, np.ndarray]
 
 
-def first_drift(
-    model: Side,
-    reference: Reference,
-    limits: Limits,
-    modules: Mapping[str, str] | None = None,
-) -> str:
+def first_drift(model: Side, reference: Reference, limits: Limits) -> str:
     """Where a model leaves what was recorded, in one line.
 
     Args:
@@ -33,8 +27,6 @@ def first_drift(
         reference: What was recorded, in the layout of the model; with `layers` if this is to be
             found.
         limits: What passes.
-        modules: PyTorch's path of each layer by its name, as a port report gives it. Layers that
-            are not among them go by their names.
 
     Returns:
         The line; empty if the difference passes, or the model is no Keras model whose graph is
@@ -49,7 +41,7 @@ def first_drift(
     if not is_graph(model.model) or not distance(model, reference) > limit:
         return ""
     try:
-        found = _layers(model.model, first_samples(reference)[0], recorded, modules or {})
+        found = _layers(model.model, reference.first(SAMPLES), recorded, reference.modules)
     except Exception:  # whatever a user's layers make of being called again
         return ""
     if not found:
@@ -71,7 +63,7 @@ def first_drift(
 
 def _layers(
     model: Any,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Arrays,
     recorded: Mapping[str, np.ndarray],
     modules: Mapping[str, str],
 ) -> list[Found]:
@@ -98,10 +90,12 @@ def _layers(
     if not found:
         return []
     probe = keras.Model(other.input, [output for *_, output in found])
-    count, batch = len(next(iter(inputs.values()))), model.inputs[0].shape[0]
-    arrays = list(whole_batches(inputs, batch or 1).values())
+    count = len(inputs[0])
+    batch = model.inputs[0].shape[0] or count
+    whole = -(-count // batch) * batch
+    arrays = [np.resize(value, (whole, *value.shape[1:])) for value in inputs]
     packed = keras.tree.pack_sequence_as(probe.input, arrays)
-    values = probe.predict(packed, batch_size=batch or count, verbose=0)
+    values = probe.predict(packed, batch_size=batch, verbose=0)
     return [
         (name, key, np.asarray(value)[:count])
         for (name, key, _), value in zip(found, keras.tree.flatten(values), strict=True)

@@ -1,9 +1,9 @@
-"""References: inputs, and what PyTorch or another framework answers to them."""
+"""Samples, which sides are given, and references: what PyTorch or another framework answers."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -14,27 +14,55 @@ from converters.verify.outputs import class_count, count_correct
 from converters.verify.sides import Arrays, Block, LeftOutError, Model, numbers
 from converters.verify.targets import Target
 
+Kind = Literal["reference", "given", "calibration", "example", "random"]
+
 
 @dataclass(frozen=True)
-class Reference:
-    """What a model was given and what it answered: a side whose answers are there already.
+class Samples:
+    """What sides are given.
 
     Attributes:
-        inputs: Arrays by input name, `""` where there is one without a name; the samples first.
-        outputs: Arrays by output name, likewise.
-        labels: Integer array of shape `(N,)`, the true classes; `None` if not recorded.
-        layers: What modules answered, by the path of each; empty if not recorded.
+        inputs: Arrays by the input names of a side, in the order of both, the samples first; `""`
+            where there is one without a name.
+        kind: Where they come from: a reference; a file of the user's; calibration data; the
+            example inputs of a program; or random numbers, on which classes say nothing.
+        labels: Integer array of shape `(N,)`, the true classes; `None` if they are not known.
+        layers: What PyTorch's modules answered, by the path of each; empty if it is not known.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    kind: Kind
+    labels: np.ndarray | None = None
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int) -> tuple[np.ndarray, ...]:
+        """The first ones, in the order of the inputs."""
+        return tuple(array[:count] for array in self.inputs.values())
+
+
+@dataclass(frozen=True)
+class Reference(Samples):
+    """Samples, and what a model answered: a side whose answers are there already.
+
+    Attributes:
+        outputs: Arrays by output name, as the inputs.
         name: What it is called.
+        modules: The path of the module that a layer of the model was, by the layer's name, as a
+            port report gives it. Layers that are not among them go by their names.
         taken_as: Its names of inputs and outputs and the model's for each, where these are others
             and the arrays were taken in order.
         arranged: Whether the arrays are known to be in the model's layout.
     """
 
-    inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray]
-    labels: np.ndarray | None = None
-    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    kind: Kind = "reference"
+    outputs: Mapping[str, np.ndarray] = field(kw_only=True)
     name: str = "reference"
+    modules: Mapping[str, str] = field(default_factory=dict)
     taken_as: tuple[tuple[str, str], ...] = ()
     arranged: bool = False
     precision: ClassVar[str] = "float32"
@@ -56,6 +84,26 @@ class Reference:
         """How many samples it is right on; `None` without labels."""
         return count_correct(self.outputs, self.outputs, self.labels)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of it: how it was matched, whether its labels can be meant."""
+        notes = []
+        if any(theirs for theirs, _ in self.taken_as):
+            notes.append(
+                "The reference's names are not the model's; its arrays were taken in order: "
+                + ", ".join(f"{theirs} as {ours}" for theirs, ours in self.taken_as)
+            )
+        right = self.correct
+        if right is not None and self.labels is not None:
+            commonest = int(np.unique(self.labels, return_counts=True)[1].max())
+            if right < commonest:
+                notes.append(
+                    f"The reference itself is right on {right} of {len(self.labels)} labels, and "
+                    f"the commonest label is right on {commonest}: they may be in another order, "
+                    "or numbered otherwise"
+                )
+        return tuple(notes)
+
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the one input, if it is of maps; of the likelier of its layouts."""
         shapes = [value.shape for value in self.inputs.values()]
@@ -73,24 +121,24 @@ class Reference:
             ValueError: If it does not fit the model, or a label is none of its classes.
         """
         named = self.under(list(model.inputs), list(model.outputs), model.ordered)
-        inputs = {f"inputs.{n}": (named.inputs[n], shape) for n, shape in model.inputs.items()}
-        outputs = {f"outputs.{n}": (named.outputs[n], shape) for n, shape in model.outputs.items()}
+        ends = [(named.inputs[n], shape, f"inputs.{n}") for n, shape in model.inputs.items()]
+        ends += [(named.outputs[n], shape, f"outputs.{n}") for n, shape in model.outputs.items()]
         # What fits in one layout only decides for the rest.
-        ends = (inputs | outputs).items()
-        told = {found for _, end in ends if (found := layout_of(*end))}
-        layout: Layout | None = "model" if self.arranged else None
-        if layout is None and len(told) == 1:
-            [layout] = told
+        told: set[Layout | None] = (
+            {"model"} if self.arranged else {layout_of(array, shape) for array, shape, _ in ends}
+        )
+        told -= {None}
+        layout = told.pop() if len(told) == 1 else None
         # The layout is one of maps; what else there is finds its own.
-        placed = {
-            key: fitted(array, shape, key, self.name, layout if array.ndim == 4 else None)
-            for key, (array, shape) in ends
-        }
-        answered = {name: placed[f"outputs.{name}"] for name in model.outputs}
+        placed = [
+            fitted(array, shape, key, self.name, layout if array.ndim == 4 else None)
+            for array, shape, key in ends
+        ]
+        answered = dict(zip(model.outputs, placed[len(model.inputs) :], strict=True))
         self._check_labels(answered)
         given = {
-            name: as_dtype(placed[f"inputs.{name}"], dtype, self.name)
-            for name, dtype in model.dtypes.items()
+            name: as_dtype(array, model.dtypes[name], self.name)
+            for name, array in zip(model.inputs, placed, strict=False)
         }
         return replace(named, inputs=given, outputs=answered)
 
@@ -181,8 +229,8 @@ def as_reference(arrays: Mapping[str, np.ndarray], name: str) -> Reference:
         )
     return Reference(
         {key: numbers(value) for key, value in inputs.items()},
-        {key: numbers(value) for key, value in outputs.items()},
-        labels,
-        {key: value.astype("float32") for key, value in layers.items()},
-        name,
+        labels=labels,
+        layers={key: value.astype("float32") for key, value in layers.items()},
+        outputs={key: numbers(value) for key, value in outputs.items()},
+        name=name,
     )

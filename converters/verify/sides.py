@@ -6,27 +6,20 @@ of its ULSAM blocks. Keras is imported for a Keras model only.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from converters.data.layout import Shape, as_dtype
+from converters.data.layout import Shape, as_dtype, fits
 from converters.runtime import RunResult
-from converters.tflite.flatbuffer import Tensor, TfliteFile
+from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.marks import marked_attention
 from converters.tflite.options import INTEGER_PRECISIONS
-from converters.tflite.precision import precision_of
+from converters.tflite.precision import precision_of, why_not_on_gpu
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
 from converters.verify.limits import coarser
-from converters.verify.targets import (
-    TENSORFLOW,
-    Runner,
-    Target,
-    count_of,
-    first_samples,
-    whole_batches,
-)
+from converters.verify.targets import TENSORFLOW, Named, Runner, Target, first_samples, in_batches
 
 BATCH = 32
 # What inputs and outputs can be of, by its name in NumPy.
@@ -80,6 +73,7 @@ class Model:
         outputs: Output shapes by name; the attention that a file gives beside is not among them.
         precision: How exactly it computes, one of `PRECISIONS`.
         ordered: Whether the names are in an order that the user knows.
+        notes: Which ends were taken for which of another model's, where names do not say.
     """
 
     name: str
@@ -88,6 +82,7 @@ class Model:
     outputs: Mapping[str, Shape]
     precision: str = "float32"
     ordered: ClassVar[bool] = True
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
     _kept: dict[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 
     def answer(self, arrays: Arrays, target: Target) -> RunResult:
@@ -107,8 +102,67 @@ class Model:
         raise NotImplementedError
 
     def samples(self, target: Target, count: int) -> int:
-        """How many of `count` samples it is given on a target."""
+        """How many of `count` samples it is given on a target.
+
+        Raises:
+            NotRunError: If the target is not for it.
+        """
         return count
+
+    def fitted(self, other: "Model") -> Self:
+        """This model with its inputs and outputs in the order of another's.
+
+        They are known by their names. Names that differ are no matter where the shapes leave one
+        way to pair them; else they are taken in order, if the shapes agree so, and if it is an
+        order that users know.
+
+        Raises:
+            ValueError: If it has more or fewer than the other, if there is a doubt, or if the two
+                take inputs of other shapes.
+        """
+        inputs, of_inputs = self._order(other, "inputs")
+        outputs, of_outputs = self._order(other, "outputs")
+        for one, same in zip(other.inputs.values(), (self.inputs[n] for n in inputs), strict=True):
+            if not fits(one[1:], same[1:]):
+                raise ValueError(
+                    "Both models must take inputs of one shape. "
+                    f"Received: {other.name!r} with {one} and {self.name!r} with {same}"
+                )
+        return replace(
+            self,
+            inputs={name: self.inputs[name] for name in inputs},
+            dtypes={name: self.dtypes[name] for name in inputs},
+            outputs={name: self.outputs[name] for name in outputs},
+            notes=tuple(filter(None, (of_inputs, of_outputs))),
+        )
+
+    def _order(self, other: "Model", what: Literal["inputs", "outputs"]) -> tuple[list[str], str]:
+        """The names of its ends in the order of another model's, and a note."""
+        ours, theirs = getattr(other, what), getattr(self, what)
+        if set(ours) == set(theirs):
+            return list(ours), ""
+        if len(ours) == len(theirs) == 1:
+            return list(theirs), ""
+        pairs = list(zip(ours, theirs, strict=False))
+        fitting = [[n for n in theirs if fits(one[1:], theirs[n][1:])] for one in ours.values()]
+        only = [names[0] for names in fitting if len(names) == 1]
+        if len(set(only)) == len(ours) == len(theirs):
+            found, how = only, "by their shapes"
+        elif (
+            len(ours) == len(theirs)
+            and (self.ordered and other.ordered)
+            and all(one == same for one, same in pairs if one in theirs or same in ours)
+            and all(same in names for (_, same), names in zip(pairs, fitting, strict=True))
+        ):
+            found, how = list(theirs), "in order"
+        else:
+            raise ValueError(
+                f"Both models must have the same {what}, under the same names where shapes and "
+                f"order do not tell which is which; rename them. Received: {other.name!r} with "
+                f"{dict(ours)} and {self.name!r} with {dict(theirs)}"
+            )
+        told = ", ".join(f"{same} as {one}" for one, same in zip(ours, found, strict=True))
+        return found, f"The {what} of {self.name} have other names and were taken {how}: {told}"
 
     def _run(self, arrays: Arrays, target: Target) -> RunResult:
         """The outputs, and whatever else is given beside them."""
@@ -127,9 +181,7 @@ class Model:
         if kept is None or not all(map(_begins_with, kept, arrays)):
             # The arrays are kept, so that no other gets their place in memory.
             kept, result = self._kept[what] = arrays, compute()
-        if result.outputs is None:
-            return result
-        return replace(result, outputs=first_samples(result.outputs, len(arrays[0]), len(kept[0])))
+        return first_samples(result, len(arrays[0]), len(kept[0]))
 
 
 def _begins_with(whole: np.ndarray, part: np.ndarray) -> bool:
@@ -188,26 +240,27 @@ class KerasSide(Model):
 
         from converters.tflite.inputs import call_argument
 
-        named = self._named(arrays)
-        count = count_of(named)
+        named, count = self._named(arrays), len(arrays[0])
         # Batches of one size: for another the graph is traced again.
         batch = self.model.inputs[0].shape[0] or -(-count // -(-count // BATCH))
-        whole = whole_batches(named, batch)
-        values = [whole[name] for name in self.takes]
-        try:
-            packed = keras.tree.pack_sequence_as(call_argument(self.model), values)
-            found = compute(packed, batch)
-        except LeftOutError:
-            raise
-        # Whatever a layer makes of values that it is not for, as an embedding of large numbers.
-        except Exception as error:
-            told = ", ".join(f"{name} of {value.dtype}" for name, value in named.items())
-            raise ValueError(
-                "The Keras model cannot run on these inputs; give some that it takes, with "
-                f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
-                f"{_reason(error)}"
-            ) from error
-        return RunResult("ok", first_samples(found, count, count_of(whole)))
+
+        def computed(whole: Named) -> RunResult:
+            values = [whole[name] for name in self.takes]
+            try:
+                packed = keras.tree.pack_sequence_as(call_argument(self.model), values)
+                return RunResult("ok", compute(packed, batch))
+            except LeftOutError:
+                raise
+            # Whatever a layer makes of values that it is not for: an embedding of large numbers.
+            except Exception as error:
+                told = ", ".join(f"{name} of {value.dtype}" for name, value in named.items())
+                raise ValueError(
+                    "The Keras model cannot run on these inputs; give some that it takes, with "
+                    f"`inputs` or `reference`. Received: {told}, {type(error).__name__}: "
+                    f"{_reason(error)}"
+                ) from error
+
+        return in_batches(named, batch, computed)
 
 
 @dataclass(frozen=True)
@@ -227,7 +280,13 @@ class FileSide(Model):
     ordered: ClassVar[bool] = False  # a signature lists its names in alphabetical order
 
     def samples(self, target: Target, count: int) -> int:
-        return self.runner.samples(self.file, target, count)
+        if target.accelerator == "gpu" and (why := why_not_on_gpu(self.file.graph)):
+            raise NotRunError(f"{self.name} not run on the GPU: {why}")
+        if not (count := self.runner.samples(self.file, target, count)):
+            raise NotRunError(
+                f"{target.name} was not run: one sample would last beyond the time limit"
+            )
+        return count
 
     def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         graph, inputs = self.file.graph, self._named(arrays)
@@ -239,29 +298,19 @@ class FileSide(Model):
         parts = ("attention", *(("inputs", "scores", "outputs") if self.around else ()))
         # One name each: what a block gives, the next may take, and the GPU refuses files that give
         # a tensor twice. And it computes wrongly where an output is the file's own input.
-        given = {tensor: name for name, tensor in graph.named_inputs.items()}
-        names = {tensor: name for name, tensor in graph.named_outputs.items()}
-        tapped: dict[str, Tensor] = {}
-        for number, site in enumerate(sites):
-            for part in parts:
-                tensor = getattr(site, part)
-                if tensor not in names and tensor not in given:
-                    names[tensor] = f"site{number}_{part}"
-                    tapped[names[tensor]] = tensor
+        ends = {*graph.named_inputs.values(), *graph.named_outputs.values()}
+        inner = dict.fromkeys(getattr(site, part) for site in sites for part in parts)
+        tapped = {f"inner{n}": tensor for n, tensor in enumerate(inner) if tensor not in ends}
         file = with_outputs(self.file, tapped)
         result = self.runner.run(file, inputs, replace(target, repeats=0))
         if result.outputs is None:
             raise NotRunError(result.problem)
-        outputs = result.outputs
-
-        def value(tensor: Tensor) -> np.ndarray:
-            if tensor in names:
-                return outputs[names[tensor]]
-            return tensor.dequantized(tensor.quantized(inputs[given[tensor]]))
-
+        values = {t: t.dequantized(t.quantized(inputs[n])) for n, t in graph.named_inputs.items()}
+        for name, tensor in (graph.named_outputs | tapped).items():
+            values[tensor] = result.outputs[name]
         found = []
         for site in sites:
-            attention, *around = (value(getattr(site, part)) for part in parts)
+            attention, *around = (values[getattr(site, part)] for part in parts)
             inside = dict(zip(parts[1:], around, strict=True))
             found.append(Block("", attention * site.gain, inside, site))
         return found

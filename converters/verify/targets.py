@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,18 +11,15 @@ from converters.runtime import RunResult, gpu_trial, half_precision, run
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Graph, TfliteFile
 
+Named = Mapping[str, np.ndarray]
+
 TIMEOUT = 300.0
 # Numbers that one input may be filled up to: a gigabyte.
 _MOST = 1 << 28
 # Multiply-adds per second of the plain kernels on one slow core; they are the only ones so slow.
 _REFERENCE_SPEED = 0.5e9
-# The axes of a kernel over which one value is summed, or, of a transposed one, spread.
-_ADDS = {
-    "CONV_2D": (1, 2, 3),
-    "DEPTHWISE_CONV_2D": (1, 2),
-    "FULLY_CONNECTED": (1,),
-    "TRANSPOSE_CONV": (0, 1, 2),
-}
+# Where the time goes.
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 
 
 @dataclass(frozen=True)
@@ -81,20 +78,18 @@ def find_targets(
     trial = gpu_trial()
     if trial.ok:
         return CPU + (GPU if float16 and half_precision() else GPU[:1]), trial.adapter
-    absent = trial.outcome == "no_driver"
-    found = ", ".join(filter(None, (trial.adapter, trial.problem)))
+    if trial.outcome == "no_driver":
+        found = "no adapter"
+        why = "no Vulkan driver is found; install one, or a software one with "
+        why += "scripts/vulkan_drivers.sh"
+    else:
+        found = ", ".join(filter(None, (trial.adapter, trial.problem)))
+        why = "the one that is found cannot add two numbers; mend its driver"
     if require_gpu:
-        why = (
-            "no Vulkan driver is found; install one, or a software one with "
-            "scripts/vulkan_drivers.sh"
-            if absent
-            else "the one that is found cannot add two numbers; mend its driver"
-        )
         raise ValueError(
-            f"A GPU is required, and {why}, or leave `require_gpu` out. "
-            f"Received: {'no adapter' if absent else found}"
+            f"A GPU is required, and {why}, or leave `require_gpu` out. Received: {found}"
         )
-    if not absent:
+    if trial.outcome != "no_driver":
         warnings.warn(
             "The GPU is left out, as it cannot add two numbers: mend its driver. "
             f"Received: {found}",
@@ -128,7 +123,7 @@ class Runner:
         seconds = multiply_adds(file.graph) / _REFERENCE_SPEED
         return min(count, math.floor(self.timeout / 2 / seconds)) if seconds else count
 
-    def run(self, file: TfliteFile, inputs: Mapping[str, np.ndarray], target: Target) -> RunResult:
+    def run(self, file: TfliteFile, inputs: Named, target: Target) -> RunResult:
         """Runs a file of any input and output types on float inputs, and gives float outputs.
 
         Args:
@@ -143,76 +138,70 @@ class Runner:
             return RunResult("timed_out", message=message)
         taken, given = file.graph.given, file.graph.answered
         batch = next((tensor.shape[0] for tensor in file.graph.inputs if tensor.shape), 1)
-        whole = whole_batches(inputs, max(batch, 1))
-        result = run(
-            file.content,
-            {n: taken[n].quantized(value) if n in taken else value for n, value in whole.items()},
-            accelerator=target.accelerator,
-            gpu_precision=target.gpu_precision,
-            timeout=self.timeout,
-            repeats=target.repeats,
-            num_threads=self.threads,
-            env=self.env,
-        )
-        self._hung |= on_gpu and result.outcome == "timed_out"
-        if result.outputs is None:
-            return result
-        outputs = {
-            n: given[n].dequantized(value) if n in given else value
-            for n, value in result.outputs.items()
-        }
-        return replace(result, outputs=first_samples(outputs, count_of(inputs), count_of(whole)))
 
-
-def count_of(arrays: Mapping[str, np.ndarray]) -> int:
-    """The number of samples, which are the first axis."""
-    return len(next(iter(arrays.values())))
-
-
-def first_samples(
-    outputs: Mapping[str, np.ndarray], count: int, padded: int
-) -> dict[str, np.ndarray]:
-    """What is of the first samples, which may have several rows each.
-
-    Raises:
-        ValueError: If an output has no such axis.
-    """
-    for name, value in outputs.items():
-        if value.size == 0 or value.ndim == 0 or len(value) % padded:
-            raise ValueError(
-                "Every output must have the samples as its first axis; give a model that keeps "
-                f"them. Received: output {name!r} of shape {value.shape} for {padded} samples"
+        def computed(whole: Named) -> RunResult:
+            result = run(
+                file.content,
+                {n: taken[n].quantized(v) if n in taken else v for n, v in whole.items()},
+                accelerator=target.accelerator,
+                gpu_precision=target.gpu_precision,
+                timeout=self.timeout,
+                repeats=target.repeats,
+                num_threads=self.threads,
+                env=self.env,
             )
-    return {name: value[: len(value) // padded * count] for name, value in outputs.items()}
+            self._hung |= on_gpu and result.outcome == "timed_out"
+            outputs = {
+                n: given[n].dequantized(v) if n in given else v
+                for n, v in (result.outputs or {}).items()
+            }
+            return replace(result, outputs=outputs) if result.ok else result
+
+        return in_batches(inputs, max(batch, 1), computed)
 
 
-def whole_batches(arrays: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
-    """Arrays of samples with the first ones again at the end, up to whole batches.
+def in_batches(arrays: Named, batch: int, compute: Callable[[Named], RunResult]) -> RunResult:
+    """What is computed of samples in whole batches; the first ones fill up the last.
 
     Raises:
-        ValueError: If they are made too large by it.
+        ValueError: If they are made too large by it, or as `first_samples`.
     """
-    short = [value for value in arrays.values() if len(value) % batch]
-    if any(value.size // len(value) * batch > _MOST for value in short):
+    count = len(next(iter(arrays.values())))
+    whole = -(-count // batch) * batch
+    if whole > count and any(value.size // count * batch > _MOST for value in arrays.values()):
         raise ValueError(
             "The batch of the file is too large to be filled up with samples again; give as many "
-            f"as it takes. Received: {len(short[0])} samples, a batch of {batch}"
+            f"as it takes. Received: {count} samples, a batch of {batch}"
         )
-    return {
-        name: np.resize(value, (-(-len(value) // batch) * batch, *value.shape[1:]))
-        for name, value in arrays.items()
-    }
+    filled = {name: np.resize(value, (whole, *value.shape[1:])) for name, value in arrays.items()}
+    return first_samples(compute(filled), count, whole)
+
+
+def first_samples(result: RunResult, count: int, of: int) -> RunResult:
+    """A result with the first of its samples only, which may have several rows each.
+
+    Raises:
+        ValueError: If an output has not the samples as its first axis.
+    """
+    outputs = {}
+    for name, value in (result.outputs or {}).items():
+        if value.size == 0 or value.ndim == 0 or len(value) % of:
+            raise ValueError(
+                "Every output must have the samples as its first axis; give a model that keeps "
+                f"them. Received: output {name!r} of shape {value.shape} for {of} samples"
+            )
+        outputs[name] = value[: len(value) // of * count]
+    return replace(result, outputs=outputs) if result.ok else result
 
 
 def multiply_adds(graph: Graph) -> int:
-    """The multiply-adds of one run's convolutions and dense layers."""
+    """The multiply-adds of one run's convolutions and dense layers: each weight at every place."""
     total = 0
     for operator in graph.operators:
-        if operator.name not in _ADDS or len(operator.inputs) < 2 or operator.inputs[1] is None:
-            continue
-        kernel, places = operator.inputs[1].shape, operator.outputs[0].shape
-        if operator.name == "TRANSPOSE_CONV" and operator.inputs[2] is not None:
-            places = operator.inputs[2].shape
-        axes = [axis for axis in _ADDS[operator.name] if axis < len(kernel)]
-        total += math.prod(places) * math.prod(kernel[axis] for axis in axes)
+        if operator.name in _WEIGHTED:
+            _, kernel, *rest = operator.inputs
+            # The places that a transposed kernel spreads are those of what comes in.
+            places = rest[0] if operator.name == "TRANSPOSE_CONV" else operator.outputs[0]
+            if kernel is not None and places is not None:
+                total += math.prod(places.shape[:-1]) * math.prod(kernel.shape)
     return total

@@ -146,7 +146,7 @@ async function open(name, bytes) {
   at("model").textContent =
     `${name}, ${Math.ceil(bytes.length / 1024)} KiB: images ${image.height} × ${image.width} × ` +
     `${image.channels}, ${facts.scaled ? "scaled as the file says" : "pixels of 0 to 1"}; ` +
-    `${sites.length} ULSAM`;
+    (sites.length ? `${sites.length} ULSAM` : "no attention");
   at("run").textContent = model.runBy;
   tell(model.remark);
   clear();
