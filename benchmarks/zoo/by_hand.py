@@ -32,12 +32,12 @@ PAIRS = {
     "efficientnet_v2_s": ("EfficientNetV2S", STRIDE),
     "inception_v3": (
         "InceptionV3",
-        "average pools count the padding, Keras's do not; dropout before the flattening",
+        "average pools count the padding, Keras's do not; such pools are depthwise convolutions, "
+        "as the GPU delegate computes others wrongly",
     ),
     "convnext_tiny": (
         "ConvNeXtTiny",
-        "LayerNorm before the flattening; Keras's depthwise convolutions are grouped ones, which "
-        "the GPU delegate computes wrongly",
+        "Keras's depthwise convolutions are grouped ones, which the GPU delegate computes wrongly",
     ),
 }
 

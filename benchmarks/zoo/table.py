@@ -11,10 +11,13 @@ import json
 import math
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import by_hand
 import others
+from convert import REVISION
 
 # Of PyTorch's largest output: float32 rounding, summed in another order.
 LIMIT = 1e-5
@@ -36,8 +39,11 @@ models and float32 files. Written by `benchmarks/zoo/`: {versions}. Nothing was 
   images compared, the mean over the samples taken off; random weights are harder to round than
   trained ones.
 - **s**: seconds of `to_keras` and of the float32 file, on two cores.
+- **\\***: a row, or a cell, of an earlier state of this project, in which TensorFlow rounded batch
+  normalizations.
 """
 NOT_RUN = "not run"
+STAR = "\\*"
 # On the GPU: more than rounding.
 WRONG = 1e-2
 # What lies behind what is said on the GPU.
@@ -68,7 +74,7 @@ def row(data: dict) -> list[str]:
     seconds = data.get("seconds", {})
     lint = ", ".join(f"{v} {k.split()[-1]}" for k, v in data.get("lint", {}).items()) or "clean"
     return [
-        data["name"],
+        data["name"] + STAR * (data.get("revision") != REVISION),
         f"{data['parameters'] / 1e6:.1f} M",
         f"{min(data['deviation'].values()):.3f}",
         str(data.get("layers", "")),
@@ -79,10 +85,17 @@ def row(data: dict) -> list[str]:
         number(data.get("file", "")),
         str(data.get("operators", "")),
         lint if "operators" in data else "",
-        gpu(data.get("gpu", NOT_RUN)),
-        number(data.get("int8", NOT_RUN), "{:.1f}"),
+        cell(data, "gpu", gpu),
+        cell(data, "int8", lambda value: number(value, "{:.1f}")),
         f"{seconds.get('to_keras', '')} / {seconds.get('float32', '')}",
     ]
+
+
+def cell(data: dict, key: str, shown: Callable[[Any], str]) -> str:
+    """What was measured of this file, or of an earlier one, with a star."""
+    if key in data or key not in data.get("earlier", {}):
+        return shown(data.get(key, NOT_RUN))
+    return shown(data["earlier"][key]) + STAR
 
 
 def number(value, form: str = "{:.1e}") -> str:
@@ -138,8 +151,9 @@ def main() -> None:
             if not passed(data):
                 text += f"\n- {data['name']}: {reason(data)}"
             for key, column in (("gpu", "GPU"), ("int8", "int8")):
-                if isinstance(data.get(key), str):
-                    text += f"\n- {data['name']}, {column}: {data[key]}"
+                said = data.get(key, data.get("earlier", {}).get(key))
+                if isinstance(said, str):
+                    text += f"\n- {data['name']}, {column}: {said}"
             if data["name"] in CAUSES:
                 text += f"\n- {data['name']}, GPU: {CAUSES[data['name']]}"
         text += "\n"

@@ -27,6 +27,7 @@ from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
 from converters.tflite.jobs import JobFailed, Progress, WorkerDied
+from converters.tflite.norms import exact_norms
 from converters.tflite.options import (
     Options,
     checked_options,
@@ -368,7 +369,7 @@ class Exporter:
             tf.TensorSpec(shape, dtype, name)
             for shape, dtype, name in zip(inputs.shapes, inputs.dtypes, inputs.names, strict=True)
         ]
-        with without_native_logs(), attention_form(form):
+        with without_native_logs(), attention_form(form), exact_norms(self.model):
             try:
                 function = tf.function(forward, input_signature=signature, autograph=False)
                 return function.get_concrete_function()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from converters.program import Dtype, Meta, Node, Ref
+from converters.pytorch.graph.flattening import flattened
 from converters.pytorch.graph.layout import Atom, Group, Value, constant, per_sample, squeezed
 from converters.pytorch.graph.operations import Operations
 from converters.pytorch.graph.uses import given
@@ -336,12 +337,12 @@ class Call:
         """What brings values into the axes that are needed."""
         return self._emitter.arranger
 
-    def feeds_only(self, *targets: str) -> bool:
-        """Whether all that uses its first value is one of these operators."""
-        from converters.pytorch.graph.registry import base_name
-
-        users = self._emitter.users.get(self.node.outputs[0] or "", ())
-        return bool(users) and all(base_name(u.target) in targets for u in users)
+    @property
+    def flattened(self) -> bool:
+        """Whether nothing but channels is read of its first value, which has one position."""
+        emitter = self._emitter
+        name = self.node.outputs[0]
+        return name is not None and flattened(emitter.program, emitter.users, emitter.wanted, name)
 
     def used(self, index: int) -> bool:
         """Whether something uses one of its values."""

@@ -7,7 +7,8 @@ PyTorch: Keras
 - max_pool with an odd window, half of it as padding, a stride: where no zeros may be added:
   stride 1 and "same", then every n-th
 - avg_pool: `AveragePooling`; where windows at the border count less, times a constant map
-- adaptive_avg_pool, adaptive_max_pool to 1: `GlobalAveragePooling`, `GlobalMaxPooling`
+- adaptive_avg_pool, adaptive_max_pool to 1: `GlobalAveragePooling`, `GlobalMaxPooling`; avg_pool
+  of the whole map, where it is flattened
 - … to a size that divides: `AveragePooling`, `MaxPooling`
 - … to any other: a matrix along each axis; the largest of slices
 - max_pool3d, avg_pool3d: a pool of two dimensions over height and width, one over depth
@@ -25,7 +26,6 @@ from converters.pytorch.graph.layout import Value, is_free
 from converters.pytorch.graph.registry import converts
 from converters.pytorch.graph.resizing import mapped
 
-_VIEWS = ("aten.flatten", "aten.view", "aten.reshape", "aten.squeeze", "aten.squeeze_")
 _LEAST = float(np.finfo(np.float32).min)
 
 
@@ -191,10 +191,13 @@ def avg_pool(call: Call) -> Value:
     count = _spatial(call)
     x = call.value("self")
     window = _Window(call, x, count)
+    divisor = call.get("divisor_override")
+    whole = window.kernel == window.sizes and not any(map(any, window.pads))
+    if whole and divisor is None and not any(window.open) and call.flattened:
+        return _global(call, x, "Average")
     order = CHANNELS_LAST[count + 2]
     x = call.ordered(x, order)
     tensor, mode = x.tensor, "valid"
-    divisor = call.get("divisor_override")
     counts = _divisors(window, call.get("count_include_pad", True), divisor)
     size = float(np.prod(window.kernel))
     if any(p for pair in window.pads for p in pair):
@@ -232,6 +235,24 @@ def _divisors(window: _Window, include_pad: bool, divisor: int | None = None) ->
     return counts
 
 
+def _global(call: Call, x: Value, kind: str) -> Value:
+    """A pool of the whole map, which gives (N, C) where no more is read of it."""
+    count = _spatial(call)
+    order = CHANNELS_LAST[count + 2]
+    x, flat = call.ordered(x, order), call.flattened
+    tensor = call.layer(
+        _kinds(f"Global{kind}Pooling", count),
+        x.tensor,
+        data_format="channels_last",
+        keepdims=not flat,
+    )
+    if not flat:
+        return call.result(tensor, order, nonnegative=x.nonnegative)
+    axes = (x.axes[0], x.axes[-1])
+    dims = (*x.dims[:2], *((),) * count)
+    return x.with_tensor(tensor, axes=axes, dims=dims, nonnegative=x.nonnegative)
+
+
 @converts(
     "aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d",
     "aten.adaptive_avg_pool3d", "aten._adaptive_avg_pool3d", "aten.adaptive_max_pool1d",
@@ -249,20 +270,7 @@ def adaptive_pool(call: Call) -> list[Value]:
     goal = call.meta.hint[2:]
     sizes = x.shape[2:]
     if goal == (1,) * count:
-        flat = call.feeds_only(*_VIEWS)
-        x = call.ordered(x, order)
-        tensor = call.layer(
-            _kinds(f"Global{kind}Pooling", count),
-            x.tensor,
-            data_format="channels_last",
-            keepdims=not flat,
-        )
-        if flat:
-            axes = (x.axes[0], x.axes[-1])
-            dims = (*x.dims[:2], *((),) * count)
-            value = x.with_tensor(tensor, axes=axes, dims=dims, nonnegative=x.nonnegative)
-            return [value]
-        return [call.result(tensor, order, nonnegative=x.nonnegative)]
+        return [_global(call, x, kind)]
     if any(map(is_free, x.dims[2:])):
         call.refuse("an open height or width is pooled to a fixed size; export it with fixed sizes")
     x = call.ordered(x, order)
@@ -272,18 +280,18 @@ def adaptive_pool(call: Call) -> list[Value]:
         if window != (1,) * count:
             tensor = pooled(call, kind, tensor, window, window, "valid")
         return [call.result(tensor, order, nonnegative=x.nonnegative)]
-    tensor = x.tensor
+    tensor, matrices = x.tensor, {}
     for axis, (n, o) in enumerate(zip(sizes, goal, strict=True), 1):
         bounds = [(i * n // o, -(-(i + 1) * n // o)) for i in range(o)]
         if not largest:
-            matrix = np.zeros((o, n), "float32")
+            matrix = matrices[axis] = np.zeros((o, n), "float32")
             for row, (start, stop) in enumerate(bounds):
                 matrix[row, start:stop] = 1 / (stop - start)
-            tensor = mapped(call, tensor, axis, matrix)
         else:
             parts = [
                 call.ops.max(tensor[(slice(None),) * axis + (slice(*b),)], axis=axis, keepdims=True)
                 for b in bounds
             ]
             tensor = call.ops.concatenate(parts, axis=axis)
+    tensor = mapped(call, tensor, matrices)
     return [call.result(tensor, order, nonnegative=x.nonnegative)]

@@ -61,7 +61,7 @@ def _global(call: Call, x: Value, dims: Sequence[int], name: str) -> Value | Non
         return None
     if x.axes != tuple(x.dims[d] for d in (0, 2, 3, 1)):
         return None
-    keep = bool(call.get("keepdim", False))
+    keep = bool(call.get("keepdim", False)) and not call.flattened
     tensor = call.layer(
         getattr(keras.layers, kind), x.tensor, data_format="channels_last", keepdims=keep
     )

@@ -11,6 +11,7 @@ PyTorch: Keras
 - pixel_shuffle, pixel_unshuffle, channel_shuffle: reshapes and transposes of rank 4 or less
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,27 @@ from converters.pytorch.graph.layout import Value, is_free, permuted, reshaped
 from converters.pytorch.graph.registry import converts
 
 
-def mapped(call: Call, tensor: Any, axis: int, matrix: np.ndarray) -> Any:
-    """A matrix (new, old) along an axis of a channels-last tensor: 1 is the first spatial one."""
-    matrix = matrix.astype("float32")
-    rank = len(tensor.shape)
-    # The axis next to the samples, all others as columns: one product, no copies of the matrix.
-    order = (0, axis, *(a for a in range(1, rank) if a != axis))
-    moved = call.ops.transpose(tensor, order) if axis != 1 else tensor
-    rest = tuple(moved.shape[2:])
-    moved = call.ops.reshape(moved, (-1, moved.shape[1], int(np.prod(rest))))
-    moved = call.ops.matmul(matrix, moved)
-    moved = call.ops.reshape(moved, (-1, matrix.shape[0], *rest))
-    back = tuple(int(a) for a in np.argsort(order))
-    return call.ops.transpose(moved, back) if axis != 1 else moved
+def mapped(call: Call, tensor: Any, matrices: Mapping[int, np.ndarray]) -> Any:
+    """A matrix (new, old) along each of some axes of a tensor.
+
+    Each axis comes last for it: of products with a constant, GPUs have those from the right.
+    """
+    order = list(range(len(tensor.shape)))
+    for axis, matrix in matrices.items():
+        tensor, order = _turned(call, tensor, order, [*(a for a in order if a != axis), axis])
+        rest = tuple(tensor.shape[1:-1])
+        if len(rest) > 2:
+            tensor = call.ops.reshape(tensor, (-1, int(np.prod(rest)), matrix.shape[1]))
+        tensor = call.ops.matmul(tensor, np.ascontiguousarray(matrix.T, "float32"))
+        if len(rest) > 2:
+            tensor = call.ops.reshape(tensor, (-1, *rest, matrix.shape[0]))
+    return _turned(call, tensor, order, sorted(order))[0]
+
+
+def _turned(call: Call, tensor: Any, have: list[int], want: list[int]) -> tuple[Any, list[int]]:
+    if have != want:
+        tensor = call.ops.transpose(tensor, tuple(have.index(a) for a in want))
+    return tensor, want
 
 
 @converts(
@@ -85,7 +94,7 @@ def upsample(call: Call) -> Value:
             data_format="channels_last",
         )
         return call.result(tensor, order, nonnegative=x.nonnegative)
-    tensor = x.tensor
+    tensor, matrices = x.tensor, {}
     for axis, (n, o, s) in enumerate(zip(sizes, goal, scales, strict=True), 1):
         if n == o and s == 1:
             continue
@@ -93,7 +102,8 @@ def upsample(call: Call) -> Value:
             at = (np.arange(o) + (0.5 if "exact" in target else 0)) / s
             tensor = call.ops.take(tensor, np.minimum(at.astype(int), n - 1).astype("int32"), axis)
         else:
-            tensor = mapped(call, tensor, axis, _matrix(n, o, s, corners, "cubic" in target))
+            matrices[axis] = _matrix(n, o, s, corners, "cubic" in target)
+    tensor = mapped(call, tensor, matrices)
     return call.result(tensor, order, nonnegative=x.nonnegative and "cubic" not in target)
 
 
