@@ -21,7 +21,9 @@ def exact_norms(model: Any) -> Iterator[None]:
     """Has the batch normalizations of a model compute so in inference meanwhile."""
     import keras
 
-    layers = [x for x in layers_of(model) if type(x) is keras.layers.BatchNormalization and x.built]
+    norms = [x for x in layers_of(model) if type(x) is keras.layers.BatchNormalization]
+    # One in half precision computes in float32, and casts.
+    layers = [norm for norm in norms if norm.built and norm.compute_dtype == "float32"]
     try:
         for layer in layers:
             layer.call = _call(layer)
