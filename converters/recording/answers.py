@@ -125,9 +125,9 @@ def recorded_arrays(
                         f"{tuple(tensor.shape)} for {stop - start} samples"
                     )
                 answers.setdefault(name, []).append(_array(tensor))
-            for path, tensor in seen.items():
-                if tensor.shape[:1] == (stop - start,):
-                    layered.setdefault(path, []).append(_array(tensor))
+            for path, array in seen.items():
+                if array.shape[:1] == (stop - start,):
+                    layered.setdefault(path, []).append(array)
     arrays = _keyed("inputs", {name: _array(tensor) for name, tensor in given})
     arrays.update(_keyed("outputs", _joined(answers)))
     if labels is not None:
@@ -230,15 +230,15 @@ def _leaves(tree: Any, path: ends.Path = ()) -> Iterator[tuple[ends.Path, Any]]:
 
 
 @contextmanager
-def _hooks(module: "torch.nn.Module | None") -> Iterator[dict[str, "torch.Tensor"]]:
+def _hooks(module: "torch.nn.Module | None") -> Iterator[dict[str, np.ndarray]]:
     """Collect what the modules inside a module answer, as it is before anything writes to it."""
-    seen: dict[str, torch.Tensor] = {}
+    seen: dict[str, np.ndarray] = {}
 
     def hook(path: str) -> Any:
         def keep(_module: Any, _inputs: Any, answer: Any) -> None:
             if _is_array(answer):
                 count = sum(1 for name in seen if name.partition("@")[0] == path)
-                seen[f"{path}@{count}" if count else path] = _tensor(answer).detach().clone()
+                seen[f"{path}@{count}" if count else path] = _array(_tensor(answer))
 
         return keep
 

@@ -7,6 +7,7 @@ import base64
 import io
 import os
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def export_program(
     torch.export.save(
         program,
         content,
-        extra_files={f"{REFERENCE}{key}.npy": _text(array) for key, array in arrays.items()},
+        extra_files=_Texts(arrays),  # type: ignore[arg-type]  # any mapping will do
     )
     write_whole(path, content.getbuffer())
 
@@ -166,8 +167,19 @@ def _batch(positional: tuple[Any, ...], keywords: dict[str, Any]) -> int | None:
     return found[0] if found else None
 
 
-def _text(array: np.ndarray) -> str:
-    """Write an array as text, which is all that torch.export.save takes beside a program."""
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    return base64.b64encode(stream.getvalue()).decode("ascii")
+class _Texts(Mapping[str, str]):
+    """A reference as text, which is all that torch.export.save takes; an array at a time."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = {f"{REFERENCE}{key}.npy": array for key, array in arrays.items()}
+
+    def __getitem__(self, name: str) -> str:
+        stream = io.BytesIO()
+        np.save(stream, self._arrays[name], allow_pickle=False)
+        return base64.b64encode(stream.getbuffer()).decode("ascii")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
