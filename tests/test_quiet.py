@@ -37,6 +37,22 @@ def test_what_python_writes_is_shown_at_once():
     assert result.stderr == "3/9\nnative\n"
 
 
+def test_standard_error_may_change_while_it_is_prepared(tmp_path):
+    """In a thread that outlives its caller, whose standard error it was."""
+    code = (
+        "import os, subprocess, sys; from converters.tflite.quiet import without_native_logs as w\n"
+        "begun = subprocess.Popen\n"
+        "def changed(*a, **k): os.dup2(os.open('now', os.O_WRONLY | os.O_CREAT), 2); "
+        "return begun(*a, **k)\n"
+        "subprocess.Popen = changed\n"
+        "with w(): print('3', file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (result.stderr, (tmp_path / "now").read_text()) == ("", "3\n")
+
+
 def test_nothing_is_shown_of_what_an_exception_carries(capfd):
     before = sys.stderr
     with pytest.raises(ValueError), without_native_logs():

@@ -44,13 +44,15 @@ def without_native_logs() -> Iterator[None]:
     with _LOCK, scratch_folder("ulsam-log-") as folder:
         _flush()
         try:
-            terminal = os.dup(2)
+            os.fstat(2)
         except OSError:  # No standard error, as in a windowed program: nothing to keep clean.
             yield
             return
         path = str(folder / "native.log")
-        with open(path, "w+b") as held, _shown_if_it_dies(path, terminal):
-            shown, now = sys.stderr, _Terminal(terminal, "w", closefd=False)
+        with open(path, "w+b") as held, _shown_if_it_dies(path):
+            # Both at once: in a thread that outlives its caller, they may be changed meanwhile.
+            terminal, shown = os.dup(2), sys.stderr
+            now = _Terminal(terminal, "w", closefd=False)
             # With the last who writes to it, which may be later, in another thread.
             weakref.finalize(now, os.close, terminal).atexit = False
             ours = shown
@@ -65,7 +67,7 @@ def without_native_logs() -> Iterator[None]:
                         now.write(line)
             finally:
                 _flush()
-                # In a thread that outlives its caller, both may be another's by now.
+                # Both may be another's by now.
                 if sys.stderr is ours:
                     sys.stderr = shown
                 if os.path.sameopenfile(2, held.fileno()):
@@ -90,7 +92,7 @@ class _Terminal(io.FileIO):
 
 
 @contextlib.contextmanager
-def _shown_if_it_dies(path: str, terminal: int) -> Iterator[None]:
+def _shown_if_it_dies(path: str) -> Iterator[None]:
     """Has a shell wait beside the process, and show and remove the log if that ends unexpectedly.
 
     An abort in native code gives Python no chance to. The end of a pipe tells the shell, which the
@@ -107,7 +109,7 @@ def _shown_if_it_dies(path: str, terminal: int) -> Iterator[None]:
             watcher = subprocess.Popen(
                 ["/bin/sh", "-c", script, "sh", os.path.dirname(path)],
                 stdin=log,
-                stdout=terminal,
+                stdout=2,
                 stderr=awaited,
                 start_new_session=True,  # Ctrl-C is not meant for it.
             )
