@@ -75,6 +75,7 @@ def test_the_readme_is_a_page():
 
 
 def test_the_code_of_the_page_on_porting_runs(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
     from examples.digits.model import build
 
     monkeypatch.chdir(tmp_path)
