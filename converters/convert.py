@@ -24,7 +24,7 @@ from converters.data.calibration import (
     own_calibration,
 )
 from converters.data.channels import check_scaling, implausible_scaling
-from converters.data.layout import as_dtype, fits, fitted, layouts
+from converters.data.layout import fits, layouts
 from converters.model_source import import_sources
 from converters.output_folder import OutputFolder
 from converters.report.document import File, Report
@@ -352,17 +352,13 @@ def _input_shapes(
 def _samples(made: Made, ours: KerasSide, exporter: "Exporter") -> tuple[Reference | None, Samples]:
     """The reference in the layout of the model, if there is one, and what everything is given."""
     shapes = {name: exporter.input_shapes[name] for name in ours.inputs}
+    model = replace(ours, inputs=shapes)
     if made.reference is not None:
-        theirs = replace(made.reference.fitted(replace(ours, inputs=shapes)), name="pytorch")
+        theirs = replace(made.reference.fitted(model), name="pytorch")
         return theirs, theirs
     if made.examples and set(made.examples) == set(shapes):
-        arrays = {
-            n: as_dtype(
-                fitted(made.examples[n], shape, n, "examples", "model"), ours.dtypes[n], "examples"
-            )
-            for n, shape in shapes.items()
-        }
-        return None, Samples(arrays, "example")
+        examples = Samples(made.examples, "example", name="examples", arranged=True)
+        return None, examples.fitted(model)
     return None, random_samples(ours, ours, [shape[1:] for shape in shapes.values()])
 
 

@@ -5,6 +5,7 @@ Imports NumPy, `data`, `extras`, `start`, `tflite`, `verify`, `whole_file`; `uls
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from converters.start import start_tensorflow
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.sites import site_names
 from converters.verify.compare import load_side
-from converters.verify.inputs import DEFAULT_SIZE, stored_samples
+from converters.verify.inputs import DEFAULT_SIZE
+from converters.verify.references import load_samples
 from converters.verify.sides import Arrays, Block, LeftOutError, Model, NotRunError
 from converters.verify.targets import Runner, Target
 from converters.whole_file import check_path, write_whole
@@ -103,7 +105,9 @@ def _samples(
                 "An .npz file is given alone, with its numbers as the model takes them, without "
                 f"`image_mean` and `image_std`. Received: {', '.join(map(str, files))}"
             )
-        stored = stored_samples(str(files[0]), side, list(side.inputs.values()))
+        stored = load_samples(files[0]).fitted(side)
+        for note in stored.notes:
+            warnings.warn(note, stacklevel=2)
         arrays = stored.first(picture.samples or FEW)
         return arrays, next((a for a in arrays if a.ndim == 4), None)
     shapes = {name: tuple(size or 0 for size in shape) for name, shape in side.inputs.items()}

@@ -46,7 +46,7 @@ def test_verify_takes_the_limits_of_what_a_file_is(command, tmp_path, precision)
     limits = Limits()
     assert f" {getattr(limits, precision):.0e} " in text
     assert f" {getattr(limits, f'attention_{precision}'):.0e} " in text
-    assert f"are those of {precision}, the coarser of A and B." in text
+    assert f"are those of {precision}, the coarser of the two." in text
     if precision != "float16":
         return
     # The other way round too, and with limits of one's own.
@@ -172,7 +172,7 @@ def test_tables_fit_into_80_columns(command, converted, module_checkpoint, monke
     shutil.copy(converted / "ulsam_float16.tflite", tmp_path / name)
     for other in (converted / "model.keras", module_checkpoint / "recorded.npz"):
         status, text, _ = command("verify", tmp_path / name, other)
-        assert status == 0 and f"A: {name}\n" in text
+        assert status == 0 and f"Compared: {name}\n" in text
         lines = text.splitlines()
         assert max(map(len, lines)) <= 80
         for line in lines:

@@ -123,7 +123,7 @@ def test_a_file_of_integers_is_judged_by_samples_that_differ(command, int8, tmp_
             assert status == wanted, text
             undecided = name != "two"
             assert ("undecided" in text) == undecided
-            assert (f"so not passed: {pair[0].name}." in text) == undecided
+            assert (f"so not passed: {model}.tflite." in text) == undecided
             assert ("comparisons passed" in text) == (wanted == 0)
 
 

@@ -60,13 +60,13 @@ def print_report(report: Report, console: Console) -> None:
 def print_comparison(found: Verification, adapter: str | None, console: Console) -> None:
     """Prints what was compared, the comparisons and the verdict."""
     first = found.comparisons[0]
-    for side, name in zip("AB", (first.subject, first.reference), strict=True):
-        console.print(f"{side}: {name}", markup=False, highlight=False, soft_wrap=True)
+    for what, name in (("Compared", first.subject), ("With", first.reference)):
+        console.print(f"{what}: {name}", markup=False, highlight=False, soft_wrap=True)
     _print_outputs(found, console, first.data, sides=True)
     _print_attention(found, console)
     _line(
         console,
-        f"Limits that were not given are those of {first.precision}, the coarser of A and B.",
+        f"Limits that were not given are those of {first.precision}, the coarser of the two.",
     )
     _line(console, gpu(adapter, found))
     if first.data == "random" and first.precision in INTEGER_PRECISIONS and not found.passed:
@@ -106,8 +106,7 @@ def _print_outputs(
             "" if row.milliseconds is None else f"{row.milliseconds:.2f}",
             "[yellow]undecided[/]" if row.passed and row.undecided else _verdict(row.passed),
         )
-    title = "A against B" if sides else "Differences"
-    text = f"{title} on {SAMPLES[samples]}, relative to the largest value"
+    text = f"Differences on {SAMPLES[samples]}, relative to the largest value"
     if with_snr:
         least = {_short(r.subject): r.snr_limit for r in rows if r.snr_limit}
         one = sides or len(set(least.values())) == 1

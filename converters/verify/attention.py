@@ -13,7 +13,7 @@ import numpy as np
 from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
-from converters.verify.limits import Limits, coarser
+from converters.verify.limits import Limits
 from converters.verify.maps import FEW, SiteMaps
 from converters.verify.outputs import centred, decibels, relative_difference
 from converters.verify.references import Samples, Side
@@ -189,9 +189,9 @@ def attention_snr(
 
 
 def compare_attention(
-    a: Side, b: Side, arrays: Arrays, target: Target, limits: Limits
+    ours: Side, theirs: Side, arrays: Arrays, target: Target, limits: Limits
 ) -> tuple[list[AttentionSNR], list[SiteMaps]]:
-    """The attention of each site of two sides on one target.
+    """The attention of each site of a side, beside that of one as exact or more, on one target.
 
     Returns:
         What was measured, a row for each site, and the attention of both sides over a few samples.
@@ -199,15 +199,12 @@ def compare_attention(
     Raises:
         LeftOutError: If a side does not show it, or the sites are others.
     """
-    precision = coarser(a.precision, b.precision)
-    # Of two the coarser is measured: the tensors around its blocks tell where it is lost.
-    ours, theirs = (a, b) if a.precision == precision else (b, a)
     row = AttentionSNR(
         "every site",
-        subject=precision,
+        subject=ours.precision,
         runtime=target.name,
-        limit=limits.attention(precision, target.gpu_precision),
-        snr_limit=limits.least_attention_snr(precision),
+        limit=limits.attention(ours.precision, target.gpu_precision),
+        snr_limit=limits.least_attention_snr(ours.precision),
         pattern_limit=limits.attention_snr,
     )
     try:

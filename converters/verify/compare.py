@@ -11,7 +11,7 @@ from converters.verify.attention import SAMPLES, AttentionSNR, attention_of, com
 from converters.verify.causes import allowed, likely_cause
 from converters.verify.inputs import common_samples
 from converters.verify.layers import first_drift
-from converters.verify.limits import Limits, coarser
+from converters.verify.limits import PRECISIONS, Limits
 from converters.verify.maps import FEW, SiteMaps, recorded_maps
 from converters.verify.outputs import (
     OutputComparison,
@@ -100,16 +100,18 @@ class Judge:
         *,
         attention: bool | None = None,
     ) -> Verification:
-        """The outputs of a side beside those of another, and their attention.
+        """The outputs of two sides beside each other, and their attention.
 
         Args:
-            a: What is judged.
-            b: What it is compared with, its inputs and outputs in the order of the other's.
+            a: A side.
+            b: Another, its inputs and outputs in the order of the first one's. The coarser of the
+                two is judged by the finer, a model by a reference, and if not told so the first.
             samples: What both are given.
             targets: What runs files.
             attention: Whether the attention must be compared, as of a file that was made of the
                 model; `None` compares it where both sides show it, and says why if not.
         """
+        a, b = sorted((a, b), key=_coarseness, reverse=True)
         rows, notes, ran = [], [], []
         if self.classifier and samples.kind == "random":
             notes.append(
@@ -155,35 +157,29 @@ class Judge:
     def _outputs(
         self, a: Side, b: Side, samples: Samples, target: Target, count: int
     ) -> OutputComparison:
-        precision = coarser(a.precision, b.precision)
-        # The finer side is what the coarser should be, whichever is A.
-        coarse, finer = (a, b) if a.precision == precision else (b, a)
-        whole = count if isinstance(finer, FileSide) else samples.count
-        given = coarse.answer(samples.first(count), target)
-        wanted = finer.answer(samples.first(whole), target)
+        whole = count if isinstance(b, FileSide) else samples.count
+        given = a.answer(samples.first(count), target)
+        wanted = b.answer(samples.first(whole), target)
         # What is told of the run is told of a file, whichever side it is.
-        both = ((a, given), (b, wanted)) if coarse is a else ((a, wanted), (b, given))
-        file = next((result for side, result in both if isinstance(side, FileSide)), None)
-        ran = file or given
+        ran = given if isinstance(a, FileSide) or not isinstance(b, FileSide) else wanted
         on_gpu = ran.ok and target.accelerator == "gpu"
-        limit = self.limits.output(precision, target.gpu_precision)
-        if isinstance(a, Reference) or isinstance(b, Reference):
-            model = b if isinstance(a, Reference) else a
-            limit = allowed(model, self.limits, target.gpu_precision)
+        limit = self.limits.output(a.precision, target.gpu_precision)
+        if isinstance(b, Reference):
+            limit = allowed(a, self.limits, target.gpu_precision)
         row = OutputComparison(
             a.name,
             b.name,
             runtime=target.name,
             samples=count,
             limit=limit,
-            snr_limit=self.limits.output_snr(precision),
-            top1_limit=self.limits.agreement(precision),
+            snr_limit=self.limits.output_snr(a.precision),
+            top1_limit=self.limits.agreement(a.precision),
             milliseconds=ran.milliseconds,
             adapter=ran.adapter,
             fully_accelerated=ran.fully_accelerated if on_gpu else None,
             gpu_precision=(ran.gpu_precision or "") if on_gpu else "",
             data=samples.kind,
-            precision=precision,
+            precision=a.precision,
             problem=given.problem or wanted.problem,
         )
         if given.outputs is None or wanted.outputs is None:
@@ -212,22 +208,19 @@ def verify(
     inputs: str | None = None,
     require_gpu: bool = False,
 ) -> Verification:
-    """Runs two models on the same inputs and compares what they answer.
+    """Runs two sides on the same inputs and compares what they answer.
 
     Args:
         source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
-        reference: The same; what the other is compared with.
-        judge: What it is judged by.
+        reference: Another.
+        judge: What they are judged by.
         runner: What runs `.tflite` files.
         targets: On what it runs them.
         input_size: Height and width where neither side fixes them; `None` for 224.
-        inputs: An `.npz` file with the array `inputs`, or `inputs.NAME` for each, that two models
-            are given; `None` gives them random numbers in the range of the inputs. What modules
-            answered to them, as of a reference, is looked up for its attention.
+        inputs: An `.npz` file of what two models are given; `None` gives them random numbers in the
+            range of the inputs. What modules answered to them, as of a reference, is looked up for
+            its attention.
         require_gpu: Whether it is an error that no GPU takes a file.
-
-    Returns:
-        What was compared, with limits.
 
     Raises:
         OSError: If a file cannot be read.
@@ -240,22 +233,17 @@ def verify(
         if require_gpu and isinstance(side, FileSide):
             refuse_off_gpu(side)
     a, b, samples = common_samples(a, b, inputs, input_size)
-    found = Verification(notes=a.notes + b.notes) + judge.compare(a, b, samples, targets)
-    for model, other in ((a, b), (b, a)):
-        if isinstance(other, Reference):
-            found += explain(model, other, found, judge.limits)
-            if other.layers:
-                found += Verification(maps=attention_of(model, samples, targets))
+    told = tuple(dict.fromkeys(a.notes + b.notes + samples.notes))
+    found = Verification(notes=told) + judge.compare(a, b, samples, targets)
+    if isinstance(b, Reference):
+        found += explain(a, b, found, judge.limits)
+        if b.layers:
+            found += Verification(maps=attention_of(a, samples, targets))
     return found + Verification(maps=recorded_maps(samples.layers, found.maps))
 
 
 def load_side(source: str, runner: Runner) -> Side:
-    """One side of a comparison, named and read as `verify` says; a runner runs `.tflite` files.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is not what its name says.
-    """
+    """One side of a comparison, named and read as `verify` says; a runner runs `.tflite` files."""
     path = Path(source)
     if path.suffix.lower() == ".npz":
         return load_reference(path)
@@ -268,6 +256,12 @@ def load_side(source: str, runner: Runner) -> Side:
     return keras_side(load_model(source), path.name)
 
 
+def _coarseness(side: Side) -> tuple[bool, int, bool]:
+    """What sides are ordered by: what another is compared with comes last."""
+    is_model = not isinstance(side, Reference)
+    return is_model, PRECISIONS.index(side.precision), isinstance(side, FileSide)
+
+
 def refuse_off_gpu(side: FileSide) -> None:
     """Raises ValueError for a file that no GPU takes."""
     if why := why_not_on_gpu(side.file.graph):
@@ -277,14 +271,7 @@ def refuse_off_gpu(side: FileSide) -> None:
 
 
 def explain(model: Side, reference: Reference, found: Verification, limits: Limits) -> Verification:
-    """Why a comparison with a reference fails: its likely cause, and where it begins to differ.
-
-    Args:
-        model: What was compared.
-        reference: What with.
-        found: What was found.
-        limits: What passes.
-    """
+    """Why a comparison with a reference fails: its likely cause, and where it begins to differ."""
     if all(row.passed or row.problem for row in found.comparisons):
         return Verification()
     notes = likely_cause(model, reference, limits), first_drift(model, reference, limits)

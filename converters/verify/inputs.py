@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from converters.data.layout import Shape, as_dtype, finite_numbers, fitted
-from converters.data.npz import load_arrays, of_group, source_name, stored_inputs
+from converters.data.layout import Shape
 from converters.tflite.flatbuffer import Tensor
-from converters.verify.references import Reference, Samples, Side
+from converters.verify.references import Reference, Samples, Side, load_samples
 from converters.verify.sides import FileSide, Model
 
 # Samples of random numbers where there is no data.
@@ -21,66 +21,34 @@ _PIXELS = (0, 255)
 
 def common_samples(
     a: Side, b: Side, path: str | None, input_size: tuple[int, int] | None
-) -> tuple[Side, Side, Samples]:
-    """Both sides, the second one, or the reference, fitted to the other, and what they are given.
-
-    Raises:
-        OSError: If a file cannot be read.
-        ValueError: If the sides or the data do not belong together.
-    """
-    match a, b:
-        case Model(), Model():
-            b = b.fitted(a)
-            # The shape of each input that both take, the batch open.
-            shapes = [
-                (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))
-                for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True)
-            ]
-            if path is not None:
-                return a, b, stored_samples(path, a, shapes)
-            filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
-            return a, b, random_samples(a, b, filled)
-        case Model(), Reference():
-            if path is not None:
-                raise ValueError(
-                    "A reference has its inputs; leave `inputs` out, or compare two models. "
-                    f"Received: {b.name!r} and `inputs` {path}"
-                )
-            b = b.fitted(a)
-            return a, b, b
-        case Reference(), Model():
-            b, a, samples = common_samples(b, a, path, input_size)
-            return a, b, samples
-    raise ValueError(
-        "At least one side must be a model, a .keras or .tflite file. "
-        f"Received: {a.name!r} and {b.name!r}"
-    )
-
-
-def stored_samples(path: str, side: Model, shapes: Sequence[Shape]) -> Samples:
-    """What an `.npz` file holds, in the order and layout of a side's inputs.
-
-    Args:
-        path: The file.
-        side: What takes them.
-        shapes: The shape of each input; `None` for any size.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If they are not the side's inputs.
-    """
-    arrays, source, found = load_arrays(path), source_name(path), {}
-    stored = stored_inputs(arrays, list(side.inputs), source)
-    for (name, array), shape in zip(stored.items(), shapes, strict=True):
-        array = finite_numbers(array, f"inputs.{name}", source)
-        array = fitted(array, shape, f"inputs.{name}", source)
-        found[name] = as_dtype(array, side.dtypes[name], source)
-    if len({len(array) for array in found.values()}) > 1:
+) -> tuple[Model, Side, Samples]:
+    """A model, what it is compared with, fitted to it, and what both are given."""
+    if isinstance(a, Reference):
+        a, b = b, a
+    if isinstance(a, Reference):
         raise ValueError(
-            "All inputs must have the same number of samples. "
-            f"Received: {source!r} with {[len(array) for array in found.values()]}"
+            "At least one side must be a model, a .keras or .tflite file. "
+            f"Received: {b.name!r} and {a.name!r}"
         )
-    return Samples(found, "given", layers=of_group(arrays, "layers"))
+    if isinstance(b, Reference):
+        if path is not None:
+            raise ValueError(
+                "A reference has its inputs; leave `inputs` out, or compare two models. "
+                f"Received: {b.name!r} and `inputs` {path}"
+            )
+        b = b.fitted(a)
+        return a, b, b
+    b = b.fitted(a)
+    # The shape of each input that both take, the batch open.
+    shapes = [
+        (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))
+        for one, other in zip(a.inputs.values(), b.inputs.values(), strict=True)
+    ]
+    if path is not None:
+        both = replace(a, inputs=dict(zip(a.inputs, shapes, strict=True)))
+        return a, b, load_samples(path).fitted(both)
+    filled = [_filled(shape, input_size or DEFAULT_SIZE) for shape in shapes]
+    return a, b, random_samples(a, b, filled)
 
 
 def random_samples(a: Model, b: Model, shapes: Sequence[tuple[int, ...]]) -> Samples:
@@ -125,10 +93,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
     if dtype == "bool":
         return rng.random(shape) < 0.5
     if "int" not in dtype:
-        drawn = np.empty(shape, "float32")
-        for number in range(len(drawn)):  # one at a time is in memory as float64
-            drawn[number] = rng.normal(size=shape[1:])
-        return drawn
+        return rng.standard_normal(shape, "float32")
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if limits.bits == 8 else _PIXELS
     return rng.integers(low, high, shape, dtype, endpoint=True)

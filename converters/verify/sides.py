@@ -1,7 +1,7 @@
 """What is compared: a Keras model, a `.tflite` file, or what else answers to samples.
 
 Each says what it takes and gives, and answers on a target: with its outputs, and with the attention
-of its ULSAM blocks. Keras is imported for a Keras model only.
+of its ULSAM blocks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +69,8 @@ class Model:
     Attributes:
         name: What it is called in tables and messages.
         inputs: Input shapes by name, the batch first; `None` stands for any size.
-        dtypes: The dtype of each input, by name; `"float32"` for one of quantized numbers.
+        dtypes: The dtype of each input, by name, in its own order; `"float32"` for one of
+            quantized numbers.
         outputs: Output shapes by name; the attention that a file gives beside is not among them.
         precision: How exactly it computes, one of `PRECISIONS`.
         ordered: Whether the names are in an order that the user knows.
@@ -114,11 +115,7 @@ class Model:
 
         They are known by their names. Names that differ are no matter where the shapes leave one
         way to pair them; else they are taken in order, if the shapes agree so, and if it is an
-        order that users know.
-
-        Raises:
-            ValueError: If it has more or fewer than the other, if there is a doubt, or if the two
-                take inputs of other shapes.
+        order that users know. Where there is a doubt they are refused.
         """
         inputs, of_inputs = self._order(other, "inputs")
         outputs, of_outputs = self._order(other, "outputs")
@@ -131,7 +128,6 @@ class Model:
         return replace(
             self,
             inputs={name: self.inputs[name] for name in inputs},
-            dtypes={name: self.dtypes[name] for name in inputs},
             outputs={name: self.outputs[name] for name in outputs},
             notes=tuple(filter(None, (of_inputs, of_outputs))),
         )
@@ -196,12 +192,10 @@ class KerasSide(Model):
 
     Attributes:
         model: The model.
-        takes: The names of its inputs, in its own order.
-        gives: Those of its outputs, as they are flattened.
+        gives: The names of its outputs, as they are flattened.
     """
 
     model: Any = field(kw_only=True)
-    takes: tuple[str, ...] = field(kw_only=True)
     gives: tuple[str, ...] = field(kw_only=True)
 
     def answer(self, arrays: Arrays, target: Target) -> RunResult:
@@ -245,7 +239,7 @@ class KerasSide(Model):
         batch = self.model.inputs[0].shape[0] or -(-count // -(-count // BATCH))
 
         def computed(whole: Named) -> RunResult:
-            values = [whole[name] for name in self.takes]
+            values = [whole[name] for name in self.dtypes]
             try:
                 packed = keras.tree.pack_sequence_as(call_argument(self.model), values)
                 return RunResult("ok", compute(packed, batch))
@@ -327,9 +321,6 @@ def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> Keras
         name: What it is called.
         output_names: Names of its outputs in the order in which they are flattened; those of an
             exported file for none.
-
-    Raises:
-        ValueError: If it does not know its inputs.
     """
     if not getattr(model, "inputs", None):
         raise ValueError(
@@ -342,19 +333,20 @@ def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> Keras
     from converters.tflite.inputs import dtype_of, signature_names
     from converters.tflite.rebuild import layers_of
 
-    names = signature_names([tensor.name for tensor in model.inputs], "input")
+    takes = dict(
+        zip(signature_names([t.name for t in model.inputs], "input"), model.inputs, strict=True)
+    )
     # A Sequential model that was not called has no `output`.
     sequential = isinstance(model, keras.Sequential)
     structure = model.outputs[0] if sequential else model.output
     called = output_names or export.output_names(model, structure)
     return KerasSide(
         name,
-        {n: tuple(t.shape) for n, t in zip(names, model.inputs, strict=True)},
-        {n: dtype_of(t) for n, t in zip(names, model.inputs, strict=True)},
+        {name: tuple(tensor.shape) for name, tensor in takes.items()},
+        {name: dtype_of(tensor) for name, tensor in takes.items()},
         {n: tuple(t.shape) for n, t in zip(called, model.outputs, strict=True)},
         coarser(*(_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model))),
         model=model,
-        takes=tuple(names),
         gives=tuple(called),
     )
 
@@ -364,18 +356,17 @@ def file_side(file: TfliteFile, name: str, runner: Runner) -> FileSide:
     graph = file.graph
     inputs, outputs = graph.given, graph.answered
     attention, precision = marked_attention(file), precision_of(graph)
-    if not all(end.isprintable() for end in (*inputs, *outputs)):
-        raise ValueError(
-            "The inputs and outputs of a file to be compared have names that can be printed; "
-            f"convert it again. Received: {name!r} with {[*inputs, *outputs]}"
-        )
-    ends = (*inputs.values(), *outputs.values())
-    strange = [t for t in ends if t.dtype.lower() not in _DTYPES or 0 in t.shape or t.scales[1:]]
+    ends = (*inputs.items(), *outputs.items())
+    strange = [
+        f"{end!r} {t.dtype.lower()} {t.shape} of {len(t.scales)} scales"
+        for end, t in ends
+        if t.dtype.lower() not in _DTYPES or 0 in t.shape or t.scales[1:] or not end.isprintable()
+    ]
     if not inputs or not outputs or strange:
         raise ValueError(
             "A file to be compared has inputs and outputs of real numbers, each tensor with one "
-            f"scale. Received: {name!r} with {len(inputs)} inputs and {len(outputs)} outputs"
-            + "".join(f", {t.dtype.lower()} {t.shape} of {len(t.scales)} scales" for t in strange)
+            "scale and a name that can be printed; convert it again. Received: "
+            + ", ".join((f"{name!r} with {len(inputs)} inputs, {len(outputs)} outputs", *strange))
         )
     if len(inputs) < len(graph.inputs) or len(outputs) < len(graph.outputs):
         raise ValueError(

@@ -69,32 +69,25 @@ def find_targets(
     Returns:
         The targets, those of the CPU first, and the name of the GPU adapter; `None` if there is
         none, or none is wanted, or it runs nothing, of which a warning tells.
-
-    Raises:
-        ValueError: If a GPU is required and there is none that runs anything.
     """
     if not gpu:
         return CPU, None
     trial = gpu_trial()
     if trial.ok:
         return CPU + (GPU if float16 and half_precision() else GPU[:1]), trial.adapter
-    if trial.outcome == "no_driver":
-        found = "no adapter"
-        why = "no Vulkan driver is found; install one, or a software one with "
-        why += "scripts/vulkan_drivers.sh"
-    else:
-        found = ", ".join(filter(None, (trial.adapter, trial.problem)))
-        why = "the one that is found cannot add two numbers; mend its driver"
+    missing = trial.outcome == "no_driver"
+    why, way_out = (
+        ("no Vulkan driver is found", "install one, or scripts/vulkan_drivers.sh's in software")
+        if missing
+        else ("the one that is found cannot add two numbers", "mend its driver")
+    )
+    received = f"Received: {', '.join(filter(None, (trial.adapter, trial.problem)))}"
     if require_gpu:
         raise ValueError(
-            f"A GPU is required, and {why}, or leave `require_gpu` out. Received: {found}"
+            f"A GPU is required, and {why}: {way_out}, or leave `require_gpu` out. {received}"
         )
-    if trial.outcome != "no_driver":
-        warnings.warn(
-            "The GPU is left out, as it cannot add two numbers: mend its driver. "
-            f"Received: {found}",
-            stacklevel=2,
-        )
+    if not missing:
+        warnings.warn(f"The GPU is left out: {why}; {way_out}. {received}", stacklevel=2)
     return CPU, None
 
 
