@@ -227,7 +227,8 @@ def test_answers_of_now_keep_what_else_was_recorded(tmp_path):
     model = Model("m", maps, dict.fromkeys(maps, "float32"), {"output": (None, 4, 4, 2)})
     fitted = replace(made, labels=None).fitted(model)
     assert fitted.taken_as == in_order
-    assert fitted.under(["a", "b"], ["output"]).taken_as == (("0", "a"), ("1", "b"))
+    again = fitted.under(["a", "b"], ["output"]).taken_as
+    assert again == (*in_order, ("left", "a"), ("right", "b"))
     # Inputs and outputs may have the same names.
     arrays = {f"{side}.{n}": np.zeros((2, 1)) for side in ("inputs", "outputs") for n in "01"}
     pairs = as_reference(arrays, "r").under(["a", "b"], ["c", "d"]).taken_as

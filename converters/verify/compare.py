@@ -137,8 +137,7 @@ class Judge:
             ran.append((target, count))
         # The first input that may be pictures.
         pictures = next((x for x in samples.first(FEW) if x.ndim == 4), None)
-        told = tuple(dict.fromkeys(notes))
-        found = Verification(tuple(rows), notes=told, pictures=pictures)
+        found = Verification(tuple(rows), (), tuple(dict.fromkeys(notes)), pictures=pictures)
         if attention is False:
             return found
         try:
@@ -233,8 +232,8 @@ def verify(
         if require_gpu and isinstance(side, FileSide):
             refuse_off_gpu(side)
     a, b, samples = common_samples(a, b, inputs, input_size)
-    told = tuple(dict.fromkeys(a.notes + b.notes + samples.notes))
-    found = Verification(notes=told) + judge.compare(a, b, samples, targets)
+    found = Verification(notes=a.notes + b.notes + samples.notes)
+    found += judge.compare(a, b, samples, targets)
     if isinstance(b, Reference):
         found += explain(a, b, found, judge.limits)
         if b.layers:

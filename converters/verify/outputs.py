@@ -157,9 +157,6 @@ def compare_outputs(
         expected: The reference's, under the same names, of the same samples or of more behind
             them: the signal is taken from all, as a few say little of what samples share.
         classifiers: The outputs whose largest value is a class.
-
-    Raises:
-        ValueError: If the shapes differ.
     """
     return tuple(
         _difference(name, outputs[name], wanted, name in classifiers)
@@ -243,14 +240,7 @@ def _shares(value: np.ndarray) -> bool:
 
 
 def relative_difference(value: np.ndarray, reference: np.ndarray) -> float:
-    """The largest absolute difference, relative to the reference's largest absolute value.
-
-    NaN equals NaN and an infinity the same infinity; where only one of the two is finite the
-    difference is infinite.
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
+    """The `difference` of `OutputDifference`, of any numbers; of nothing finite it is 0."""
     if value.shape != reference.shape:
         raise ValueError(
             f"Both sides must have the same shape. Received: {value.shape} and {reference.shape}"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from converters.data.layout import as_dtype, finite_numbers, fitted, layout_of
+from converters.data.layout import Layout, as_dtype, finite_numbers, fitted, layout_of
 from converters.data.npz import load_arrays, matched, of_group, source_name
 from converters.runtime import RunResult
 from converters.verify.outputs import class_count, count_correct
@@ -67,13 +67,12 @@ class Samples:
         ends += [(v, model.outputs[n], f"outputs.{n}") for n, v in named.outputs.items()]
         # What fits in one layout only decides for the rest.
         told = {layout_of(array, shape) for array, shape, _ in ends} - {None}
-        layout = told.pop() if len(told) == 1 else None
+        layout: Layout | None = told.pop() if len(told) == 1 else None
         # The layout is one of maps; what else there is finds its own.
-        layouts = ("model" if self.arranged else layout if a.ndim == 4 else None for a, *_ in ends)
-        placed = [
-            fitted(array, shape, key, self.name, layout)
-            for (array, shape, key), layout in zip(ends, layouts, strict=True)
-        ]
+        placed = []
+        for array, shape, key in ends:
+            known = "model" if self.arranged else layout if array.ndim == 4 else None
+            placed.append(fitted(array, shape, key, self.name, known))
         given = {
             name: as_dtype(array, model.dtypes[name], self.name)
             for name, array in zip(model.inputs, placed, strict=False)
@@ -88,13 +87,7 @@ class Samples:
         if answered:
             answered, of_outputs = matched(answered, outputs, "outputs", self.name, ordered)
             pairs += of_outputs
-        before = {name: theirs for theirs, name in self.taken_as}
-        again = {theirs for theirs, _ in pairs}
-        taken_as = (
-            *(pair for pair in self.taken_as if pair[1] not in again),
-            *((before.get(theirs, theirs), name) for theirs, name in pairs),
-        )
-        return replace(self, inputs=given, outputs=answered, taken_as=taken_as)
+        return replace(self, inputs=given, outputs=answered, taken_as=self.taken_as + pairs)
 
 
 @dataclass(frozen=True)

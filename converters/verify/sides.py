@@ -12,7 +12,7 @@ import numpy as np
 
 from converters.data.layout import Shape, as_dtype, fits
 from converters.runtime import RunResult
-from converters.tflite.flatbuffer import TfliteFile
+from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.marks import marked_attention
 from converters.tflite.options import INTEGER_PRECISIONS
 from converters.tflite.precision import precision_of, why_not_on_gpu
@@ -117,28 +117,25 @@ class Model:
         way to pair them; else they are taken in order, if the shapes agree so, and if it is an
         order that users know. Where there is a doubt they are refused.
         """
-        inputs, of_inputs = self._order(other, "inputs")
-        outputs, of_outputs = self._order(other, "outputs")
-        for one, same in zip(other.inputs.values(), (self.inputs[n] for n in inputs), strict=True):
+        inputs, of_inputs = self._ordered(other, "inputs")
+        outputs, of_outputs = self._ordered(other, "outputs")
+        for one, same in zip(other.inputs.values(), inputs.values(), strict=True):
             if not fits(one[1:], same[1:]):
                 raise ValueError(
                     "Both models must take inputs of one shape. "
                     f"Received: {other.name!r} with {one} and {self.name!r} with {same}"
                 )
-        return replace(
-            self,
-            inputs={name: self.inputs[name] for name in inputs},
-            outputs={name: self.outputs[name] for name in outputs},
-            notes=tuple(filter(None, (of_inputs, of_outputs))),
-        )
+        return replace(self, inputs=inputs, outputs=outputs, notes=of_inputs + of_outputs)
 
-    def _order(self, other: "Model", what: Literal["inputs", "outputs"]) -> tuple[list[str], str]:
-        """The names of its ends in the order of another model's, and a note."""
+    def _ordered(
+        self, other: "Model", what: Literal["inputs", "outputs"]
+    ) -> tuple[Mapping[str, Shape], tuple[str, ...]]:
+        """Its ends in the order of another model's, and a note where names do not tell it."""
         ours, theirs = getattr(other, what), getattr(self, what)
         if set(ours) == set(theirs):
-            return list(ours), ""
+            return {name: theirs[name] for name in ours}, ()
         if len(ours) == len(theirs) == 1:
-            return list(theirs), ""
+            return theirs, ()
         pairs = list(zip(ours, theirs, strict=False))
         fitting = [[n for n in theirs if fits(one[1:], theirs[n][1:])] for one in ours.values()]
         only = [names[0] for names in fitting if len(names) == 1]
@@ -158,7 +155,8 @@ class Model:
                 f"{dict(ours)} and {self.name!r} with {dict(theirs)}"
             )
         told = ", ".join(f"{same} as {one}" for one, same in zip(ours, found, strict=True))
-        return found, f"The {what} of {self.name} have other names and were taken {how}: {told}"
+        note = f"The {what} of {self.name} have other names and were taken {how}: {told}"
+        return {name: theirs[name] for name in found}, (note,)
 
     def _run(self, arrays: Arrays, target: Target) -> RunResult:
         """The outputs, and whatever else is given beside them."""
@@ -212,7 +210,7 @@ class KerasSide(Model):
                 raise LeftOutError(f"{self.name}: {reason.rstrip('.')}") from error
 
         found = self._once("maps", arrays, lambda: self._computed(arrays, maps)).outputs or {}
-        return [Block(name, value) for name, value in found.items() if _spatial(value.shape)]
+        return [Block(name, value) for name, value in found.items() if _spatial(value)]
 
     def _run(self, arrays: Arrays, target: Target) -> RunResult:
         import keras
@@ -276,15 +274,13 @@ class FileSide(Model):
     def samples(self, target: Target, count: int) -> int:
         if target.accelerator == "gpu" and (why := why_not_on_gpu(self.file.graph)):
             raise NotRunError(f"{self.name} not run on the GPU: {why}")
-        if not (count := self.runner.samples(self.file, target, count)):
-            raise NotRunError(
-                f"{target.name} was not run: one sample would last beyond the time limit"
-            )
-        return count
+        if some := self.runner.samples(self.file, target, count):
+            return some
+        raise NotRunError(f"{target.name} was not run: one sample would last beyond the time limit")
 
     def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         graph, inputs = self.file.graph, self._named(arrays)
-        sites = [site for site in find_sites(graph) if _spatial(site.attention.shape)]
+        sites = [site for site in find_sites(graph) if _spatial(site.attention)]
         if not sites:
             return []
         if not graph.named_inputs:
@@ -391,9 +387,9 @@ def numbers(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.kind in "iub" else array.astype("float32")
 
 
-def _spatial(shape: tuple[int, ...]) -> bool:
+def _spatial(attention: np.ndarray | Tensor) -> bool:
     """Whether an attention, `(N, H, W, g)`, has more than one position; the softmax of one is 1."""
-    return shape[1] * shape[2] > 1
+    return attention.shape[1:3] != (1, 1)
 
 
 def _reason(error: Exception) -> str:

@@ -154,11 +154,7 @@ class Runner:
 
 
 def in_batches(arrays: Named, batch: int, compute: Callable[[Named], RunResult]) -> RunResult:
-    """What is computed of samples in whole batches; the first ones fill up the last.
-
-    Raises:
-        ValueError: If they are made too large by it, or as `first_samples`.
-    """
+    """What is computed of samples in whole batches; the first ones fill up the last."""
     count = len(next(iter(arrays.values())))
     whole = -(-count // batch) * batch
     if whole > count and any(value.size // count * batch > _MOST for value in arrays.values()):
@@ -171,11 +167,7 @@ def in_batches(arrays: Named, batch: int, compute: Callable[[Named], RunResult])
 
 
 def first_samples(result: RunResult, count: int, of: int) -> RunResult:
-    """A result with the first of its samples only, which may have several rows each.
-
-    Raises:
-        ValueError: If an output has not the samples as its first axis.
-    """
+    """A result with the first of its samples only, which may have several rows each."""
     outputs = {}
     for name, value in (result.outputs or {}).items():
         if value.size == 0 or value.ndim == 0 or len(value) % of:
