@@ -1,10 +1,10 @@
 """The attention of each site, measured in the very file, beside that of a float model.
 
 The residual of the block hides its attention: an output that is right to 1e-4 says little of maps
-whose values are near 1 / (H * W). Imports `runtime`, `tflite` and NumPy; Keras inside functions.
+whose values are near 1 / (H * W).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,12 @@ from converters.data.samples import as_samples
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Tflite, TfliteFile
 from converters.verify.limits import Limits
-from converters.verify.maps import FEW, SiteMaps
+from converters.verify.maps import SiteMaps, maps_of
 from converters.verify.outputs import centred, decibels, relative_difference
-from converters.verify.references import Samples, Side
+from converters.verify.references import Side
 from converters.verify.sides import (
     Arrays,
     Block,
-    KerasSide,
     LeftOutError,
     NotRunError,
     OtherSitesError,
@@ -143,14 +142,12 @@ def attention_snr(
     *,
     accelerator: Accelerator = "cpu",
     gpu_precision: GpuPrecision = "float32",
-    limit: float | None = None,
     env: Mapping[str, str | None] | None = None,
 ) -> list[AttentionSNR]:
     """Measures the attention of every ULSAM inside a `.tflite` file against the float model.
 
     The inner tensors of the very file become further outputs, its operators and constants stay: a
-    second file made for measuring would be calibrated and fused differently. The residual of the
-    block hides its attention, so nothing of this can be seen in the model's outputs.
+    second file made for measuring would be calibrated and fused differently.
 
     Args:
         tflite: The file, of any precision, as bytes, path or `TfliteFile`.
@@ -158,7 +155,6 @@ def attention_snr(
         data: Samples, as `representative_data` of `converters.to_tflite` takes them.
         accelerator: As in `converters.runtime.run`. Defaults to `"cpu"`.
         gpu_precision: Likewise. Defaults to `"float32"`.
-        limit: Least SNR that passes, in dB. Defaults to `None`, that of `Limits`.
         env: Environment variables for the run, as in `converters.runtime.run`.
 
     Returns:
@@ -176,16 +172,15 @@ def attention_snr(
     arrays = tuple(as_samples(data, shapes, list(ours.dtypes.values())).values())
     target = Target("", accelerator, gpu_precision)
     count = max(1, runner.samples(ours.file, target, len(arrays[0])))
-    limits = Limits() if limit is None else replace(Limits(), attention_snr=limit)
     try:
         some = [array[:count] for array in arrays]
-        rows, _ = compare_attention(ours, theirs, some, target, limits)
+        rows, _ = compare_attention(ours, theirs, some, target, Limits())
     except LeftOutError as reason:
         raise ValueError(
             "The ULSAM blocks of the file must be those of the model; give the model that the file "
             f"was made of. Received: {reason}"
         ) from None
-    return [replace(row, snr_limit=limits.attention_snr, limit=None) for row in rows]
+    return [replace(row, snr_limit=Limits().attention_snr, limit=None) for row in rows]
 
 
 def compare_attention(
@@ -225,26 +220,8 @@ def compare_attention(
         height, width = found.attention.shape[1:3]
         measured = _measured(found, right.attention.astype("float64"))
         rows.append(replace(row, site=site, map_size=(height, width), **measured))
-        maps += [_maps(theirs, target, site, right), _maps(ours, target, site, found)]
+        maps += [maps_of(theirs, target, site, right), maps_of(ours, target, site, found)]
     return rows, maps
-
-
-def attention_of(side: Side, samples: Samples, targets: Sequence[Target]) -> tuple[SiteMaps, ...]:
-    """The attention of one side over a few samples on each target, where it shows it."""
-    maps: list[SiteMaps] = []
-    for target in targets:
-        try:
-            count = min(FEW, side.samples(target, samples.count))
-            blocks = side.blocks(samples.first(count), target)
-        except (LeftOutError, NotRunError):
-            continue
-        maps += [_maps(side, target, b.name or f"site {n}", b) for n, b in enumerate(blocks, 1)]
-    return tuple(maps)
-
-
-def _maps(side: Side, target: Target, site: str, block: Block) -> SiteMaps:
-    runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
-    return SiteMaps(site, side.name, runtime, block.attention[:FEW])
 
 
 def _pairs(given: list[Block], wanted: list[Block]) -> list[tuple[Block, Block]]:

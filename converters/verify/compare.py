@@ -7,12 +7,12 @@ import numpy as np
 
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.precision import why_not_on_gpu
-from converters.verify.attention import SAMPLES, AttentionSNR, attention_of, compare_attention
+from converters.verify.attention import SAMPLES, AttentionSNR, compare_attention
 from converters.verify.causes import allowed, likely_cause
 from converters.verify.inputs import common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import PRECISIONS, Limits
-from converters.verify.maps import FEW, SiteMaps, recorded_maps
+from converters.verify.maps import FEW, SiteMaps, attention_of, recorded_maps
 from converters.verify.outputs import (
     OutputComparison,
     compare_outputs,
@@ -213,12 +213,10 @@ def verify(
         source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
         reference: Another.
         judge: What they are judged by.
-        runner: What runs `.tflite` files.
-        targets: On what it runs them.
+        runner: What runs `.tflite` files, on the `targets`.
+        targets: Kernels of the CPU, and the GPU.
         input_size: Height and width where neither side fixes them; `None` for 224.
-        inputs: An `.npz` file of what two models are given; `None` gives them random numbers in the
-            range of the inputs. What modules answered to them, as of a reference, is looked up for
-            its attention.
+        inputs: An `.npz` file of what two models are given; `None` gives them random numbers.
         require_gpu: Whether it is an error that no GPU takes a file.
 
     Raises:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from converters.verify.references import Samples, Side
+from converters.verify.sides import Block, KerasSide, LeftOutError, NotRunError
+from converters.verify.targets import Target
+
 # Of the samples that are compared, the first.
 FEW = 3
 # How far sums of recorded float32 shares are from 1.
@@ -31,6 +35,25 @@ class SiteMaps:
     def key(self) -> tuple[str, str, str]:
         """What tells it from others."""
         return self.site, self.subject, self.runtime
+
+
+def attention_of(side: Side, samples: Samples, targets: Sequence[Target]) -> tuple[SiteMaps, ...]:
+    """The attention of one side over a few samples on each target, where it shows it."""
+    maps: list[SiteMaps] = []
+    for target in targets:
+        try:
+            count = min(FEW, side.samples(target, samples.count))
+            blocks = side.blocks(samples.first(count), target)
+        except (LeftOutError, NotRunError):
+            continue
+        maps += [maps_of(side, target, b.name or f"site {n}", b) for n, b in enumerate(blocks, 1)]
+    return tuple(maps)
+
+
+def maps_of(side: Side, target: Target, site: str, block: Block) -> SiteMaps:
+    """The attention of a block of a side."""
+    runtime = "TensorFlow" if isinstance(side, KerasSide) else target.name
+    return SiteMaps(site, side.name, runtime, block.attention[:FEW])
 
 
 def recorded_maps(

@@ -150,13 +150,10 @@ def compare_outputs(
     expected: Mapping[str, np.ndarray],
     classifiers: set[str] | frozenset[str] = frozenset(),
 ) -> tuple[OutputDifference, ...]:
-    """Compares outputs with those expected, by output name.
+    """Compares outputs with those expected, by output name, the samples first.
 
-    Args:
-        outputs: The outputs, the samples first.
-        expected: The reference's, under the same names, of the same samples or of more behind
-            them: the signal is taken from all, as a few say little of what samples share.
-        classifiers: The outputs whose largest value is a class.
+    Those expected may be of more samples behind the same: the signal is taken from all, as a few
+    say little of what samples share. Of `classifiers` the largest value is a class.
     """
     return tuple(
         _difference(name, outputs[name], wanted, name in classifiers)
@@ -186,15 +183,9 @@ def find_classifiers(
 ) -> set[str]:
     """The outputs whose largest value is a class.
 
-    Args:
-        expected: Outputs by name.
-        labels: True classes, if there are.
-        asked: Whether the user says that the model is a classifier; `None` if he does not say.
-
-    Returns:
-        Of the outputs `(N, k)`, k above 1: none if the model is none; all if it is one; else that
-        which labels are of, and those that are shares, not negative and of the sum 1, as a softmax
-        gives them.
+    Of the outputs `(N, k)`, k above 1, all or none if the user has said (`asked`) that the model is
+    a classifier or that it is none; else that which `labels`, the true classes, are of, and those
+    that are shares, not negative and of the sum 1, as a softmax gives them.
     """
     several = {n: v for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1}
     if asked is not None:

@@ -96,18 +96,12 @@ class Model:
     def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         """The ULSAM blocks whose maps have more than one position.
 
-        Raises:
-            LeftOutError: If it does not show them.
-            NotRunError: If it does not run.
+        LeftOutError tells that it does not show them, NotRunError that it does not run.
         """
         raise NotImplementedError
 
     def samples(self, target: Target, count: int) -> int:
-        """How many of `count` samples it is given on a target.
-
-        Raises:
-            NotRunError: If the target is not for it.
-        """
+        """How many of `count` samples it is given on a target; NotRunError if none."""
         return count
 
     def fitted(self, other: "Model") -> Self:
@@ -312,11 +306,7 @@ class FileSide(Model):
 def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> KerasSide:
     """A Keras model as a side, under the names that an exported file of it has.
 
-    Args:
-        model: The model.
-        name: What it is called.
-        output_names: Names of its outputs in the order in which they are flattened; those of an
-            exported file for none.
+    Those of its outputs may be given, in the order in which they are flattened.
     """
     if not getattr(model, "inputs", None):
         raise ValueError(

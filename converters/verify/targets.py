@@ -59,16 +59,13 @@ TENSORFLOW = Target("TensorFlow", "cpu")
 def find_targets(
     gpu: bool = True, require_gpu: bool = False, float16: bool = True
 ) -> tuple[tuple[Target, ...], str | None]:
-    """The CPU's kernels, and the GPU where there is a Vulkan driver.
+    """The CPU's kernels, and the GPU where there is a Vulkan driver and `gpu` is wanted.
 
-    Args:
-        gpu: Whether to look for one.
-        require_gpu: Whether it is an error that there is none.
-        float16: Whether to run in float16 too, where the GPU really computes in it.
+    Of a GPU that runs nothing a warning tells; with `require_gpu` that, or none, is a ValueError.
 
     Returns:
-        The targets, those of the CPU first, and the name of the GPU adapter; `None` if there is
-        none, or none is wanted, or it runs nothing, of which a warning tells.
+        The targets, those of the CPU first, with `float16` in that too where the GPU really
+        computes in it; and the name of the GPU adapter, `None` without.
     """
     if not gpu:
         return CPU, None
@@ -119,11 +116,8 @@ class Runner:
     def run(self, file: TfliteFile, inputs: Named, target: Target) -> RunResult:
         """Runs a file of any input and output types on float inputs, and gives float outputs.
 
-        Args:
-            file: The file.
-            inputs: Inputs by name, any number of samples; they are rounded to integers where the
-                file takes such, and the first ones fill up the last batch.
-            target: What runs it.
+        The inputs, by name and of any number of samples, are rounded to integers where the file
+        takes such; the first ones fill up the last batch.
         """
         on_gpu = target.accelerator == "gpu"
         if on_gpu and self._hung:
