@@ -36,11 +36,16 @@ from converters.tflite.app_metadata import AppMetadata, fitting, read_labels, wi
 from converters.tflite.marks import mark_attention
 from converters.tflite.options import INFERENCE_TYPES, INTEGER_PRECISIONS
 from converters.tflite.quiet import without_native_logs
-from converters.verify.compare import Judge, Verification, explain, refuse_off_gpu
-from converters.verify.inputs import DEFAULT_SIZE, random_samples
+from converters.verify.compare import Judge, Verification, explain
 from converters.verify.maps import recorded_maps
 from converters.verify.outputs import find_classifiers
-from converters.verify.references import Reference, Samples, load_reference
+from converters.verify.samples import (
+    DEFAULT_SIZE,
+    Reference,
+    Samples,
+    load_reference,
+    random_samples,
+)
 from converters.verify.sides import KerasSide, file_side, keras_side
 from converters.verify.targets import CPU, Runner, find_targets
 
@@ -182,7 +187,7 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
                     file_side(converted[precision], precision, runner), precision=precision
                 )
                 if request.require_gpu:
-                    refuse_off_gpu(side)
+                    side.refuse_off_gpu()
                 side = side.fitted(ours)
                 found += judge.compare(side, ours, samples, targets, attention=attends)
                 if precision not in floats and samples is not spread:

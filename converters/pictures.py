@@ -20,8 +20,7 @@ from converters.start import start_tensorflow
 from converters.tflite.quiet import without_native_logs
 from converters.tflite.sites import site_names
 from converters.verify.compare import load_side
-from converters.verify.inputs import DEFAULT_SIZE
-from converters.verify.references import load_samples
+from converters.verify.samples import DEFAULT_SIZE, load_samples
 from converters.verify.sides import Arrays, Block, LeftOutError, Model, NotRunError
 from converters.verify.targets import Runner, Target
 from converters.whole_file import check_path, write_whole

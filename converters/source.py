@@ -13,7 +13,7 @@ import numpy as np
 from converters.checkpoint import load_checkpoint
 from converters.data.layout import fits
 from converters.formats import format_of
-from converters.verify.references import Reference, as_reference
+from converters.verify.samples import Reference, as_reference
 
 if TYPE_CHECKING:
     import keras

@@ -15,7 +15,7 @@ import gpu_drivers
 from converters import export_program, record
 from converters.source import Porting, read_source
 from converters.verify.outputs import class_count, classes_of
-from converters.verify.references import as_reference
+from converters.verify.samples import as_reference
 from converters.verify.sides import Model
 from test_command import assert_one_line
 

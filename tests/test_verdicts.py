@@ -11,7 +11,7 @@ from converters.verify.causes import likely_cause
 from converters.verify.layers import first_drift
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, OutputDifference
-from converters.verify.references import as_reference
+from converters.verify.samples import as_reference
 from converters.verify.sides import keras_side
 from test_command import assert_one_line
 
@@ -423,7 +423,7 @@ def test_a_finite_mask_hides_nothing_beside_it():
 def test_what_the_gpu_did_is_told_of_the_file_on_either_side(monkeypatch):
     from converters.runtime import RunResult
     from converters.verify.compare import Judge
-    from converters.verify.references import Samples
+    from converters.verify.samples import Samples
     from converters.verify.sides import FileSide, Model
     from converters.verify.targets import GPU, Runner
 

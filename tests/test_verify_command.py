@@ -247,7 +247,7 @@ def test_integers_that_a_model_does_not_take(command, tmp_path):
     [("uint8", 0, 255), ("int8", -128, 127), ("int32", 0, 255), ("int64", 0, 255), ("bool", 0, 1)],
 )
 def test_random_integers_fill_their_range(dtype, least, most):
-    from converters.verify.inputs import random_samples
+    from converters.verify.samples import random_samples
     from converters.verify.sides import Model
 
     side = Model("m", {"x": (None, 100, 100)}, {"x": dtype}, {})

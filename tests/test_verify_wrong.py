@@ -14,7 +14,7 @@ from converters.verify.attention import compare_attention
 from converters.verify.compare import Judge, Verification
 from converters.verify.limits import Limits
 from converters.verify.outputs import OutputComparison, compare_outputs
-from converters.verify.references import Samples
+from converters.verify.samples import Samples
 from converters.verify.sides import FileSide, Model, file_side, keras_side
 from converters.verify.targets import CPU, Runner
 from test_command import assert_one_line

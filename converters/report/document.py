@@ -15,7 +15,7 @@ from converters.tflite.flatbuffer import Tensor, TfliteFile
 from converters.tflite.sites import float_operators
 from converters.tflite.static_check import Finding, lint
 from converters.verify.compare import Verification
-from converters.verify.references import Reference
+from converters.verify.samples import Reference
 from converters.versions import installed
 
 # Raised whenever a field changes its name or its meaning.

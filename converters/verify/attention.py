@@ -16,7 +16,7 @@ from converters.tflite.flatbuffer import Tflite, TfliteFile
 from converters.verify.limits import Limits
 from converters.verify.maps import SiteMaps, maps_of
 from converters.verify.outputs import centred, decibels, relative_difference
-from converters.verify.references import Side
+from converters.verify.samples import Side
 from converters.verify.sides import (
     Arrays,
     Block,

@@ -1,7 +1,4 @@
-"""Why a model is not what was recorded: the common mistakes, each tried out.
-
-Imports NumPy; Keras inside the functions that change a model.
-"""
+"""Why a model is not what was recorded: the common mistakes, each tried out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +8,7 @@ import numpy as np
 
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
-from converters.verify.references import Reference, Side
+from converters.verify.samples import Reference, Side
 from converters.verify.sides import FileSide, KerasSide
 from converters.verify.targets import CPU
 

@@ -6,20 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from converters.tflite.flatbuffer import TfliteFile
-from converters.tflite.precision import why_not_on_gpu
 from converters.verify.attention import SAMPLES, AttentionSNR, compare_attention
 from converters.verify.causes import allowed, likely_cause
-from converters.verify.inputs import common_samples
 from converters.verify.layers import first_drift
 from converters.verify.limits import PRECISIONS, Limits
 from converters.verify.maps import FEW, SiteMaps, attention_of, recorded_maps
 from converters.verify.outputs import (
     OutputComparison,
+    OutputDifference,
     compare_outputs,
     count_correct,
     find_classifiers,
 )
-from converters.verify.references import Reference, Samples, Side, load_reference
+from converters.verify.samples import Reference, Samples, Side, common_samples, load_reference
 from converters.verify.sides import (
     FileSide,
     LeftOutError,
@@ -165,7 +164,17 @@ class Judge:
         limit = self.limits.output(a.precision, target.gpu_precision)
         if isinstance(b, Reference):
             limit = allowed(a, self.limits, target.gpu_precision)
-        row = OutputComparison(
+        outputs: tuple[OutputDifference, ...] = ()
+        correct = None
+        if given.outputs is not None and wanted.outputs is not None:
+            # Their names may be others; the order is the same.
+            expected = dict(zip(given.outputs, wanted.outputs.values(), strict=True))
+            # The classes of random numbers say nothing.
+            asked = False if samples.kind == "random" else self.classifier
+            classifiers = find_classifiers(expected, samples.labels, asked)
+            outputs = compare_outputs(given.outputs, expected, classifiers)
+            correct = count_correct(given.outputs, expected, samples.labels)
+        return OutputComparison(
             a.name,
             b.name,
             runtime=target.name,
@@ -173,6 +182,8 @@ class Judge:
             limit=limit,
             snr_limit=self.limits.output_snr(a.precision),
             top1_limit=self.limits.agreement(a.precision),
+            outputs=outputs,
+            correct=correct,
             milliseconds=ran.milliseconds,
             adapter=ran.adapter,
             fully_accelerated=ran.fully_accelerated if on_gpu else None,
@@ -180,19 +191,6 @@ class Judge:
             data=samples.kind,
             precision=a.precision,
             problem=given.problem or wanted.problem,
-        )
-        if given.outputs is None or wanted.outputs is None:
-            return row
-        expected = wanted.outputs
-        if set(expected) != set(given.outputs):  # other names, in the same order
-            expected = dict(zip(given.outputs, expected.values(), strict=True))
-        # The classes of random numbers say nothing.
-        asked = False if samples.kind == "random" else self.classifier
-        classifiers = find_classifiers(expected, samples.labels, asked)
-        return replace(
-            row,
-            outputs=compare_outputs(given.outputs, expected, classifiers),
-            correct=count_correct(given.outputs, expected, samples.labels),
         )
 
 
@@ -228,7 +226,7 @@ def verify(
         a, b = replace(a, name=source), replace(b, name=reference)
     for side in (a, b):
         if require_gpu and isinstance(side, FileSide):
-            refuse_off_gpu(side)
+            side.refuse_off_gpu()
     a, b, samples = common_samples(a, b, inputs, input_size)
     found = Verification(notes=a.notes + b.notes + samples.notes)
     found += judge.compare(a, b, samples, targets)
@@ -257,14 +255,6 @@ def _coarseness(side: Side) -> tuple[bool, int, bool]:
     """What sides are ordered by: what another is compared with comes last."""
     is_model = not isinstance(side, Reference)
     return is_model, PRECISIONS.index(side.precision), isinstance(side, FileSide)
-
-
-def refuse_off_gpu(side: FileSide) -> None:
-    """Raises ValueError for a file that no GPU takes."""
-    if why := why_not_on_gpu(side.file.graph):
-        raise ValueError(
-            f"With `require_gpu` files must be for the GPU, and {why}. Received: {side.name!r}"
-        )
 
 
 def explain(model: Side, reference: Reference, found: Verification, limits: Limits) -> Verification:

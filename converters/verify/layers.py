@@ -1,10 +1,7 @@
-"""The first layer whose values are not those that PyTorch had there.
-
-Imports NumPy; Keras inside functions.
-"""
+"""The first layer whose values are not those that PyTorch had there."""
 
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +10,9 @@ from converters.data.layout import fitted
 from converters.verify.causes import SAMPLES, allowed, distance, recalled
 from converters.verify.limits import Limits
 from converters.verify.outputs import relative_difference
-from converters.verify.references import Reference, Side
-from converters.verify.sides import Arrays, KerasSide
+from converters.verify.samples import Reference, Side
+from converters.verify.sides import KerasSide
+from converters.verify.targets import TENSORFLOW
 
 Found = tuple[str, str, np.ndarray]
 
@@ -41,7 +39,7 @@ def first_drift(model: Side, reference: Reference, limits: Limits) -> str:
     if not is_graph(model.model) or not distance(model, reference) > limit:
         return ""
     try:
-        found = _layers(model.model, reference.first(SAMPLES), recorded, reference.modules)
+        found = _layers(model, reference)
     except Exception:  # whatever a user's layers make of being called again
         return ""
     if not found:
@@ -61,12 +59,7 @@ def first_drift(model: Side, reference: Reference, limits: Limits) -> str:
     return f"All {len(found)} recorded layers are as recorded, up to {last}: what differs is after."
 
 
-def _layers(
-    model: Any,
-    inputs: Arrays,
-    recorded: Mapping[str, np.ndarray],
-    modules: Mapping[str, str],
-) -> list[Found]:
+def _layers(side: KerasSide, reference: Reference) -> list[Found]:
     """The layers that were recorded, in the order of their calls: name, key, and what it answers.
 
     What a layer answered is that of its call in this model: it may be called in others too.
@@ -78,25 +71,19 @@ def _layers(
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         result = layer(*args, **kwargs)
-        path = modules.get(layer.name, layer.name)
+        path = reference.modules.get(layer.name, layer.name)
         key = f"{path}@{calls[path]}" if calls[path] else path
         single = isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.Model)
-        if single and key in recorded and isinstance(result, keras.KerasTensor):
+        if single and key in reference.layers and isinstance(result, keras.KerasTensor):
             found.append((layer.name, key, result))
         calls[path] += 1
         return result
 
-    other = recalled(model, call)
+    other = recalled(side.model, call)
     if not found:
         return []
     probe = keras.Model(other.input, [output for *_, output in found])
-    count = len(inputs[0])
-    batch = model.inputs[0].shape[0] or count
-    whole = -(-count // batch) * batch
-    arrays = [np.resize(value, (whole, *value.shape[1:])) for value in inputs]
-    packed = keras.tree.pack_sequence_as(probe.input, arrays)
-    values = probe.predict(packed, batch_size=batch, verbose=0)
-    return [
-        (name, key, np.asarray(value)[:count])
-        for (name, key, _), value in zip(found, keras.tree.flatten(values), strict=True)
-    ]
+    gives = {key: output.shape for _, key, output in found}
+    looked_at = replace(side, model=probe, outputs=gives, gives=tuple(gives), _kept={})
+    values = looked_at.answer(reference.first(SAMPLES), TENSORFLOW).outputs or {}
+    return [(name, key, values[key]) for name, key, _ in found]

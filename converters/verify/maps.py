@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.verify.references import Samples, Side
+from converters.verify.samples import Samples, Side
 from converters.verify.sides import Block, KerasSide, LeftOutError, NotRunError
 from converters.verify.targets import Target
 

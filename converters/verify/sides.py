@@ -265,6 +265,13 @@ class FileSide(Model):
     around: bool = field(kw_only=True)
     ordered: ClassVar[bool] = False  # a signature lists its names in alphabetical order
 
+    def refuse_off_gpu(self) -> None:
+        """Raises ValueError if no GPU takes the file."""
+        if why := why_not_on_gpu(self.file.graph):
+            raise ValueError(
+                f"With `require_gpu` files must be for the GPU, and {why}. Received: {self.name!r}"
+            )
+
     def samples(self, target: Target, count: int) -> int:
         if target.accelerator == "gpu" and (why := why_not_on_gpu(self.file.graph)):
             raise NotRunError(f"{self.name} not run on the GPU: {why}")
