@@ -7,7 +7,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from converters.verify.limits import PRECISIONS, Limits, coarser, rejected
+from converters.verify.limits import PRECISIONS, Limits, rejected
 from converters.verify.outputs import (
     OutputComparison,
     OutputDifference,
@@ -314,8 +314,6 @@ def test_limits_by_precision():
         assert (limits.least_attention_snr(precision) is None) != integers
         assert limits.agreement(precision) == (0.95 if integers else 0.99)
     assert limits.attention("float16", "float16") == pytest.approx(0.15)
-    assert coarser("float32", "dynamic_range", "float16") == "dynamic_range"
-    assert coarser("int8", "int16x8") == "int8"
 
 
 @pytest.mark.parametrize("name", vars(Limits()))

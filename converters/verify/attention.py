@@ -17,15 +17,7 @@ from converters.verify.limits import Limits
 from converters.verify.maps import SiteMaps, maps_of
 from converters.verify.outputs import centred, decibels, relative_difference
 from converters.verify.samples import Side
-from converters.verify.sides import (
-    Arrays,
-    Block,
-    LeftOutError,
-    NotRunError,
-    OtherSitesError,
-    file_side,
-    keras_side,
-)
+from converters.verify.sides import Arrays, Block, LeftOutError, NotRunError, file_side, keras_side
 from converters.verify.targets import Runner, Target
 
 if TYPE_CHECKING:
@@ -184,7 +176,12 @@ def attention_snr(
 
 
 def compare_attention(
-    ours: Side, theirs: Side, arrays: Arrays, target: Target, limits: Limits
+    ours: Side,
+    theirs: Side,
+    arrays: Arrays,
+    target: Target,
+    limits: Limits,
+    required: bool = False,
 ) -> tuple[list[AttentionSNR], list[SiteMaps]]:
     """The attention of each site of a side, beside that of one as exact or more, on one target.
 
@@ -192,7 +189,8 @@ def compare_attention(
         What was measured, a row for each site, and the attention of both sides over a few samples.
 
     Raises:
-        LeftOutError: If a side does not show it, or the sites are others.
+        LeftOutError: If a side does not show it, or the sites are others; where these are required
+            to be the same, what is missing was lost, and fails.
     """
     row = AttentionSNR(
         "every site",
@@ -208,10 +206,13 @@ def compare_attention(
         return [replace(row, problem=str(error))], []
     one, other = ([block.attention.shape[1:] for block in side] for side in (given, wanted))
     if sorted(one) != sorted(other):
-        raise OtherSitesError(
+        why = (
             f"the maps, (H, W, g), are {', '.join(map(str, one)) or 'none'} in {ours.name} and "
             f"{', '.join(map(str, other)) or 'none'} in {theirs.name}"
         )
+        if required:
+            return [replace(row, problem=why)], []
+        raise LeftOutError(why)
     if not one:
         raise LeftOutError("neither has a ULSAM whose map has more than one position")
     rows, maps = [], []

@@ -19,14 +19,7 @@ from converters.verify.outputs import (
     find_classifiers,
 )
 from converters.verify.samples import Reference, Samples, Side, common_samples, load_reference
-from converters.verify.sides import (
-    FileSide,
-    LeftOutError,
-    NotRunError,
-    OtherSitesError,
-    file_side,
-    keras_side,
-)
+from converters.verify.sides import FileSide, LeftOutError, NotRunError, file_side, keras_side
 from converters.verify.targets import CPU, TENSORFLOW, Runner, Target
 
 
@@ -101,10 +94,11 @@ class Judge:
     ) -> Verification:
         """The outputs of two sides beside each other, and their attention.
 
+        The coarser of the two is judged by the finer, a model by a reference, else A by B.
+
         Args:
             a: A side.
-            b: Another, its inputs and outputs in the order of the first one's. The coarser of the
-                two is judged by the finer, a model by a reference, and if not told so the first.
+            b: Another, its inputs and outputs in the order of the first one's.
             samples: What both are given.
             targets: What runs files.
             attention: Whether the attention must be compared, as of a file that was made of the
@@ -142,13 +136,9 @@ class Judge:
         try:
             for target, count in ran:
                 some = samples.first(min(SAMPLES, count))
-                sites, maps = compare_attention(a, b, some, target, self.limits)
+                sites, maps = compare_attention(a, b, some, target, self.limits, bool(attention))
                 found += Verification(attention=tuple(sites), maps=tuple(maps))
         except LeftOutError as reason:
-            if attention and isinstance(reason, OtherSitesError):
-                # What is missing in the file was lost.
-                lost = AttentionSNR("every site", a.name, "every runtime", problem=str(reason))
-                return found + Verification(attention=(lost,))
             found += Verification(notes=(f"Attention not compared: {reason}",))
         return found
 
@@ -195,8 +185,8 @@ class Judge:
 
 
 def verify(
-    source: str,
-    reference: str,
+    a_path: str,
+    b_path: str,
     *,
     judge: Judge,
     runner: Runner,
@@ -205,25 +195,19 @@ def verify(
     inputs: str | None = None,
     require_gpu: bool = False,
 ) -> Verification:
-    """Runs two sides on the same inputs and compares what they answer.
+    """Runs two sides, as `load_side` reads them, on the same inputs and compares their answers.
 
-    Args:
-        source: A `.keras`, `.tflite` or `.npz` file, or `module:function`.
-        reference: Another.
-        judge: What they are judged by.
-        runner: What runs `.tflite` files, on the `targets`.
-        targets: Kernels of the CPU, and the GPU.
-        input_size: Height and width where neither side fixes them; `None` for 224.
-        inputs: An `.npz` file of what two models are given; `None` gives them random numbers.
-        require_gpu: Whether it is an error that no GPU takes a file.
+    These inputs are a reference's, or of an `.npz` file (`inputs`), or random numbers, then with
+    images of `input_size`, `None` for 224, where neither side fixes it. With `require_gpu` it is an
+    error that no GPU takes a file.
 
     Raises:
         OSError: If a file cannot be read.
         ValueError: If a file is none of these, or if the two do not belong together.
     """
-    a, b = load_side(source, runner), load_side(reference, runner)
+    a, b = load_side(a_path, runner), load_side(b_path, runner)
     if a.name == b.name:
-        a, b = replace(a, name=source), replace(b, name=reference)
+        a, b = replace(a, name=a_path), replace(b, name=b_path)
     for side in (a, b):
         if require_gpu and isinstance(side, FileSide):
             side.refuse_off_gpu()
@@ -238,7 +222,9 @@ def verify(
 
 
 def load_side(source: str, runner: Runner) -> Side:
-    """One side of a comparison, named and read as `verify` says; a runner runs `.tflite` files."""
+    """One side: a `.keras` file, a `.tflite` file, which a runner runs, a reference, an `.npz`
+    file, or a model by `module:function`.
+    """
     path = Path(source)
     if path.suffix.lower() == ".npz":
         return load_reference(path)

@@ -54,9 +54,6 @@ class Limits:
             way or the other without a loss of accuracy: 98.3 % the same in int8 on a MobileNetV2
             (alpha 0.35) that was right on 94.7 % before and on 95.8 % after; 97.0 % in int16x8 on a
             narrow one, right on 89.6 % and 89.4 %.
-
-    Raises:
-        ValueError: If a limit is negative or not finite.
     """
 
     reference: float = 1e-4
@@ -103,11 +100,6 @@ class Limits:
     def agreement(self, precision: str) -> float:
         """The least share of equal top-1 classes."""
         return self.top1_integer if precision in ("int8", "int16x8") else self.top1
-
-
-def coarser(*precisions: str) -> str:
-    """The coarsest of some precisions."""
-    return max(precisions, key=PRECISIONS.index)
 
 
 def rejected(equal: int, samples: int, share: float) -> bool:

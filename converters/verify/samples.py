@@ -1,7 +1,4 @@
-"""What sides are given: a reference's inputs, data, or random numbers.
-
-And what a reference, PyTorch or another framework, answers to it.
-"""
+"""What sides are given: data, random numbers, or a reference's inputs with what it answers."""
 
 import math
 import os
@@ -180,12 +177,7 @@ Side = Model | Reference
 
 
 def load_reference(path: str | os.PathLike[str]) -> Reference:
-    """Reads a reference.
-
-    Args:
-        path: An `.npz` file with `inputs` or `inputs.NAME`, `outputs` or `outputs.NAME`, and, if
-            known, `labels` and `layers.MODULE.PATH`.
-    """
+    """Reads a reference, an `.npz` file of the keys that docs/references.md explains."""
     return as_reference(load_arrays(path), source_name(path))
 
 
@@ -247,15 +239,14 @@ def common_samples(
             "At least one side must be a model, a .keras or .tflite file. "
             f"Received: {b.name!r} and {a.name!r}"
         )
-    if isinstance(b, Reference):
-        if path is not None:
-            raise ValueError(
-                "A reference has its inputs; leave `inputs` out, or compare two models. "
-                f"Received: {b.name!r} and `inputs` {path}"
-            )
-        b = b.fitted(a)
-        return a, b, b
+    if isinstance(b, Reference) and path is not None:
+        raise ValueError(
+            "A reference has its inputs; leave `inputs` out, or compare two models. "
+            f"Received: {b.name!r} and `inputs` {path}"
+        )
     b = b.fitted(a)
+    if isinstance(b, Reference):
+        return a, b, b
     # The shape of each input that both take, the batch open.
     shapes = [
         (None, *(y if x is None else x for x, y in zip(one[1:], other[1:], strict=True)))

@@ -18,7 +18,7 @@ from converters.tflite.options import INTEGER_PRECISIONS
 from converters.tflite.precision import precision_of, why_not_on_gpu
 from converters.tflite.sites import Site, find_sites
 from converters.tflite.tap import with_outputs
-from converters.verify.limits import coarser
+from converters.verify.limits import PRECISIONS
 from converters.verify.targets import TENSORFLOW, Named, Runner, Target, first_samples, in_batches
 
 BATCH = 32
@@ -35,10 +35,6 @@ Arrays = Sequence[np.ndarray]
 
 class LeftOutError(Exception):
     """Why the attention cannot be compared."""
-
-
-class OtherSitesError(LeftOutError):
-    """That the sites of two sides are not the same."""
 
 
 class NotRunError(Exception):
@@ -286,25 +282,23 @@ class FileSide(Model):
             return []
         if not graph.named_inputs:
             raise LeftOutError(f"{self.name} has no signature")
-        parts = ("attention", *(("inputs", "scores", "outputs") if self.around else ()))
+        parts = ("inputs", "scores", "outputs") if self.around else ()
         # One name each: what a block gives, the next may take, and the GPU refuses files that give
         # a tensor twice. And it computes wrongly where an output is the file's own input.
         ends = {*graph.named_inputs.values(), *graph.named_outputs.values()}
-        inner = dict.fromkeys(getattr(site, part) for site in sites for part in parts)
+        inner = dict.fromkeys(getattr(s, part) for s in sites for part in ("attention", *parts))
         tapped = {f"inner{n}": tensor for n, tensor in enumerate(inner) if tensor not in ends}
         file = with_outputs(self.file, tapped)
         result = self.runner.run(file, inputs, replace(target, repeats=0))
         if result.outputs is None:
             raise NotRunError(result.problem)
         values = {t: t.dequantized(t.quantized(inputs[n])) for n, t in graph.named_inputs.items()}
-        for name, tensor in (graph.named_outputs | tapped).items():
-            values[tensor] = result.outputs[name]
-        found = []
-        for site in sites:
-            attention, *around = (values[getattr(site, part)] for part in parts)
-            inside = dict(zip(parts[1:], around, strict=True))
-            found.append(Block("", attention * site.gain, inside, site))
-        return found
+        values |= {t: result.outputs[n] for n, t in (graph.named_outputs | tapped).items()}
+        inside = ({part: values[getattr(site, part)] for part in parts} for site in sites)
+        return [
+            Block("", values[site.attention] * site.gain, around, site)
+            for site, around in zip(sites, inside, strict=True)
+        ]
 
     def _run(self, arrays: Arrays, target: Target) -> RunResult:
         return self.runner.run(self.file, self._named(arrays), target)
@@ -333,12 +327,13 @@ def keras_side(model: Any, name: str, output_names: Sequence[str] = ()) -> Keras
     sequential = isinstance(model, keras.Sequential)
     structure = model.outputs[0] if sequential else model.output
     called = output_names or export.output_names(model, structure)
+    precisions = {_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model)}
     return KerasSide(
         name,
         {name: tuple(tensor.shape) for name, tensor in takes.items()},
         {name: dtype_of(tensor) for name, tensor in takes.items()},
         {n: tuple(t.shape) for n, t in zip(called, model.outputs, strict=True)},
-        coarser(*(_OF_DTYPE.get(layer.compute_dtype, "float32") for layer in layers_of(model))),
+        max(precisions, key=PRECISIONS.index),
         model=model,
         gives=tuple(called),
     )
