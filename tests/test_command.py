@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import keras
@@ -111,6 +112,42 @@ def test_keys_beside_a_module_at_the_root(command, module_checkpoint, tmp_path):
     status, _, err = command("convert", tmp_path / "more.pth", "-o", tmp_path / "out")
     assert_one_line(status, err)
     assert "'extra'" in err and "--model" in err and "--prefix" not in err
+
+
+def test_precisions_in_several_options_are_all_made(tmp_path):
+    from converters.cli.convert import convert
+
+    options = ("--precision", "int8", "--precision", "float32,int8")
+    context = convert.make_context("convert", ["m.pth", "-o", str(tmp_path), *options])
+    assert context.params["precision"] == ("int8", "float32")
+
+
+def test_warnings_are_told_though_the_conversion_fails(command, module_checkpoint, tmp_path):
+    import torch
+
+    state = torch.load(module_checkpoint / "ulsam.pth", weights_only=True)["state_dict"]
+    further = state | {"module.extra": torch.ones(3)}
+    torch.save({"model": further, "ema": further}, tmp_path / "two.pth")
+    status, _, err = command("convert", tmp_path / "two.pth", "-o", tmp_path / "out")
+    told, error = err.splitlines()
+    assert status == 2 and told.startswith("warning: ") and "--entry" in told and "ema" in told
+    assert error.startswith("ulsam-keras: error: ") and "'extra'" in error
+
+
+def test_a_flatbuffer_is_parsed_once(command, module_checkpoint, tmp_path, monkeypatch):
+    from ai_edge_litert import schema_py_generated as schema
+
+    original, parsed = schema.ModelT.InitFromPackedBuf, Counter()
+
+    def counted(content, place):
+        parsed[bytes(content)] += 1
+        return original(content, place)
+
+    monkeypatch.setattr(schema.ModelT, "InitFromPackedBuf", staticmethod(counted))
+    out = tmp_path / "out"
+    assert command("convert", module_checkpoint / "ulsam.pth", "-o", out, "--no-gpu")[0] == 0
+    assert parsed[(out / "ulsam_float32.tflite").read_bytes()] == 1
+    assert set(parsed.values()) == {1}
 
 
 def test_failed_comparison_is_status_1_and_writes_the_files(command, module_checkpoint, tmp_path):

@@ -159,6 +159,10 @@ USAGE = {
     "form without int8": (["--attention", "float"], "--attention is for the precision int8"),
     "unknown form": (["--attention", "tanh"], "tanh.*is not one of"),
     "unknown precision": (["--precision", "int4"], "int8, int16x8.*Received: int4"),
+    "stored numbers scaled": (
+        ["--precision", "int8", "--calibration", RECORDING, "--image-mean", "0.5"],
+        "--image-mean and --image-std scale a folder of images",
+    ),
     "no number": (["--image-mean", "grey"], "one per channel.*Received: grey"),
     "no such data": (
         ["--precision", "int8", "--calibration", "nowhere.npz"],

@@ -10,7 +10,7 @@ from converters.cli.guard import quiet_tensorflow
 from converters.cli.paths import AnyPath
 from converters.cli.shared import import_option
 from converters.cli.types import LIMITS, Limit
-from converters.verify.limits import SIGNIFICANCE
+from converters.verify.limits import SIGNIFICANCE, TIMEOUT
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,7 +31,7 @@ _OPTIONS = (
     click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
-        default=300.0,
+        default=TIMEOUT,
         show_default=True,
         metavar="SECONDS",
         help="How long one run of a file may last.",

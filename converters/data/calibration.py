@@ -123,10 +123,11 @@ def load_calibration(
         samples = {name: array[list(chosen)] for name, array in samples.items()}
     channels = describe(samples)
     theirs = describe(reference) if reference is not None else ()
-    pixels = all(c.least >= 0 and 1 < c.largest <= _WHITE for c in channels)
-    if not (scales_itself and pixels):
-        recorded = min((len(array) for array in (reference or {}).values()), default=0)
-        why = implausible(channels, theirs, recorded)
+    if reference is not None:
+        doubted = [n for n, array in samples.items() if not (scales_itself and _pixels(array))]
+        given, recorded = ({n: arrays[n] for n in doubted} for arrays in (samples, reference))
+        count = min((len(array) for array in recorded.values()), default=0)
+        why = implausible(describe(given), describe(recorded), count)
         _refuse(why, source, "`calibration` and `reference`")
     count = len(next(iter(samples.values())))
     name = source_name(os.path.normpath(source.path))
@@ -162,6 +163,11 @@ def describe_answers(outputs: Mapping[str, np.ndarray], classifiers: set[str]) -
                 + (f"up to {spread:.2g} apart between samples" if spread else "the same for all")
             )
     return "; ".join(told)
+
+
+def _pixels(array: np.ndarray) -> bool:
+    """Whether an input is pixels of 0 to 255, of which some channels may be dark."""
+    return bool(array.min() >= 0 and 1 < array.max() <= _WHITE)
 
 
 def _refuse(why: str, source: Source, what: str) -> None:

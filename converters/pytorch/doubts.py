@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.pytorch.flattening import FIRST, LAST, Graph, tensors
-from converters.pytorch.misfit import few
+from converters.pytorch.mismatch import few
 from converters.pytorch.targets import Leaf
 
 _KERAS_EPSILON = 1e-3

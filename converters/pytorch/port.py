@@ -16,7 +16,7 @@ from converters.pytorch import port_report as accounts
 from converters.pytorch.doubts import doubts
 from converters.pytorch.flattening import Graph, Order, Unknown
 from converters.pytorch.matching import NameMap, did_you_mean, match, read_name_map
-from converters.pytorch.misfit import Misfit, Missing, Wrong, few, wrong_prefix
+from converters.pytorch.mismatch import Mismatch, Missing, Wrong, few, wrong_prefix
 from converters.pytorch.modules import UlsamSite, find_ulsam, join, module_of
 from converters.pytorch.port_report import PortReport, SettingsRecord, SourceRecord, WeightRecord
 from converters.pytorch.shuffles import Shuffles
@@ -116,13 +116,13 @@ def port_weights(
             _plan_leaf(plan, leaf, path, source, orders)
     _settle_weights(plan, goal, alone)
     _settle_keys(plan, source)
-    plan.misfit.refuse_values()
+    plan.mismatch.refuse_values()
     if strict or not plan.values:
         unmatched = [leaf for leaf in goal.leaves if chosen[leaf.label] is None]
         unmatched = [leaf for leaf in unmatched if leaf.label not in told]
         paths = [site.prefix for site in everywhere]
         paths += [] if goal.lone else dict.fromkeys(map(module_of, arrays))
-        plan.misfit.refuse(goal, unmatched, paths, list(arrays), prefix)
+        plan.mismatch.refuse(goal, unmatched, paths, list(arrays), prefix)
 
     ported = [
         leaf for leaf in goal.leaves if chosen[leaf.label] is not None and leaf.label not in alone
@@ -221,7 +221,7 @@ class _Plan:
     values: list[tuple[Any, np.ndarray]] = field(default_factory=list)
     weights: dict[int, WeightRecord] = field(default_factory=dict)
     sources: dict[str, SourceRecord] = field(default_factory=dict)
-    misfit: Misfit = field(default_factory=Misfit)
+    mismatch: Mismatch = field(default_factory=Mismatch)
     warnings: list[str] = field(default_factory=list)
 
     def account(
@@ -244,14 +244,14 @@ class _Plan:
     def miss(self, leaf: Leaf, path: str) -> None:
         self.leave(leaf, f"no module {path!r}")
         base = join(path, "subspaces.0") if leaf.table.per_group else path
-        self.misfit.missing += [
+        self.mismatch.missing += [
             Missing(join(base, row.key), leaf, label, tuple(weight.shape))
             for row, label, weight in leaf.rows()
         ]
 
     def leave_alone(self, leaf: Leaf, keys: Sequence[str]) -> None:
         self.leave(leaf, _ALONE)
-        self.misfit.explained |= dict.fromkeys(keys, f"of layer {leaf.label!r}, {_ALONE}")
+        self.mismatch.explained |= dict.fromkeys(keys, f"of layer {leaf.label!r}, {_ALONE}")
 
 
 def _arrays(state: Any) -> dict[str, np.ndarray]:
@@ -298,8 +298,8 @@ def _plan_leaf(plan: _Plan, leaf: Leaf, path: str, source: _Source, orders: "_Or
         bases = site.bases
         if text := _other_ulsam(leaf, site, source.prefix):
             plan.leave(leaf, text)
-            plan.misfit.wrong.append(Wrong(text, leaf.label))
-            plan.misfit.explained |= dict.fromkeys(source.of_module(path, leaf), text)
+            plan.mismatch.wrong.append(Wrong(text, leaf.label))
+            plan.mismatch.explained |= dict.fromkeys(source.of_module(path, leaf), text)
             return
     for row, label, weight in leaf.rows():
         names = [join(base, row.key) for base in bases]
@@ -307,8 +307,8 @@ def _plan_leaf(plan: _Plan, leaf: Leaf, path: str, source: _Source, orders: "_Or
         keys = [source.keys[name] for name in names if name in source.keys]
         if absent:
             shape = tuple(weight.shape)
-            plan.misfit.missing += [Missing(key, leaf, label, shape) for key in absent]
-            plan.misfit.explained |= dict.fromkeys(keys, f"{few(map(repr, absent))} is missing")
+            plan.mismatch.missing += [Missing(key, leaf, label, shape) for key in absent]
+            plan.mismatch.explained |= dict.fromkeys(keys, f"{few(map(repr, absent))} is missing")
             plan.account(weight, label, accounts.LEFT_OVER, f"no key {few(map(repr, absent))}")
         else:
             _plan_weight(plan, leaf, row, label, weight, keys, source.arrays, orders)
@@ -396,8 +396,8 @@ def _plan_weight(
         found = value.shape if value is not None and value.ndim == len(shape) else None
         text = _of_another_shape(keys, parts, label, shape, found)
         plan.account(weight, label, accounts.LEFT_OVER, text)
-        plan.misfit.wrong.append(Wrong(text, leaf.label, row.weight, found, shape))
-        plan.misfit.explained |= dict.fromkeys(keys, text)
+        plan.mismatch.wrong.append(Wrong(text, leaf.label, row.weight, found, shape))
+        plan.mismatch.explained |= dict.fromkeys(keys, text)
         return
     joined = [f"{len(keys)} joined"] if len(keys) > 1 else []
     detail = ", ".join([*joined, row.transform.name, *done])
@@ -407,12 +407,12 @@ def _plan_weight(
     dtype = _dtype(weight.dtype)
     with np.errstate(over="ignore"):
         cast = value.astype(dtype, copy=False)
-    plan.misfit.not_finite += infinite
+    plan.mismatch.not_finite += infinite
     if not row.negative:
         below = [key for key, part in zip(keys, parts, strict=True) if (part < 0).any()]
-        plan.misfit.negative += below
+        plan.mismatch.negative += below
     if not infinite and dtype.itemsize < value.dtype.itemsize and not _finite(cast):
-        plan.misfit.overflows.append((keys[0], dtype.name))
+        plan.mismatch.overflows.append((keys[0], dtype.name))
     plan.values.append((weight, cast))
     plan.account(weight, label, accounts.PORTED, detail, keys)
     for key, part in zip(keys, parts, strict=True):
@@ -467,7 +467,7 @@ def _settle_weights(plan: _Plan, goal: Target, alone: set[str]) -> None:
         if found := goal.unreachable.get(id(weight)):
             why = _ALONE if found.owner in alone else found.why
             plan.account(weight, found.label, accounts.LEFT_OVER, why)
-            plan.misfit.unreachable += [] if found.owner in alone else [(found.label, found.why)]
+            plan.mismatch.unreachable += [] if found.owner in alone else [(found.label, found.why)]
 
 
 def _settle_keys(plan: _Plan, source: _Source) -> None:
@@ -479,10 +479,10 @@ def _settle_keys(plan: _Plan, source: _Source) -> None:
         if key not in known:
             plan.account_key(key, array, accounts.OUTSIDE, f"not under {source.prefix!r}")
             continue
-        why = plan.misfit.explained.get(key)
+        why = plan.mismatch.explained.get(key)
         plan.account_key(key, array, accounts.LEFT_OVER, why or "no weight for it")
         if why is None:
-            plan.misfit.left_over.append((key, tuple(array.shape)))
+            plan.mismatch.left_over.append((key, tuple(array.shape)))
 
 
 def _dead_branches(source: _Source, paths: Sequence[str | None]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from converters.pytorch.misfit import few
+from converters.pytorch.mismatch import few
 
 PORTED = "ported"
 COUNTER = "counter"

@@ -8,6 +8,8 @@ from math import exp, fsum, inf, lgamma, log
 
 # The finest first: two models are as near as the coarser of them is.
 PRECISIONS = ("float32", "float16", "dynamic_range", "int16x8", "int8")
+# Seconds that one run of a file may take.
+TIMEOUT = 300.0
 # Too few equal classes are a failure where chance would give as few in one of a hundred runs.
 SIGNIFICANCE = 0.01
 

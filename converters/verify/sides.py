@@ -6,6 +6,7 @@ of its ULSAM blocks.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -277,18 +278,9 @@ class FileSide(Model):
 
     def blocks(self, arrays: Arrays, target: Target) -> list[Block]:
         graph, inputs = self.file.graph, self._named(arrays)
-        sites = [site for site in find_sites(graph) if _spatial(site.attention)]
+        sites, parts, tapped, file = self._opened
         if not sites:
             return []
-        if not graph.named_inputs:
-            raise LeftOutError(f"{self.name} has no signature")
-        parts = ("inputs", "scores", "outputs") if self.around else ()
-        # One name each: what a block gives, the next may take, and the GPU refuses files that give
-        # a tensor twice. And it computes wrongly where an output is the file's own input.
-        ends = {*graph.named_inputs.values(), *graph.named_outputs.values()}
-        inner = dict.fromkeys(getattr(s, part) for s in sites for part in ("attention", *parts))
-        tapped = {f"inner{n}": tensor for n, tensor in enumerate(inner) if tensor not in ends}
-        file = with_outputs(self.file, tapped)
         result = self.runner.run(file, inputs, replace(target, repeats=0))
         if result.outputs is None:
             raise NotRunError(result.problem)
@@ -299,6 +291,21 @@ class FileSide(Model):
             Block("", values[site.attention] * site.gain, around, site)
             for site, around in zip(sites, inside, strict=True)
         ]
+
+    @cached_property
+    def _opened(self) -> tuple[list[Site], Sequence[str], dict[str, Tensor], TfliteFile]:
+        """Its sites, what is measured around them, and the file with all that as outputs."""
+        graph = self.file.graph
+        sites = [site for site in find_sites(graph) if _spatial(site.attention)]
+        if sites and not graph.named_inputs:
+            raise LeftOutError(f"{self.name} has no signature")
+        parts = ("inputs", "scores", "outputs") if self.around else ()
+        # One name each: what a block gives, the next may take, and the GPU refuses files that give
+        # a tensor twice. And it computes wrongly where an output is the file's own input.
+        ends = {*graph.named_inputs.values(), *graph.named_outputs.values()}
+        inner = dict.fromkeys(getattr(s, part) for s in sites for part in ("attention", *parts))
+        tapped = {f"inner{n}": tensor for n, tensor in enumerate(inner) if tensor not in ends}
+        return sites, parts, tapped, with_outputs(self.file, tapped)
 
     def _run(self, arrays: Arrays, target: Target) -> RunResult:
         return self.runner.run(self.file, self._named(arrays), target)

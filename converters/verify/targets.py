@@ -10,10 +10,10 @@ import numpy as np
 from converters.runtime import RunResult, gpu_trial, half_precision, run
 from converters.runtime.result import Accelerator, GpuPrecision
 from converters.tflite.flatbuffer import Graph, TfliteFile
+from converters.verify.limits import TIMEOUT
 
 Named = Mapping[str, np.ndarray]
 
-TIMEOUT = 300.0
 # Numbers that one input may be filled up to: a gigabyte.
 _MOST = 1 << 28
 # Multiply-adds per second of the plain kernels on one slow core; they are the only ones so slow.

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from converters.pytorch.layouts.layout import Form, Layout
 from converters.pytorch.layouts.network_keys import NetworkKeys, Shape
-from converters.pytorch.misfit import few
+from converters.pytorch.mismatch import few
 from converters.pytorch.modules import join
 
 Refuse = Callable[[str, str], NoReturn]

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from converters.pytorch.layouts.entries import Attention, Part, Refuse
 from converters.pytorch.layouts.layout import Family
-from converters.pytorch.misfit import few
+from converters.pytorch.mismatch import few
 
 Body = Sequence[Part | Attention]
 

@@ -11,7 +11,7 @@ from converters.pytorch.layouts.reading import read
 from converters.pytorch.layouts.recognised import Recognised
 from converters.pytorch.layouts.tonylins_v2 import TONYLINS_V2
 from converters.pytorch.layouts.torchvision_v2 import TORCHVISION_V2
-from converters.pytorch.misfit import few
+from converters.pytorch.mismatch import few
 from converters.pytorch.modules import join, module_of
 
 LAYOUTS = (TORCHVISION_V2, TONYLINS_V2, MARVIS_V1)

@@ -57,7 +57,7 @@ class Wrong:
 
 
 @dataclass
-class Misfit:
+class Mismatch:
     """Everything that does not fit, gathered while the port is planned.
 
     Attributes:
