@@ -66,9 +66,8 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether something was compared, and all of it is as near as it should be."""
-        return (
-            bool(self.checks) and all(check.passed for check in self.checks) and not self.undecided
-        )
+        every = [check.passed for check in self.checks]
+        return bool(every) and all(every) and not self.undecided
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,12 @@ class Judge:
             attention: Whether the attention must be compared, as of a file that was made of the
                 model; `None` compares it where both sides show it, and says why if not.
         """
-        a, b = sorted((a, b), key=_coarseness, reverse=True)
+
+        def coarseness(side: Side) -> tuple[bool, int, bool]:
+            rank = PRECISIONS.index(side.precision)
+            return not isinstance(side, Reference), rank, isinstance(side, FileSide)
+
+        a, b = sorted((a, b), key=coarseness, reverse=True)
         rows, notes, ran = [], [], []
         if self.classifier and samples.kind == "random":
             notes.append(
@@ -235,12 +239,6 @@ def load_side(source: str, runner: Runner) -> Side:
 
     start_tensorflow()
     return keras_side(load_model(source), path.name)
-
-
-def _coarseness(side: Side) -> tuple[bool, int, bool]:
-    """What sides are ordered by: what another is compared with comes last."""
-    is_model = not isinstance(side, Reference)
-    return is_model, PRECISIONS.index(side.precision), isinstance(side, FileSide)
 
 
 def explain(model: Side, reference: Reference, found: Verification, limits: Limits) -> Verification:

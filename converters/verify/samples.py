@@ -148,17 +148,14 @@ class Reference(Samples):
         found = super().fitted(model)
         if found.labels is None:
             return found
+        least, most = found.labels.min(), found.labels.max()
         classes = max(map(class_count, found.outputs.values()))
-        if not classes:
+        if least < 0 or most >= classes:
             shapes = {name: value.shape for name, value in found.outputs.items()}
+            known = f"0 to {classes - 1}" if classes else "of which it has none; leave them out"
             raise ValueError(
-                "`labels` are for classifiers, which have an output (N, classes), or (N, 1) for "
-                f"two; leave them out. Received: {self.name!r} with labels for {shapes}"
-            )
-        if found.labels.min() < 0 or found.labels.max() >= classes:
-            raise ValueError(
-                f"`labels` must be classes of the model, 0 to {classes - 1}. Received: "
-                f"{self.name!r} with labels from {found.labels.min()} to {found.labels.max()}"
+                f"`labels` must be classes of an output (N, classes), or (N, 1) for two, {known}. "
+                f"Received: {self.name!r} with labels from {least} to {most} for {shapes}"
             )
         return found
 
@@ -293,10 +290,9 @@ def _filled(shape: Shape, size: tuple[int, int]) -> tuple[int, ...]:
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Random values as an input of the dtype has them.
+    """Random values as an input of the dtype has them: standard normal floats, or pixels.
 
-    Floats are standard normal; integers are those of a pixel, 0 to 255, or all that the dtype has
-    if these are fewer, or negative ones too.
+    Integers of 8 bits are all that there are, negative ones too.
     """
     if dtype == "bool":
         return rng.random(shape) < 0.5
