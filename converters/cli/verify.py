@@ -51,9 +51,9 @@ def verify(
     Each is a .keras or .tflite file, module:function, or an .npz reference with the arrays inputs
     and outputs. A .tflite file runs with and without XNNPACK, and on the GPU, in float32, where
     there is a Vulkan driver. Of two models the attention of every ULSAM is compared too, as the
-    residual hides it. The coarser of A and B is judged by the finer, with the limits of what it is
-    unless others are given. Exit status
-    0: all comparisons passed; 1: one failed, or a runtime could not run a file; 2: bad input.
+    residual hides it. The coarser of A and B is judged by the finer, a model by a reference; limits
+    that are not given are those of the coarser. Exit status 0: all comparisons passed; 1: one
+    failed, or a runtime could not run a file; 2: bad input.
     """
     from rich.console import Console
 

@@ -30,7 +30,7 @@ class Site:
         scores: What the softmax is taken of; of the shape `(N, H, W, g)`, or a transposed one.
         attention: The attention after the softmax, `(N, H, W, g)`.
         outputs: The block's output, `(N, H, W, C)`.
-        gain: What the attention is multiplied by when it is spread. It is 1, but where a bias of 1
+        scale: What the attention is multiplied by when it is spread. It is 1, but where a bias of 1
             has too many steps for its integers: there the converter makes the steps of the kernel
             coarser, up to the next whole one.
         activation: The activation function fused into the output, `"NONE"` or `"RELU"` and so on.
@@ -41,7 +41,7 @@ class Site:
     scores: Tensor
     attention: Tensor
     outputs: Tensor
-    gain: float
+    scale: float
     activation: str
     operators: tuple[Operator, ...]
 
@@ -98,8 +98,8 @@ def float_operators(graph: Graph) -> list[str]:
 
 def _sites(view: View) -> Iterator[Site]:
     for operator in view.graph.operators:
-        gain = _gain(operator, view) if operator.name == "CONV_2D" else None
-        if gain is None:
+        scale = _scale(operator, view) if operator.name == "CONV_2D" else None
+        if scale is None:
             continue
         attention, spread = operator.inputs[0], operator.outputs[0]
         product = _reader(view.graph, spread, "MUL")
@@ -115,7 +115,7 @@ def _sites(view: View) -> Iterator[Site]:
             continue
         scores, outputs = path[0].inputs[0] or attention, last.outputs[0]
         if _fit(inputs.shape, scores.shape, attention.shape, outputs.shape):
-            yield Site(inputs, scores, attention, outputs, gain, last.activation, path)
+            yield Site(inputs, scores, attention, outputs, scale, last.activation, path)
 
 
 def _fit(inputs: Shape, scores: Shape, attention: Shape, outputs: Shape) -> bool:
@@ -130,7 +130,7 @@ def _fit(inputs: Shape, scores: Shape, attention: Shape, outputs: Shape) -> bool
     )
 
 
-def _gain(operator: Operator, view: View) -> float | None:
+def _scale(operator: Operator, view: View) -> float | None:
     """What the kernel has for the group of each channel, where it has 0 elsewhere; else `None`."""
     kernel = operator.inputs[1]
     values = None if kernel is None else view.held(kernel).values()
@@ -139,10 +139,10 @@ def _gain(operator: Operator, view: View) -> float | None:
     channels, groups = values.shape[0], values.shape[3]
     if not groups or channels % groups:
         return None
-    gain = float(values.max(initial=0))
-    wanted = gain * np.repeat(np.eye(groups), channels // groups, axis=0)
+    scale = float(values.max(initial=0))
+    wanted = scale * np.repeat(np.eye(groups), channels // groups, axis=0)
     same = np.allclose(values[:, 0, 0, :].astype("float32"), wanted, atol=1e-3)
-    return gain if same and 0.5 < gain < 1.5 else None
+    return scale if same and 0.5 < scale < 1.5 else None
 
 
 def _softmax(attention: Tensor, producer: dict[Tensor, Operator]) -> tuple[Operator, ...]:

@@ -288,7 +288,7 @@ class FileSide(Model):
         values |= {t: result.outputs[n] for n, t in (graph.named_outputs | tapped).items()}
         inside = ({part: values[getattr(site, part)] for part in parts} for site in sites)
         return [
-            Block("", values[site.attention] * site.gain, around, site)
+            Block("", values[site.attention] * site.scale, around, site)
             for site, around in zip(sites, inside, strict=True)
         ]
 
