@@ -297,7 +297,10 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
     if dtype == "bool":
         return rng.random(shape) < 0.5
     if "int" not in dtype:
-        return rng.standard_normal(shape, "float32")
+        drawn = np.empty(shape, "float32")
+        for number in range(len(drawn)):  # one at a time is in memory as float64
+            drawn[number] = rng.normal(size=shape[1:])
+        return drawn
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if limits.bits == 8 else _PIXELS
     return rng.integers(low, high, shape, dtype, endpoint=True)
