@@ -97,7 +97,10 @@ LAYERS: dict[type | str, Row] = {
     ),
     "SubspaceAttention": Row(recipe=_attention),
     layers.BatchNormalization: Row(
-        stock.same("gamma", "beta", "moving_mean", "moving_variance"),
+        stock.same(
+            *("gamma", "beta", "moving_mean", "moving_variance"),
+            *("moving_stddev", "renorm_mean", "renorm_stddev"),  # with `renorm=True`
+        ),
         Recipe(role="norm", fuses=("relu",)),
     ),
     layers.Normalization: Row(stock.normalization),
