@@ -249,9 +249,9 @@ def with_lora(layer):
     return model
 
 
-def integer_sum():
+def of_integers(function):
     x = keras.Input(MAP, dtype="uint8")
-    return keras.Model(x, x + ops.cast(1, "uint8"))
+    return keras.Model(x, function(x))
 
 
 class OddRegularizer(keras.regularizers.Regularizer):
@@ -301,11 +301,26 @@ REFUSED = {
         lambda: of(lambda x: ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=1.0)),
         r"\(Pad\).*not with zeros",
     ),
+    "largest of more": (
+        lambda: of(lambda x: ops.max(x, (1, 2), initial=5.0)),
+        r"\(Max\).*initial=5",
+    ),
+    "constant input": (
+        lambda: of(lambda x: layers.Concatenate(name="mine")([x, ops.zeros_like(x)])),
+        "'mine'.*is a constant",
+    ),
+    "layer on integers": (
+        lambda: of_integers(lambda x: layers.Add(name="mine")([x, x])),
+        "'mine'.*in tf_keras uint8",
+    ),
     "merged batch": (lambda: of(lambda x: ops.reshape(x, (-1, 4))), "keep the batch"),
     "split batch": (lambda: of(lambda x: ops.reshape(x, (2, -1, 4))), "keep the batch"),
     "rank 3": (lambda: of(lambda x: ops.mean(x, (1, 2)), (6, 4)), r"axis=\(1, 2\) of shape"),
     "integers": (lambda: of(lambda x: ops.cast(x, "uint8")), r"\(Cast\)"),
-    "sum of integers": (integer_sum, r"\(Add\).*uint8"),
+    "sum of integers": (
+        lambda: of_integers(lambda x: x + ops.cast(1, "uint8")),
+        r"\(Add\).*uint8",
+    ),
 }
 
 

@@ -186,12 +186,12 @@ class _Walk:
         if len(args) != 1 or extra:
             raise self.emit.refusal(f"it is called with {sorted(extra) or f'{len(args)} inputs'}")
         if row is not None and row.becomes is not None:
-            inputs = args[0]
-            if all("float" in x.dtype for x in call.outputs):
-                # tf_keras does not cast what a layer that computes on floats is given.
-                flat = enumerate(keras.tree.flatten(inputs))
-                cast = [self.emit.floating(x, f"cast{n or ''}") for n, x in flat]
-                inputs = keras.tree.pack_sequence_as(inputs, cast)
+            inputs = keras.tree.flatten(args[0])
+            if any(isinstance(x, np.ndarray) for x in inputs):
+                raise self.emit.refusal("one of its inputs is a constant")
+            if row.takes_integers and all("float" in x.dtype for x in call.outputs):
+                inputs = [self.emit.floating(x, f"cast{n or ''}") for n, x in enumerate(inputs)]
+            inputs = keras.tree.pack_sequence_as(args[0], inputs)
             return row.becomes(operation, inputs, self.emit)
         if isinstance(operation, keras.Model):
             _check(operation)

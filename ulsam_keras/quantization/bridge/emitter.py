@@ -166,7 +166,7 @@ class Emitter:
 
     def floating(self, x: Any, part: str) -> Any:
         """Integers, of an image for example, as float32."""
-        if getattr(x.dtype, "is_floating", True):  # an array is a constant
+        if x.dtype.is_floating:
             return x
         from ulsam_keras.quantization.tf_layers import Cast
 

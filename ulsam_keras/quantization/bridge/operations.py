@@ -120,6 +120,8 @@ def _transpose(layers: Any, operation: Any, name: str, x: Any) -> Any:
 
 def _pool(kind: str) -> Callable[..., Any]:
     def make(layers: Any, operation: Any, name: str, x: Any) -> Any:
+        if getattr(operation, "initial", None) is not None:
+            raise _Unsupported(f"it begins with initial={operation.initial}")
         axis = operation.axis
         axes = {axis} if isinstance(axis, int) else set(axis or ())
         if len(x.shape) != 4 or {a % 4 for a in axes} != {1, 2}:
