@@ -95,6 +95,13 @@ FLOAT = {
         ),
         True,
     ),
+    "padded Dense": (
+        "padded convolution",
+        lambda x: layers.Dense(4)(
+            ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.5)
+        ),
+        True,
+    ),
     "nearest": ("moves", layers.UpSampling2D((2, 3)), True),
     "repeated rows": ("moves", lambda x: ops.repeat(x, 2, axis=1), True),
     "pixel shuffle": (

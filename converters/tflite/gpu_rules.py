@@ -16,6 +16,8 @@ from converters.tflite.view import View
 # What the delegate folds a sum or a product with a constant into.
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
+# What a padding of zeros becomes part of; a Dense is a convolution of 1x1 to the delegate.
+_WINDOWS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 # Operators of one value each, that are computed where the value before them is.
 _SINGLE = {
     "ABS", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC",
@@ -75,7 +77,7 @@ def _padded_pool(view: View) -> Iterator[Place]:
 
 
 def _padded_constant(view: View) -> Iterator[Place]:
-    for pad, operator in _padded(view, {"CONV_2D", "DEPTHWISE_CONV_2D"}):
+    for pad, operator in _padded(view, _WINDOWS):
         if (fill(view, pad) or 0) != 0:
             yield place(operator, _input(operator, 0), before=pad)
 
@@ -171,7 +173,7 @@ def _inner_output(view: View) -> Iterator[Place]:
     for first, second, _ in _folded(view):
         if first.outputs[0] in view.outputs:
             yield place(second, first.outputs[0], before=first)
-    pairs = [*_padded(view, _POOLS | {"CONV_2D", "DEPTHWISE_CONV_2D"})]
+    pairs = [*_padded(view, _POOLS | _WINDOWS)]
     sums = ((pad, _channels_appended(view, pad)) for pad in view.operators)
     pairs += [(pad, total) for pad, total in sums if total is not None]
     for pad, operator in pairs:
@@ -260,6 +262,14 @@ def _pointwise_depthwise(view: View, operator: Operator) -> bool:
     if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
         return False
     return image.shape[-1:] > (1,) and kernel.shape[-1] > image.shape[-1]
+
+
+@operators("FULLY_CONNECTED")
+def _whole_map(view: View, operator: Operator) -> bool:
+    x, kernel = _input(operator, 0), _input(operator, 1)
+    if x is None or kernel is None or len(kernel.shape) != 2:
+        return False
+    return x.shape[-1:] != kernel.shape[1:]
 
 
 @operators("LEAKY_RELU")
@@ -380,9 +390,9 @@ RULES = [
     _rule(
         "PADDED_CONSTANT",
         "The GPU delegate computes wrong numbers at the border, silently.",
-        "A convolution of floats reads an image padded with another number than 0, and the "
-        "delegate pads with 0.",
-        f"{_CONVERT} put {_APART} between `keras.ops.pad` and the convolution.",
+        "A convolution or Dense of floats reads an image padded with another number than 0, and "
+        "the delegate pads with 0.",
+        f"{_CONVERT} put {_APART} between `keras.ops.pad` and the convolution or Dense.",
         _padded_constant,
     ),
     _rule(
@@ -454,6 +464,14 @@ RULES = [
         f"{_CONVERT} use DepthwiseConv2D(3, padding='same') with the weights in the middle of a "
         "kernel of zeros, or a Conv2D of 1x1.",
         _pointwise_depthwise,
+    ),
+    _rule(
+        "WHOLE_MAP",
+        _SILENT,
+        "A Dense reads vectors of another length than its input has: other converters leave the "
+        "Flatten or Reshape before it out.",
+        "Convert with `to_tflite`, which leaves it in.",
+        _whole_map,
     ),
     _rule(
         "STEEP_LEAK",

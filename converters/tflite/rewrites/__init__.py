@@ -124,7 +124,7 @@ _ROWS = [
     ),
     Rewrite(
         "padded convolution",
-        "PADV2 with other numbers than 0 before a convolution in float",
+        "PADV2 with other numbers than 0 before a convolution or FULLY_CONNECTED in float",
         "MAXIMUM with the least number in between",
         "the padding becomes the convolution's own, which is of zeros",
         padding.convolution,
