@@ -232,6 +232,13 @@ def strided_pointwise(size):
     return between_floats(tensors, [convolution("x", "k", "b", "m", stride=2)], ["m"])
 
 
+def constant_along(shape, number, operator="MUL"):
+    """A tensor of some shape and a constant of another."""
+    result = np.broadcast_shapes(shape, number)
+    tensors = {"x": T(shape), "m": T(shape), "c": values(*number), "y": T(result)}
+    return build(tensors, [("TANH", ["x"], ["m"]), both(operator, "m", "c", "y")], ["x"], ["y"])
+
+
 def mixed_ranks(*, reshaped):
     """A map times what a Dense makes of its means."""
     tensors = {
@@ -300,6 +307,7 @@ CASES = {
     "TRANSPOSED_SAME": (transposed_same(5), transposed_same(4)),
     "BROADCAST_PRODUCT": (broadcast_product(1), broadcast_product(4)),
     "EXTREME_OF_SUM": (extreme_of_sum("ADD"), extreme_of_sum("MUL")),
+    "CONSTANT_ALONG_BATCH": (constant_along((4, 8), (4, 8)), constant_along((4, 8), (1, 8))),
     "MIXED_RANKS": (mixed_ranks(reshaped=False), mixed_ranks(reshaped=True)),
     "STRIDED_POINTWISE": (strided_pointwise(1), strided_pointwise(3)),
     "BATCHED_BLOCKS": (batched_blocks(2), batched_blocks(1)),
@@ -310,5 +318,16 @@ CASES = {
 # Further graphs that break a rule, and their neighbours.
 KIN = [
     ("PADDED_CONSTANT", padded_dense(1.5), padded_dense(0.0)),
+    ("CONSTANT_ALONG_BATCH", constant_along((8,), (8,), "ADD"), constant_along((8,), (1,), "ADD")),
+    (
+        "CONSTANT_ALONG_BATCH",
+        constant_along((2, 4, 8), (2, 1, 1), "SUB"),
+        constant_along((2, 4, 8), (4, 1), "SUB"),
+    ),
+    (
+        "CONSTANT_ALONG_BATCH",
+        constant_along((1, 3, 4, 8), (2, 1, 1, 1)),
+        constant_along((2, 3, 4, 8), (2, 1, 1, 1)),
+    ),
     ("INNER_OUTPUT", padded_output(kept=False), padded_output(kept=True)),
 ]

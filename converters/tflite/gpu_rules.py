@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from converters.tflite.broadcasts import ELEMENTWISE as _DOUBLE
+from converters.tflite.broadcasts import misplaced
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.pads import amounts, fill, spatial, uncounted
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
@@ -23,11 +25,6 @@ _SINGLE = {
     "ABS", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC",
     "NEG", "PRELU", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "RSQRT", "SIN", "SQRT",
     "SQUARE", "TANH",
-}  # fmt: skip
-_DOUBLE = {
-    "ADD", "DIV", "EQUAL", "FLOOR_DIV", "FLOOR_MOD", "GREATER", "GREATER_EQUAL", "LESS",
-    "LESS_EQUAL", "LOGICAL_AND", "MAXIMUM", "MINIMUM", "MUL", "NOT_EQUAL", "POW",
-    "SQUARED_DIFFERENCE", "SUB",
 }  # fmt: skip
 # The largest side of a texture of most drivers; weights are one on large maps and for many filters.
 _TEXTURE, _MANY, _LARGE = 8192, 64, 256
@@ -321,6 +318,12 @@ def _mixed_ranks(view: View) -> Iterator[Place]:
                 yield place(operator, *computed)
 
 
+def _constant_misplaced(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        if misplaced(view, operator):
+            yield place(operator, *view.computed(operator))
+
+
 @operators("CONV_2D")
 def _strided_pointwise(view: View, operator: Operator) -> bool:
     kernel = _input(operator, 1)
@@ -510,6 +513,15 @@ RULES = [
         "In int8, a convolution of 1x1 has strides.",
         f"{_CONVERT} use MaxPooling2D(1, strides) and a Conv2D of 1x1 without strides.",
         _strided_pointwise,
+    ),
+    _rule(
+        "CONSTANT_ALONG_BATCH",
+        _SILENT,
+        "A constant lies along the first dimension of a tensor of less than four, which the "
+        "delegate takes for the batch, or adds samples.",
+        f"{_CONVERT} use `keras.ops.reshape` to give the tensor a first dimension of 1 before, "
+        "and take it away after.",
+        _constant_misplaced,
     ),
     _rule(
         "MIXED_RANKS",

@@ -151,6 +151,14 @@ _ROWS = [
         products.shared,
     ),
     Rewrite(
+        "constant along the batch",
+        "an elementwise operator with a constant, of which one has less than four dimensions and "
+        "the constant lies along the first",
+        "the same of four dimensions, between RESHAPEs",
+        "the constant is taken along another dimension",
+        products.elementwise,
+    ),
+    Rewrite(
         "log-softmax",
         "LOG_SOFTMAX of floats",
         "x - max - log(sum(exp(x - max))), equal to a few roundings of float32",
