@@ -141,7 +141,7 @@ class _Walk:
             if fixed is not None:
                 values |= {id(x): y for x, y in zip(flat(call.result), fixed, strict=True)}
                 continue
-            outputs = flat(self._call(call.operation, args, kwargs, prefix, training))
+            outputs = flat(self._call(call, args, kwargs, prefix, training))
             for x, y in zip(flat(call.result), outputs, strict=True):
                 if not _alike(x, y):
                     self.emit.enter(call.operation, prefix)
@@ -154,9 +154,8 @@ class _Walk:
             value, keras.tree.pack_sequence_as(model.output, list(graph.outputs))
         )
 
-    def _call(
-        self, operation: Any, args: Any, kwargs: Any, prefix: str, training: bool | None
-    ) -> Any:
+    def _call(self, call: Call, args: Any, kwargs: Any, prefix: str, training: bool | None) -> Any:
+        operation = call.operation
         kwargs = dict(kwargs)
         mode = kwargs.pop("training", None)
         training = training if mode is None else mode
@@ -187,7 +186,13 @@ class _Walk:
         if len(args) != 1 or extra:
             raise self.emit.refusal(f"it is called with {sorted(extra) or f'{len(args)} inputs'}")
         if row is not None and row.becomes is not None:
-            return row.becomes(operation, args[0], self.emit)
+            inputs = keras.tree.flatten(args[0])
+            if any(isinstance(x, np.ndarray) for x in inputs):
+                raise self.emit.refusal("one of its inputs is a constant")
+            if row.takes_integers and all("float" in x.dtype for x in call.outputs):
+                inputs = [self.emit.floating(x, f"cast{n or ''}") for n, x in enumerate(inputs)]
+            inputs = keras.tree.pack_sequence_as(args[0], inputs)
+            return row.becomes(operation, inputs, self.emit)
         if isinstance(operation, keras.Model):
             _check(operation)
             return self.run(as_functional(operation), args[0], f"{name}/", training)
