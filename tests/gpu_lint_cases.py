@@ -33,6 +33,10 @@ def convolution(x, kernel, bias, y, stride=1):
     return ("CONV_2D", [x, kernel, bias], [y], options("Conv2D", **settings, **rates))
 
 
+def dense(x, kernel, bias, y, keep=True):
+    return ("FULLY_CONNECTED", [x, kernel, bias], [y], options("FullyConnected", keepNumDims=keep))
+
+
 def both(operator, a, b, y):
     return (operator, [a, b], [y], options(operator.title()))
 
@@ -68,6 +72,21 @@ def padded_constant(number):
     return build(tensors, [padding, convolution("m", "k", "b", "y")], ["x"], ["y"])
 
 
+def padded_dense(number):
+    tensors = {"x": T(MAP), "p": BORDER, "v": T((1,), value=number), "m": T(PADDED)}
+    tensors |= {"k": values(4, 8), "b": values(4), "y": T((1, 8, 7, 4))}
+    padding = ("PADV2", ["x", "p", "v"], ["m"], options("PadV2"))
+    return build(tensors, [padding, dense("m", "k", "b", "y")], ["x"], ["y"])
+
+
+def whole_map(*, flattened):
+    tensors = {"x": T(MAP), "v": T((1, 240)), "s": T((2,), "INT32", [1, 240])}
+    tensors |= {"k": values(4, 240), "b": values(4), "y": T((1, 4))}
+    calls = [("RESHAPE", ["x", "s"], ["v"], options("Reshape"))] * flattened
+    calls.append(dense("v" if flattened else "x", "k", "b", "y", keep=False))
+    return build(tensors, calls, ["x"], ["y"])
+
+
 def padded_batch(batch):
     amounts = around(0, batch, 0, 0 if batch else 1, 0, 0, 0, 0)
     shape = (1 + batch, 6 if batch else 7, 5, 8)
@@ -88,6 +107,15 @@ def folded_broadcast(channels):
     tensors |= {"m": T((1, 6, 5, channels)), "c": values(8), "y": T(MAP)}
     calls = [convolution("x", "k", "b", "m"), both("MUL", "m", "c", "y")]
     return build(tensors, calls, ["x"], ["y"])
+
+
+def padded_output(*, kept):
+    """A padded image that is an output, and what a Dense makes of it, or of something between."""
+    tensors = {"x": T(MAP), "p": BORDER, "m": T(PADDED), "r": T(PADDED)}
+    tensors |= {"k": values(4, 8), "b": values(4), "y": T((1, 8, 7, 4))}
+    calls = [pad("x", "p", "m"), dense("r" if kept else "m", "k", "b", "y")]
+    calls[1:1] = [("TANH", ["m"], ["r"])] * kept
+    return build(tensors, calls, ["x"], ["m", "y"])
 
 
 def inner_output(operator):
@@ -204,6 +232,13 @@ def strided_pointwise(size):
     return between_floats(tensors, [convolution("x", "k", "b", "m", stride=2)], ["m"])
 
 
+def constant_along(shape, number, operator="MUL"):
+    """A tensor of some shape and a constant of another."""
+    result = np.broadcast_shapes(shape, number)
+    tensors = {"x": T(shape), "m": T(shape), "c": values(*number), "y": T(result)}
+    return build(tensors, [("TANH", ["x"], ["m"]), both(operator, "m", "c", "y")], ["x"], ["y"])
+
+
 def mixed_ranks(*, reshaped):
     """A map times what a Dense makes of its means."""
     tensors = {
@@ -267,10 +302,12 @@ CASES = {
     "SPLIT_MIXED": (split_mixed("p", "q"), split_mixed("q", "p")),
     "SPLIT_UNREAD": (split_unread("q"), split_unread("p", "q")),
     "POINTWISE_DEPTHWISE": (pointwise_depthwise(1), pointwise_depthwise(3)),
+    "WHOLE_MAP": (whole_map(flattened=False), whole_map(flattened=True)),
     "STEEP_LEAK": (steep_leak(2.0), steep_leak(0.5)),
     "TRANSPOSED_SAME": (transposed_same(5), transposed_same(4)),
     "BROADCAST_PRODUCT": (broadcast_product(1), broadcast_product(4)),
     "EXTREME_OF_SUM": (extreme_of_sum("ADD"), extreme_of_sum("MUL")),
+    "CONSTANT_ALONG_BATCH": (constant_along((4, 8), (4, 8)), constant_along((4, 8), (1, 8))),
     "MIXED_RANKS": (mixed_ranks(reshaped=False), mixed_ranks(reshaped=True)),
     "STRIDED_POINTWISE": (strided_pointwise(1), strided_pointwise(3)),
     "BATCHED_BLOCKS": (batched_blocks(2), batched_blocks(1)),
@@ -278,3 +315,19 @@ CASES = {
     "LEAK_AFTER_PRELU": (leak_after_prelu("LEAKY_RELU"), leak_after_prelu("RELU")),
     "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
 }
+# Further graphs that break a rule, and their neighbours.
+KIN = [
+    ("PADDED_CONSTANT", padded_dense(1.5), padded_dense(0.0)),
+    ("CONSTANT_ALONG_BATCH", constant_along((8,), (8,), "ADD"), constant_along((8,), (1,), "ADD")),
+    (
+        "CONSTANT_ALONG_BATCH",
+        constant_along((2, 4, 8), (2, 1, 1), "SUB"),
+        constant_along((2, 4, 8), (4, 1), "SUB"),
+    ),
+    (
+        "CONSTANT_ALONG_BATCH",
+        constant_along((1, 3, 4, 8), (2, 1, 1, 1)),
+        constant_along((2, 3, 4, 8), (2, 1, 1, 1)),
+    ),
+    ("INNER_OUTPUT", padded_output(kept=False), padded_output(kept=True)),
+]

@@ -95,6 +95,12 @@ CONVOLUTIONS = _cases(
         "warned: one side",
     ),
     (
+        "Conv2d(3, 8, 3, (2, 1), 1)",
+        'Conv2D(8, 3, strides=(2, 1), padding="same")',
+        "warned: one side",
+    ),
+    ("Conv2d(3, 3, 3)", "Conv2DTranspose(3, 3)", "beyond: padding"),
+    (
         "Conv2d(3, 8, 3, padding=2, dilation=2)",
         'Conv2D(8, 3, padding="same", dilation_rate=2)',
         "equal",
@@ -185,8 +191,16 @@ TRANSPOSED = _cases(
         LINE,
         "warned: crop",
     ),
+    ("ConvTranspose3d(3, 4, 2, 2)", "Conv3DTranspose(4, 2, strides=2)", (3, 4, 4, 4), "equal"),
+    (
+        "ConvTranspose3d(3, 4, 3, 2, 1, 1)",
+        'Conv3DTranspose(4, 3, strides=2, padding="same")',
+        (3, 4, 4, 4),
+        "warned: crop",
+    ),
 )
 # Pools have no keys; the convolution before them does.
+_SIDES = "((0, 0), (1, 1), (1, 1), (0, 0))"
 _CONV, _KERAS_CONV = "Conv2d(3, 8, 1) → ", "Conv2D(8, 1) → "
 POOLS = _cases(
     EVEN,
@@ -210,6 +224,16 @@ POOLS = _cases(
             (
                 "ReLU() → MaxPool2d(3, 2, 1)",
                 "ReLU() → ZeroPadding2D(1) → MaxPooling2D(3, 2)",
+                "equal",
+            ),
+            (
+                "MaxPool2d(3, 2, 1)",
+                f"lambda x: ops.pad(x, {_SIDES}) → MaxPooling2D(3, 2)",
+                "warned: minus infinity",
+            ),
+            (
+                "MaxPool2d(3, 2, 1)",
+                f"lambda x: ops.pad(x, {_SIDES}, constant_values=-1e30) → MaxPooling2D(3, 2)",
                 "equal",
             ),
             (
@@ -293,6 +317,16 @@ NORMS = _cases(
     ("GroupNorm(3, 6)", "GroupNormalization(2, epsilon=1e-5)", "beyond: groups"),
     ("GroupNorm(3, 6)", "GroupNormalization(3, axis=1, epsilon=1e-5)", (6, 6, 4), "warned: axis"),
     ("InstanceNorm2d(6, affine=True)", "GroupNormalization(6, epsilon=1e-5)", "equal"),
+    ("GroupNorm(1, 6)", "GroupNormalization(1, epsilon=1e-5)", "equal"),
+    ("GroupNorm(1, 6)", "LayerNormalization(epsilon=1e-5)", "beyond: axis"),
+    ("InstanceNorm2d(6, affine=True)", "LayerNormalization(epsilon=1e-5)", "beyond: axis"),
+    ("LayerNorm(4)", "LayerNormalization(epsilon=1e-5)", (4, 4, 4), "beyond: axis"),
+    ("LayerNorm(4)", "LayerNormalization(axis=2, epsilon=1e-5)", "equal"),
+    (
+        "Permute(0, 2, 3, 1) → LayerNorm(6) → Permute(0, 3, 1, 2)",
+        "GroupNormalization(1, epsilon=1e-5)",
+        "beyond: groups",
+    ),
     ("ULSAM(6, 3)", "ULSAM(3)", "equal"),
     ("ULSAM(6, 3)", "ULSAM(2)", "refused"),
     ("ULSAM(6, 3)", "ULSAM(3, epsilon=1)", "beyond: epsilon"),
@@ -370,6 +404,16 @@ SHUFFLES = _cases(
         "equal",
     ),
     (_SHUFFLE, "Conv2D(12, 1) → Reshape((8, 16, 3))", "warned: PixelShuffle"),
+    (
+        "Conv2d(6, 8, 1) → ChannelShuffle(2)",
+        "Conv2D(8, 1) → Reshape((4, 8, 2, 4)) → Permute((1, 2, 4, 3)) → Reshape((4, 8, 8))",
+        "equal",
+    ),
+    (
+        "Conv2d(6, 8, 1) → ChannelShuffle(2)",
+        "Conv2D(8, 1) → Reshape((4, 8, 4, 2)) → Permute((1, 2, 4, 3)) → Reshape((4, 8, 8))",
+        "beyond: (groups)",
+    ),
     (
         "Conv2d(6, 12, 1, groups=2) → PixelShuffle(2)",
         "Conv2D(12, 1, groups=2) → lambda x: ops.depth_to_space(x, 2)",

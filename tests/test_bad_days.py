@@ -484,15 +484,39 @@ def test_a_clock_that_jumps_does_not_end_a_run_or_make_it_hang(tmp_path, widenin
     assert python(code, tmp_path / "model.tflite", PYTHONPATH=path).stdout == "ok True\n"
 
 
+YEARS = pytest.mark.parametrize("years", [-60, 102], ids=["before 1980", "in 2128"])
+
+
+def set_clock(monkeypatch, years):
+    """So far off that a zip archive, whose dates are of 1980 to 2107, has none for it."""
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + years * 365.25 * 86400)
+
+
 @pytest.mark.slow
-def test_a_clock_beyond_what_a_zip_can_hold(command, tmp_path, monkeypatch):
-    """In 2128: `.keras` files are zip archives, whose dates end in 2107."""
+@YEARS
+def test_a_model_is_saved_whatever_the_clock_says(command, tmp_path, monkeypatch, years):
     image = keras.Input((8, 8, 4))
-    keras.Model(image, keras.layers.Conv2D(2, 3)(image)).save(tmp_path / "net.keras")
-    clock = time.time
-    monkeypatch.setattr(time, "time", lambda: clock() + 102 * 365.25 * 86400)
+    model = keras.Model(image, keras.layers.Conv2D(2, 3)(image))
+    model.save(tmp_path / "net.keras")
+    set_clock(monkeypatch, years)
     options = ("--precision", "float32", "--no-gpu", "-o", tmp_path / "out")
     status, _, error = command("convert", tmp_path / "net.keras", *options)
-    assert status == 2
-    assert error.startswith("ulsam-keras: error: ") and error.endswith("a clock in 2128\n")
-    assert not (tmp_path / "out").exists()
+    assert (status, error) == (0, "")
+    saved = keras.models.load_model(tmp_path / "out" / "model.keras")
+    for mine, theirs in zip(saved.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
+@YEARS
+def test_a_reference_is_recorded_whatever_the_clock_says(tmp_path, monkeypatch, years):
+    set_clock(monkeypatch, years)
+    record(torch.nn.Linear(3, 2), torch.ones(4, 3), tmp_path / "reference.npz")
+    with np.load(tmp_path / "reference.npz") as arrays:
+        assert {array.shape for array in arrays.values()} == {(4, 3), (4, 2)}
+
+
+@YEARS
+def test_a_file_is_run_whatever_the_clock_says(widening, monkeypatch, years):
+    set_clock(monkeypatch, years)
+    assert runtime.run(widening, ONES).ok

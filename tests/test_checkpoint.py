@@ -362,6 +362,13 @@ class TestEntries:
         assert_same(state, {"a": torch.ones(2)})
         assert "'b._extra_state' (extra state)" in note
 
+    @pytest.mark.parametrize("number", [0.5, 3, True, np.float32(0.5), np.int64(3)])
+    def test_numbers_where_tensors_belong(self, tmp_path, save, number):
+        state = {"a.0.weight": torch.ones(2), "a.0.scale": number, "a.1.scale": number, "lr": 0.1}
+        save(state, tmp_path / "c")
+        state, (note,) = load_and_notes(tmp_path / "c")
+        assert list(state) == ["a.0.weight"] and note.endswith("were left: 'a.*.scale'")
+
     @pytest.mark.parametrize(
         ("beside", "other"),
         [
@@ -681,6 +688,7 @@ class TestOtherFiles:
             ({0: torch.ones(2)}, "no tensors"),
             ([torch.ones(2)], "a list"),
             (torch.ones(2), "single tensor"),
+            (argparse.Namespace(a=3), "an object of 'argparse.Namespace'"),
             (3, "Received: a int"),
         ],
     )

@@ -81,7 +81,19 @@ def test_a_tensor_that_the_index_does_not_list(sharded):
     changed(sharded, lambda places: places.pop("layers.1.weight"))
     state, (note,) = read(sharded)
     assert "layers.1.weight" not in state
-    assert f"{str(sharded)!r} does not list 'layers.1.weight', which" in note
+    assert f"{str(sharded)!r} does not list 'layers.*.weight' in " in note
+
+
+def test_a_tensor_that_lies_in_two_shards(sharded):
+    """The one that the index means is taken, the other named with its shard."""
+    first, second = sorted(sharded.parent.glob("*-of-*"))
+    second.write_bytes(first.read_bytes())
+    key, other = [*STATE][:2]
+    sharded.write_text(json.dumps({"weight_map": {key: first.name, other: second.name}}))
+    state, (note,) = read(sharded)
+    assert list(state) == [key, other]
+    for left, shard in ((other, first), (key, second)):
+        assert f"{re.sub('[0-9]', '*', left)!r} in {shard.name!r}" in note
 
 
 def test_a_tensor_that_is_in_no_shard(sharded):

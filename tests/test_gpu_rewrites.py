@@ -44,6 +44,10 @@ def padded(x, pool, value=0.0, **options):
     return pool(3, 2, **options)(ops.pad(x, pads, constant_values=value))
 
 
+def rows(x, shape):
+    return x * np.random.default_rng(2).normal(size=shape).astype("float32")
+
+
 def heads(left, right):
     return lambda x: ops.matmul(
         ops.reshape(x[:, :8] if left == 1 else x, (-1, left, 128 // left * (1 + (left > 1)), 8)),
@@ -95,6 +99,13 @@ FLOAT = {
         ),
         True,
     ),
+    "padded Dense": (
+        "padded convolution",
+        lambda x: layers.Dense(4)(
+            ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.5)
+        ),
+        True,
+    ),
     "nearest": ("moves", layers.UpSampling2D((2, 3)), True),
     "repeated rows": ("moves", lambda x: ops.repeat(x, 2, axis=1), True),
     "pixel shuffle": (
@@ -129,6 +140,21 @@ FLOAT = {
         lambda x: layers.DepthwiseConv2D(1, 2, depth_multiplier=2)(x[:, 1:]),
         True,
     ),
+    "a constant for each of some rows": (
+        "constant along the batch",
+        lambda x: ops.reshape(rows(ops.reshape(x, (256, 8)), (256, 8)), (-1, *SHAPE)),
+        True,
+    ),
+    "a constant for each of some matrices": (
+        "constant along the batch",
+        lambda x: ops.reshape(rows(ops.reshape(x, (4, 64, 8)), (4, 1, 8)), (-1, *SHAPE)),
+        True,
+    ),
+    "a constant beside a vector": (
+        "constant along the batch",
+        lambda x: ops.reshape(rows(ops.reshape(x, (2048,)), (2048,)), (-1, *SHAPE)),
+        True,
+    ),
     "one key for all heads": ("shared heads", heads(4, 1), True),
     "one constant for all heads": (
         "shared heads",
@@ -147,6 +173,7 @@ INTEGER = {
         ]),
     ),
     "1x1 with a multiplier": FLOAT["1x1 with a multiplier"][:2],
+    "a constant for each of some rows": FLOAT["a constant for each of some rows"][:2],
     "one key for all heads": FLOAT["one key for all heads"][:2],
     "GroupNormalization": FLOAT["GroupNormalization"][:2],
     "nearest": FLOAT["nearest"][:2],

@@ -123,9 +123,11 @@ def test_every_rule_has_a_case():
     assert set(CASES) == set(RULES)
 
 
-@pytest.mark.parametrize("code", CASES)
-def test_rule(code):
-    broken, sound = CASES[code]
+@pytest.mark.parametrize(
+    ("code", "broken", "sound"),
+    [*((code, *pair) for code, pair in CASES.items()), *gpu_lint_cases.KIN],
+)
+def test_rule(code, broken, sound):
     assert codes(broken) == {code}
     assert codes(sound) == set()
 

@@ -158,6 +158,11 @@ def listing(names: Sequence[str], most: int) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
+def alike(place: str) -> str:
+    """A dotted place with its numbers left open, so that layers alike are one."""
+    return ".".join("*" if part.isdigit() else part for part in place.split(".")) or "."
+
+
 def refused(names: Sequence[str], problem: str) -> ContentError:
     """The refusal of a file that names classes and functions which are not known."""
     return ContentError(

@@ -15,12 +15,13 @@ from converters.checkpoint.content import (
     LazyTensor,
     Tree,
     UnsupportedTensor,
+    alike,
     listing,
     refused,
     shown,
 )
 from converters.checkpoint.modules import state_dict
-from converters.checkpoint.unpickler import Object
+from converters.checkpoint.unpickler import INERT, Object
 
 # Names under which training scripts keep the model, in the order of preference.
 _MODEL_NAMES = (
@@ -108,6 +109,11 @@ def select(tree: Tree, entry: str | None) -> tuple[dict[str, LazyTensor], list[s
     told = [found[other].node for other in others]
     if rest := leftovers.describe(tree, chosen.node, handed, told):
         notes.append(f"has tensors that were left: {rest}")
+    if numbers := _numbers(chosen.node):
+        notes.append(
+            "has numbers under keys of weights, which are no tensors and were left: "
+            f"{listing(numbers, _MOST_NAMES)}"
+        )
     if tree.unknown:
         notes.append(
             "names what no state dict needs, which was passed over and not executed: "
@@ -130,6 +136,19 @@ def _refuse_others(chosen: _Candidate) -> None:
         is_parameter = type(key) is str and "." in key and not key.endswith(leftovers.EXTRA_STATE)
         if is_parameter and isinstance(value, Object):
             raise refused([shown(str(value.origin))], f"at {shown(key)}, a weight's key")
+
+
+def _numbers(node: Any) -> list[str]:
+    """Keys like those of parameters with bare numbers, of Python or NumPy, instead of tensors."""
+    if not isinstance(node, dict):
+        return []
+    found = [
+        alike(key)
+        for key, value in node.items()
+        if type(key) is str and "." in key and not key.endswith(leftovers.EXTRA_STATE)
+        if isinstance(value, int | float) or value is INERT
+    ]
+    return [shown(key) for key in dict.fromkeys(found)]
 
 
 def _find(tree: Tree) -> dict[_Path, _Candidate]:
@@ -273,4 +292,6 @@ def _strip(tensors: _Tensors) -> tuple[dict[str, LazyTensor], bool]:
 def _describe(tree: Any) -> str:
     if isinstance(tree, dict):
         return f"a dict with keys {shown(list(tree)[:5])}" if tree else "an empty dict"
+    if isinstance(tree, Object):
+        return f"an object of {shown(str(tree.origin))}"
     return f"a {type(tree).__name__}"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from converters.checkpoint.content import LazyTensor, Tree, UnsupportedTensor, listing, shown
+from converters.checkpoint.content import LazyTensor, Tree, UnsupportedTensor, alike, listing, shown
 from converters.checkpoint.torch_tensors import Storage
 from converters.checkpoint.unpickler import Object
 
@@ -62,7 +62,7 @@ def describe(
                 continue
             accounted.add(id(value))
             if reason != _TOLD:
-                group = _folded(inner), reason or "no weight of the model"
+                group = alike(inner), reason or "no weight of the model"
                 groups[group] += 1
                 if names.setdefault(group, inner) != inner:
                     names[group] = group[0]
@@ -124,11 +124,6 @@ def _inside(value: Any) -> _Items:
     if isinstance(value, dict):
         return iter(value.items())
     return enumerate(value)
-
-
-def _folded(place: str) -> str:
-    """A place with its numbers left open, so that layers alike are one."""
-    return ".".join("*" if part.isdigit() else part for part in place.split(".")) or "."
 
 
 def _first(tensors: list[LazyTensor | UnsupportedTensor]) -> str:

@@ -10,10 +10,19 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from converters.checkpoint import json_header
-from converters.checkpoint.content import ContentError, Room, Tree, listing, shown, size_of
+from converters.checkpoint.content import (
+    ContentError,
+    Room,
+    Tree,
+    alike,
+    listing,
+    shown,
+    size_of,
+)
 
 _TEXT = re.compile(rb'"([^"]*)"')
 _SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})(?P<ending>\.\w+)")
+_MOST_UNLISTED = 60
 
 
 def read_tree(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree]) -> Tree:
@@ -53,7 +62,7 @@ def read_tree(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree]) -> 
             f"Received: no {listing([shown(name) for name in missing], 8)}"
         )
     tree = Tree({}, room)
-    unlisted: list[str] = []
+    unlisted: dict[str, None] = {}
     for shard, keys in wanted.items():
         content = read_shard(os.path.join(folder, shard))
         tensors: dict[Any, Any] = content.root if isinstance(content.root, dict) else {}
@@ -65,13 +74,13 @@ def read_tree(file: BinaryIO, room: Room, read_shard: Callable[[str], Tree]) -> 
                 f"Received: no {listing([shown(key) for key in absent], 3)} in {shown(shard)}"
             )
         tree.root.update((key, tensors[key]) for key in keys)
-        unlisted += map(shown, left)
+        unlisted |= {f"{shown(alike(str(key)))} in {shown(shard)}": None for key in left}
         told = {id(tensors[key]) for key in left}
         tree.made += [tensor for tensor in content.made if id(tensor) not in told]
         tree.unknown += content.unknown
     if unlisted:
         tree.notes.append(
-            f"does not list {listing(unlisted, 8)}, which are in its shards and were left"
+            f"does not list {listing([*unlisted], _MOST_UNLISTED)}: tensors that were left"
         )
     if extra := sorted(shown(n) for n in there if n not in wanted and _alike(n, wanted)):
         tree.notes.append(

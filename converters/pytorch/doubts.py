@@ -82,8 +82,7 @@ def _zeros_before_maximum(op: Any, graph: Graph) -> bool:
         return False
     (source,) = tensors(op, "input")[:1] or (None,)
     pad = graph.producer(source) if source is not None else None
-    # Of `ops.pad` the value is not to be seen.
-    if not isinstance(pad, _zero_paddings()) or not any(map(any, _zeros(pad))):
+    if pad is None or not any(map(any, _zeros(pad))) or not _filled_with_zeros(pad):
         return False
     op = graph.producer(tensors(pad, "input")[0])
     while op is not None and any(part in type(op).__name__ for part in ("Pool", "Dropout")):
@@ -187,6 +186,19 @@ def _zeros(op: Any) -> list[tuple[int, int]]:
     return []
 
 
+def _filled_with_zeros(pad: Any) -> bool:
+    """Whether a padding's value is 0, which of `ops.pad` only running it shows."""
+    import keras
+
+    if isinstance(pad, _zero_paddings()):
+        return True
+    inputs, outputs = tensors(pad, "input"), tensors(pad, "output")
+    if len(inputs) != 1:
+        return False
+    below = keras.ops.full([size or 1 for size in inputs[0].shape], -1.0, inputs[0].dtype)
+    return float(keras.ops.max(keras.Function(inputs, outputs)([below])[0])) == 0
+
+
 def _zero_paddings() -> tuple[Any, ...]:
     import keras
 
@@ -280,7 +292,7 @@ TESTS: tuple[tuple[Callable[[Any, Graph], bool], str], ...] = (
         _zeros_before_maximum,
         "Maximum pools of padded maps that may be negative: {}. PyTorch's MaxPool2d(padding=N) "
         "pads with minus infinity, and a state dict does not tell: pad with that, by "
-        "keras.ops.pad, unless the PyTorch network pads with zeros.",
+        "keras.ops.pad(x, ..., constant_values=-1e30), unless the PyTorch network pads with zeros.",
     ),
     (
         _epsilon,

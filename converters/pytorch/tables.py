@@ -171,7 +171,7 @@ TABLES: dict[str, Table] = {
         counters=("num_batches_tracked",),
         settings=_EPSILON,
     ),
-    "LayerNormalization": Table(_SCALE_AND_SHIFT, settings=_EPSILON),
+    "LayerNormalization": Table(_SCALE_AND_SHIFT, settings=(("axis", "axis"), *_EPSILON)),
     "GroupNormalization": Table(_SCALE_AND_SHIFT, settings=(("groups", "groups"), *_EPSILON)),
     "PReLU": Table((Row("alpha", "weight", SLOPE, features=0, inputs=-1, outputs=-1),)),
     "Embedding": Table((Row("embeddings", "weight", AS_IS),)),

@@ -90,7 +90,9 @@ def run(
 
             request["probe"] = str(folder / "probe.tflite")
             (folder / "probe.tflite").write_bytes(doubling_model())
-        np.savez(folder / "inputs.npz", *arrays.values())
+        with open(folder / "inputs.npy", "wb") as file:  # one behind another
+            for array in arrays.values():
+                np.save(file, array)
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         code, log = _spawn(folder, timeout, env)
         return _result(folder, code, log, timeout, accelerator)
@@ -236,8 +238,8 @@ def _result(
     invalid = _invalid(log) if accelerator == "gpu" else ""
     if invalid:
         return RunResult("refused", adapter=adapter, message=invalid)
-    with np.load(folder / "outputs.npz") as arrays:
-        outputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(reply["outputs"])}
+    with open(folder / "outputs.npy", "rb") as file:
+        outputs = {name: np.load(file) for name in reply["outputs"]}
     return RunResult(
         "ok",
         outputs=outputs,

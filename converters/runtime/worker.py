@@ -1,8 +1,9 @@
 """The child process: loads one model, runs it, writes what came out.
 
 Started by path (`python worker.py FOLDER`), so it imports the standard library, NumPy and
-ai_edge_litert, and nothing of this project. The folder holds `request.json` and `inputs.npz`; the
-worker leaves `outputs.npz` and, last of all, `reply.json`. A reply that is missing is a crash.
+ai_edge_litert, and nothing of this project. The folder holds `request.json` and `inputs.npy`, one
+array behind another; the worker leaves `outputs.npy`, the same, and, last of all, `reply.json`. A
+reply that is missing is a crash.
 """
 
 import contextlib
@@ -251,8 +252,8 @@ def main(folder: str) -> None:
     with _or_no_room():
         with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
             request = json.load(file)
-        with np.load(os.path.join(folder, "inputs.npz")) as arrays:
-            inputs = {name: arrays[f"arr_{i}"] for i, name in enumerate(request["inputs"])}
+        with open(os.path.join(folder, "inputs.npy"), "rb") as file:
+            inputs = {name: np.load(file) for name in request["inputs"]}
     _guard(request["timeout"] + 5, request["accelerator"] == "gpu")
     outputs: Arrays = {}
     reply: dict[str, Any]
@@ -266,7 +267,9 @@ def main(folder: str) -> None:
     except (RuntimeError, ValueError) as error:
         reply = {"outcome": "refused", "message": str(error)}
     with _or_no_room():
-        np.savez(os.path.join(folder, "outputs.npz"), *outputs.values())
+        with open(os.path.join(folder, "outputs.npy"), "wb") as file:
+            for array in outputs.values():
+                np.save(file, array)
         partial = os.path.join(folder, "reply.part")
         with open(partial, "w", encoding="utf-8") as file:
             json.dump(reply, file)

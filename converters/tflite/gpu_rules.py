@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from converters.tflite.broadcasts import ELEMENTWISE as _DOUBLE
+from converters.tflite.broadcasts import misplaced
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.pads import amounts, fill, spatial, uncounted
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
@@ -16,16 +18,13 @@ from converters.tflite.view import View
 # What the delegate folds a sum or a product with a constant into.
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
+# What a padding of zeros becomes part of; a Dense is a convolution of 1x1 to the delegate.
+_WINDOWS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 # Operators of one value each, that are computed where the value before them is.
 _SINGLE = {
     "ABS", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC",
     "NEG", "PRELU", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "RSQRT", "SIN", "SQRT",
     "SQUARE", "TANH",
-}  # fmt: skip
-_DOUBLE = {
-    "ADD", "DIV", "EQUAL", "FLOOR_DIV", "FLOOR_MOD", "GREATER", "GREATER_EQUAL", "LESS",
-    "LESS_EQUAL", "LOGICAL_AND", "MAXIMUM", "MINIMUM", "MUL", "NOT_EQUAL", "POW",
-    "SQUARED_DIFFERENCE", "SUB",
 }  # fmt: skip
 # The largest side of a texture of most drivers; weights are one on large maps and for many filters.
 _TEXTURE, _MANY, _LARGE = 8192, 64, 256
@@ -75,7 +74,7 @@ def _padded_pool(view: View) -> Iterator[Place]:
 
 
 def _padded_constant(view: View) -> Iterator[Place]:
-    for pad, operator in _padded(view, {"CONV_2D", "DEPTHWISE_CONV_2D"}):
+    for pad, operator in _padded(view, _WINDOWS):
         if (fill(view, pad) or 0) != 0:
             yield place(operator, _input(operator, 0), before=pad)
 
@@ -171,7 +170,7 @@ def _inner_output(view: View) -> Iterator[Place]:
     for first, second, _ in _folded(view):
         if first.outputs[0] in view.outputs:
             yield place(second, first.outputs[0], before=first)
-    pairs = [*_padded(view, _POOLS | {"CONV_2D", "DEPTHWISE_CONV_2D"})]
+    pairs = [*_padded(view, _POOLS | _WINDOWS)]
     sums = ((pad, _channels_appended(view, pad)) for pad in view.operators)
     pairs += [(pad, total) for pad, total in sums if total is not None]
     for pad, operator in pairs:
@@ -262,6 +261,14 @@ def _pointwise_depthwise(view: View, operator: Operator) -> bool:
     return image.shape[-1:] > (1,) and kernel.shape[-1] > image.shape[-1]
 
 
+@operators("FULLY_CONNECTED")
+def _whole_map(view: View, operator: Operator) -> bool:
+    x, kernel = _input(operator, 0), _input(operator, 1)
+    if x is None or kernel is None or len(kernel.shape) != 2:
+        return False
+    return x.shape[-1:] != kernel.shape[1:]
+
+
 @operators("LEAKY_RELU")
 def _steep_leak(view: View, operator: Operator) -> bool:
     return getattr(operator.options, "alpha", 0) > 1
@@ -309,6 +316,12 @@ def _mixed_ranks(view: View) -> Iterator[Place]:
             computed = view.computed(operator)
             if len({len(tensor.shape) for tensor in computed}) > 1:
                 yield place(operator, *computed)
+
+
+def _constant_misplaced(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        if misplaced(view, operator):
+            yield place(operator, *view.computed(operator))
 
 
 @operators("CONV_2D")
@@ -380,9 +393,9 @@ RULES = [
     _rule(
         "PADDED_CONSTANT",
         "The GPU delegate computes wrong numbers at the border, silently.",
-        "A convolution of floats reads an image padded with another number than 0, and the "
-        "delegate pads with 0.",
-        f"{_CONVERT} put {_APART} between `keras.ops.pad` and the convolution.",
+        "A convolution or Dense of floats reads an image padded with another number than 0, and "
+        "the delegate pads with 0.",
+        f"{_CONVERT} put {_APART} between `keras.ops.pad` and the convolution or Dense.",
         _padded_constant,
     ),
     _rule(
@@ -456,6 +469,14 @@ RULES = [
         _pointwise_depthwise,
     ),
     _rule(
+        "WHOLE_MAP",
+        _SILENT,
+        "A Dense reads vectors of another length than its input has: other converters leave the "
+        "Flatten or Reshape before it out.",
+        "Convert with `to_tflite`, which leaves it in.",
+        _whole_map,
+    ),
+    _rule(
         "STEEP_LEAK",
         _SILENT,
         "The slope of a LeakyReLU below 0 is more than 1.",
@@ -492,6 +513,15 @@ RULES = [
         "In int8, a convolution of 1x1 has strides.",
         f"{_CONVERT} use MaxPooling2D(1, strides) and a Conv2D of 1x1 without strides.",
         _strided_pointwise,
+    ),
+    _rule(
+        "CONSTANT_ALONG_BATCH",
+        _SILENT,
+        "A constant lies along the first dimension of a tensor of less than four, which the "
+        "delegate takes for the batch, or adds samples.",
+        f"{_CONVERT} use `keras.ops.reshape` to give the tensor a first dimension of 1 before, "
+        "and take it away after.",
+        _constant_misplaced,
     ),
     _rule(
         "MIXED_RANKS",

@@ -124,7 +124,7 @@ _ROWS = [
     ),
     Rewrite(
         "padded convolution",
-        "PADV2 with other numbers than 0 before a convolution in float",
+        "PADV2 with other numbers than 0 before a convolution or FULLY_CONNECTED in float",
         "MAXIMUM with the least number in between",
         "the padding becomes the convolution's own, which is of zeros",
         padding.convolution,
@@ -149,6 +149,14 @@ _ROWS = [
         "one product of all their rows, in a RESHAPE; or copies of the one, by TILE",
         "all but the first are wrong",
         products.shared,
+    ),
+    Rewrite(
+        "constant along the batch",
+        "an elementwise operator with a constant, of which one has less than four dimensions and "
+        "the constant lies along the first",
+        "the same of four dimensions, between RESHAPEs",
+        "the constant is taken along another dimension",
+        products.elementwise,
     ),
     Rewrite(
         "log-softmax",

@@ -11,7 +11,7 @@ from converters.tflite.flatbuffer import Operator, schema
 from converters.tflite.pads import fill, spatial, uncounted
 from converters.tflite.rewrites.edit import Edit
 
-_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
+_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 _LEAST = np.finfo(np.float32).min
 
 
@@ -56,7 +56,7 @@ def mean(edit: Edit) -> None:
 
 
 def convolution(edit: Edit) -> None:
-    """Convolutions behind padding with another number than 0."""
+    """Convolutions, also those that are a Dense, behind padding with another number than 0."""
     for conv in edit.graph.operators:
         pad = _before(edit, conv) if conv.name in _CONVOLUTIONS else None
         if pad is not None and fill(edit.view, pad) != 0:

@@ -1,7 +1,10 @@
-"""Products of many matrices with one, values written out, depthwise products of single values."""
+"""Products of many matrices with one, values written out, depthwise products of single values, and
+constants along the batch.
+"""
 
 import numpy as np
 
+from converters.tflite.broadcasts import misplaced
 from converters.tflite.flatbuffer import Operator, Tensor, schema
 from converters.tflite.rewrites.edit import Edit
 
@@ -31,6 +34,28 @@ def shared(edit: Edit) -> None:
             inputs = [_tiled(edit, operator, t, (*wide, *t.shape[-2:])) for t in (left, right)]
             edit.again(operator, inputs, output)
         edit.drop(operator)
+
+
+def elementwise(edit: Edit) -> None:
+    """Sums, products and the like with constants along what the delegate takes for the batch."""
+    for operator in edit.graph.operators:
+        if not misplaced(edit.view, operator):
+            continue
+        (x,), output = edit.view.computed(operator), operator.outputs[0]
+        if len(x.shape) == 4:
+            continue  # the constant adds samples
+        wide = edit.reshaped(operator, x, _of_four(x.shape))
+        inputs = [wide if tensor is x else tensor for tensor in operator.inputs]
+        if len(output.shape) == 4:
+            edit.again(operator, inputs, output)
+        else:
+            result = edit.like(output, _of_four(output.shape), "four")
+            edit.reshape(operator, edit.again(operator, inputs, result), output)
+        edit.drop(operator)
+
+
+def _of_four(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (1,) * (4 - len(shape)) + shape
 
 
 def broadcast(edit: Edit) -> None:
