@@ -15,7 +15,9 @@ def above_zero(edit: Edit) -> None:
         if division.name != "DIV" or division.outputs[0].dtype != "INT8":
             continue
         divisor = division.inputs[1]
-        if divisor is None or edit.view.constant(divisor) or len(divisor.zero_points) != 1:
+        if divisor is None or edit.view.constant(divisor) or divisor.dtype != "INT8":
+            continue
+        if len(divisor.scales) != 1 or not divisor.scales[0] > 0:
             continue
         if _raised(edit, divisor):
             continue
