@@ -118,6 +118,8 @@ def results(driver: str) -> dict[str, dict[str, Any]]:
         head, *rows = map(json.loads, file)
     if head["ai-edge-litert"] != version("ai-edge-litert"):
         rows = []
+    for row in rows:
+        row["operators"] = row["operators"].split()
     if driver == "lavapipe":
         rows = [{"graph": row["graph"], **row["lavapipe"]} for row in rows if "lavapipe" in row]
     path = WORK / f"{driver}.jsonl"

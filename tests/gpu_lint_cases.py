@@ -158,6 +158,22 @@ def split_mixed(changed, other):
     return build(PARTS | {"s": T(HALF), "y": T(HALF)}, calls, ["x"], ["y"])
 
 
+def split_viewed():
+    """The sigmoid of one part times the other, which has another shape in between."""
+    shape = (1, 6, 1, 20)
+    tensors = {"t": T((4,), "INT32", shape), "b": T((4,), "INT32", HALF), "f": T(shape)}
+    calls = [
+        ("TANH", ["x"], ["a"]),
+        ("SPLIT_V", ["a", "sizes", "axis"], ["p", "q"], options("SplitV", numSplits=2)),
+        ("LOGISTIC", ["p"], ["s"]),
+        ("RESHAPE", ["q", "t"], ["f"], options("Reshape", newShape=shape)),
+        ("RESHAPE", ["f", "b"], ["r"], options("Reshape", newShape=HALF)),
+        both("MUL", "s", "r", "y"),
+    ]
+    tensors |= {"sizes": T((2,), "INT32", 4), "s": T(HALF), "r": T(HALF), "y": T(HALF)}
+    return build(PARTS | tensors, calls, ["x"], ["y"])
+
+
 def integers(*shape, value=None):
     """A tensor of int8 numbers of 1/32."""
     return T(shape, "INT8", value, 1 / 32)

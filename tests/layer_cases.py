@@ -343,6 +343,14 @@ def _dead_branch(x):
     return layers.Add()([layers.Conv2D(4, 1)(x), y])
 
 
+def _cosine_attention(x):
+    queries, keys = (
+        y / ops.maximum(ops.norm(y, axis=-1, keepdims=True), 1e-12)
+        for y in (layers.Dense(8)(x), layers.Dense(8)(x))
+    )
+    return ops.softmax(10 * queries @ ops.transpose(keys, (0, 2, 1))) @ layers.Dense(8)(x)
+
+
 def _random_layers(x):
     random = [
         layers.RandomBrightness(0.2), layers.RandomColorDegeneration(0.2),
@@ -409,6 +417,18 @@ GRAPHS = {
     "standardised": of(
         lambda x: (x - ops.mean(x, (1, 2), keepdims=True)) / (ops.std(x, (1, 2), keepdims=True) + 1)
     ),
+    "divided by its length": of(
+        lambda x: x / ops.maximum(ops.sqrt(ops.sum(x * x, -1, keepdims=True)), 1e-12)
+    ),
+    "divided by its sum": of(
+        lambda x: (lambda y: y / (ops.sum(y, -1, keepdims=True) + 1e-6))(x * x)
+    ),
+    "divided by itself and 1": of(lambda x: x / (ops.abs(x) + 1.0)),
+    "divided by its deviation": of(
+        lambda x: (x - ops.mean(x, -1, keepdims=True)) / (ops.std(x, -1, keepdims=True) + 1e-6)
+    ),
+    "divided by both signs": of(lambda x: x / (x[:, ::-1] + 0.2)),
+    "cosine attention": of(_cosine_attention, SEQUENCE),
     "random layers": of(_random_layers, IMAGE),
     "Sequential": lambda name: keras.Sequential(
         [keras.Input(MAP, name="x_0"), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)],

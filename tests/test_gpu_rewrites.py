@@ -72,6 +72,7 @@ FLOAT = {
     ),
     "other axis": ("parts that meet", parts(lambda a, b: ops.concatenate([a, b], 2), 2, 1), True),
     "gate": ("parts that meet", parts(lambda a, b: b * ops.sigmoid(a)), True),
+    "difference of two": ("parts that meet", parts(lambda a, b: a - b, [4]), True),
     "sum of parts": ("parts that meet", parts(lambda a, b: b + a), True),
     "unstacked": (
         "parts that meet",
@@ -251,6 +252,7 @@ def test_float16_whose_constants_are_widened(name, monkeypatch):
 # Which a converter writes now and then, or in some of its versions: by hand.
 BY_HAND = {
     "a part of integers that nothing reads": (gpu_lint_cases.split_unread("q"), "crashed"),
+    "a part in another shape and back": (gpu_lint_cases.split_viewed(), "refused"),
     "broadcast": (litert_models.broadcast_to(), "refused"),
 }
 
@@ -268,12 +270,18 @@ def test_by_hand(name):
 
 def test_every_row_is_tried():
     tried = {row for row, *_ in (*FLOAT.values(), *INTEGER.values())}
-    assert tried == {*rewrites.REWRITES} - {"one part", "bounded root"}
+    assert tried == {*rewrites.REWRITES} - {"one part", "bounded root", "divisor"}
 
 
 RIGHT = {
     "parts in order": parts(lambda a, b: layers.Conv2D(4, 1)(ops.concatenate([a, b], -1))),
     "parts apart": parts(lambda a, b: layers.Conv2D(4, 3)(a) + layers.Conv2D(4, 3)(b)),
+    "parts changed one by one": parts(
+        lambda *p: ops.concatenate([ops.tanh(a) for a in p[::-1]], -1), 4
+    ),
+    "parts weighed and put together": parts(
+        lambda *p: ops.concatenate([a * layers.Conv2D(1, 1)(a) + a for a in p], -1), 4
+    ),
     "padding after a ReLU": lambda x: padded(ops.relu(x), layers.MaxPooling2D),
     "padding that never counts": lambda x: padded(
         x, layers.MaxPooling2D, float(np.finfo("float32").min)

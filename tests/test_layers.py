@@ -51,6 +51,31 @@ def test_a_length_of_0_is_none_to_divide_by(case, precision, kind):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+# Decibels that are left with all in int8: lengths are roots of sums of squares of 8 bits.
+DIVIDED = {
+    "divided by its length": 17, "divided by its sum": 20, "divided by itself and 1": 30,
+    "divided by its deviation": 17, "divided by its mean": 30, "cosine attention": 8,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_integers_are_not_divided_by_0(case):
+    """What is rounded to 0 ends a run; on zeros, which each file is tried with, all of them are."""
+    expected, found = answer(case, "int8")
+    noise = np.square(found - expected).sum()
+    assert 10 * np.log10(np.square(expected).sum() / noise) > DIVIDED[case]
+
+
+def test_a_divisor_of_both_signs_is_none_to_be_0():
+    _, found = answer("divided by both signs", "int8")
+    assert np.isfinite(found).all()
+
+
+def test_a_quotient_in_16_bits_names_the_layer():
+    with pytest.raises(ValueError, match=r"at layer 'true_divide\w*' \(TrueDivide\).*'DIV'"):
+        answer("divided by itself and 1", "int16x8")
+
+
 def test_small_numbers_are_not_taken_for_zeros():
     """The converter gives their mean the steps of zeros."""
     expected, found = answer("GlobalAveragePooling2D", "int16x8", "tiny")

@@ -13,13 +13,15 @@ from converters.tflite.broadcasts import misplaced
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.pads import amounts, fill, spatial, uncounted
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
-from converters.tflite.view import View
+from converters.tflite.view import VIEWS, View
 
 # What the delegate folds a sum or a product with a constant into.
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
 # What a padding of zeros becomes part of; a Dense is a convolution of 1x1 to the delegate.
 _WINDOWS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+# What is split, by the operator: the position of its input.
+SPLITS = {"SPLIT": 1, "SPLIT_V": 0, "UNPACK": 0}
 # Operators of one value each, that are computed where the value before them is.
 _SINGLE = {
     "ABS", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC",
@@ -185,69 +187,89 @@ def _output_twice(view: View) -> Iterator[Place]:
         yield Place(f"output {tensor.name!r}", (tensor.name,))
 
 
-def _split_joined(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name not in ("SPLIT", "SPLIT_V") or operator.outputs[0].scales:
+def split_joined(view: View) -> Iterator[Place]:
+    """Finds sums and concatenations of the parts of a split, which comes `before`."""
+    for split in view.operators:
+        if split.name not in SPLITS or split.outputs[0].scales:
             continue
-        readers = {id(r): r for part in operator.outputs for r in view.readers(part)}
+        readers = {id(r): r for part in split.outputs for r in view.readers(part)}
         if len(readers) != 1:
             continue
         (reader,) = readers.values()
         computed = [t for t in reader.inputs if t is not None]
-        parts = [part for part in operator.outputs if view.readers(part)]
-        if reader.name not in ("ADD", "CONCATENATION") or len(computed) < 2:
+        parts = [part for part in split.outputs if view.readers(part)]
+        if reader.name not in ("ADD", "CONCATENATION", "PACK") or len(computed) < 2:
             continue
         if set(computed) != set(parts) or len(computed) != len(parts):
             continue
-        last = list(operator.outputs)[-len(computed) :]
-        if reader.name == "CONCATENATION" and computed == last and _same_axis(operator, reader):
-            continue
-        yield place(reader, *computed, before=operator)
+        if computed != [*split.outputs][-len(computed) :] or not _same_axis(split, reader):
+            yield place(reader, *computed, before=split)
 
 
 def _same_axis(split: Operator, joined: Operator) -> bool:
     """Whether parts are put together along the axis that they were split along."""
-    source, part = _input(split, 0 if split.name == "SPLIT_V" else 1), split.outputs[0]
-    if source is None or len(source.shape) != len(part.shape):
+    source, part, whole = _input(split, SPLITS[split.name]), split.outputs[0], joined.outputs[0]
+    if source is None or joined.name == "ADD":
+        return False
+    if split.name == "UNPACK":
+        axes = {_option(o, "axis") % max(len(source.shape), 1) for o in (split, joined)}
+        return joined.name == "PACK" and source.shape == whole.shape and len(axes) == 1
+    if joined.name == "PACK" or len(source.shape) != len(part.shape):
         return False
     along = [a != b for a, b in zip(source.shape, part.shape, strict=True)]
     axis = _option(joined, "axis")
     return -len(along) <= axis < len(along) and along[axis]
 
 
-def _split_mixed(view: View) -> Iterator[Place]:
-    """Follows how values are computed where the first part is: as long as one operator reads them.
+def split_mixed(view: View) -> Iterator[Place]:
+    """Finds where the first part of a split meets another one; the split comes `before`.
 
+    Follows how values are computed where the first part is: as long as one operator reads them.
     An operand that another operator makes meanwhile ends it; the other parts are there already.
+    Shapes that come to nothing are none.
     """
     for split in view.operators:
-        if split.name != "SPLIT" or len(split.outputs) < 2:
+        if split.name not in SPLITS or len(split.outputs) < 2:
             continue
         tensor = first = split.outputs[0]
+        shape = first.shape
         while not tensor.scales and (reader := view.reader(tensor)) is not None:
-            computed = view.computed(reader)
-            if reader.name in _SINGLE or (reader.name in _DOUBLE and len(computed) == 1):
+            if reader.name in VIEWS:
                 tensor = reader.outputs[0]
                 continue
-            if reader.name not in _DOUBLE or len(computed) != 2:
+            computed = view.computed(reader)
+            double = reader.name in _DOUBLE
+            single = reader.name in _SINGLE or (double and len(computed) == 1)
+            if tensor.shape != shape or not (single or (double and len(computed) == 2)):
                 break
-            # Of a sum or a product of two parts the delegate takes the second first.
-            turned = reader.name in ("ADD", "MUL")
-            if computed[0 if turned else 1] is tensor and not (turned and tensor is not first):
-                break
-            other = computed[1] if computed[0] is tensor else computed[0]
-            if view.producer.get(other) is split:
-                yield place(reader, tensor, other, before=split)
-                break
-            maker = view.producer.get(other)
-            if maker is not None and maker.index > split.index:
-                break
+            if not single:
+                # Of a sum or a product of two parts the delegate takes the second first.
+                turned = reader.name in ("ADD", "MUL")
+                if computed[0 if turned else 1] is tensor and not (turned and tensor is not first):
+                    break
+                other = computed[1] if computed[0] is tensor else computed[0]
+                maker = view.producer.get(_viewed(view, other))
+                if maker is split:
+                    yield place(reader, tensor, other, before=split)
+                    break
+                if maker is not None and maker.index > split.index:
+                    break
             tensor = reader.outputs[0]
+            shape = tensor.shape
 
 
-def _split_unread(view: View) -> Iterator[Place]:
+def _viewed(view: View, tensor: Tensor) -> Tensor:
+    """What a tensor is, by way of other shapes, or itself."""
+    source = tensor
+    while (maker := view.producer.get(source)) and maker.name in VIEWS and maker.inputs[0]:
+        source = maker.inputs[0]
+    return source if source.shape == tensor.shape else tensor
+
+
+def split_unread(view: View) -> Iterator[Place]:
+    """Finds splits of integers, a part of which nothing reads."""
     for operator in view.operators:
-        if operator.name in ("SPLIT", "SPLIT_V") and _integer(operator):
+        if operator.name in SPLITS and _integer(operator):
             lost = [t for t in operator.outputs if view.unread(t)]
             if lost:
                 yield place(operator, *lost)
@@ -442,7 +464,7 @@ RULES = [
         "The parts of a split go straight into one concatenation or sum, in another order, along "
         "another axis or not all of them: the delegate leaves both out.",
         f"{_CONVERT} slice (`x[..., :n]`) instead of `keras.ops.split`.",
-        _split_joined,
+        split_joined,
     ),
     _rule(
         "SPLIT_MIXED",
@@ -451,14 +473,14 @@ RULES = [
         "operation, which the delegate computes while that part is still being written.",
         f"{_CONVERT} slice (`x[..., :n]`) instead of `keras.ops.split`, or change the other part: "
         "`a * sigmoid(b)` is right, `sigmoid(a) * b` is not.",
-        _split_mixed,
+        split_mixed,
     ),
     _rule(
         "SPLIT_UNREAD",
         "The GPU delegate crashes the process.",
         "In int8, a part of a split is not used.",
         f"{_CONVERT} slice what is used (`x[..., :n]`) instead of `keras.ops.split`.",
-        _split_unread,
+        split_unread,
     ),
     _rule(
         "POINTWISE_DEPTHWISE",

@@ -9,6 +9,8 @@ from itertools import takewhile
 
 from converters.tflite.flatbuffer import Graph, Operator, Tensor
 
+# Operators that give the memory of their input another shape.
+VIEWS = {"RESHAPE", "EXPAND_DIMS", "SQUEEZE"}
 # Operators whose results are never below 0, and those that keep it so.
 _POSITIVE = {"RELU", "RELU6", "RELU_0_TO_1", "LOGISTIC", "ABS", "SQUARE", "SOFTMAX", "EXP", "SQRT"}
 _PASSING = {"MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "DEQUANTIZE", "QUANTIZE", "PAD"}

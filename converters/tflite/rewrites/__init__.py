@@ -1,7 +1,7 @@
 """Graphs that a runtime refuses or computes wrongly, written as equal ones that it does not.
 
 A table: a pattern, what is written for it, and why. Each was seen with LiteRT 2.3 on the GPU
-delegate itself, one on XNNPACK; the CPU's answers stay what they are, to the bit unless the row
+delegate itself, two on the CPU; the CPU's answers stay what they are, to the bit unless the row
 says otherwise. What no row knows is left to `lint`.
 
 Imports the flatbuffer reader and NumPy.
@@ -12,7 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from converters.tflite.flatbuffer import TfliteFile
-from converters.tflite.rewrites import padding, parts, products, ranks, roots, softmax, strides
+from converters.tflite.rewrites import (
+    divisors,
+    padding,
+    parts,
+    products,
+    ranks,
+    roots,
+    softmax,
+    strides,
+)
 from converters.tflite.rewrites.edit import Edit
 
 
@@ -94,8 +103,9 @@ _ROWS = [
     ),
     Rewrite(
         "parts that meet",
-        "a split whose parts one operator reads, directly or changed one by one; in "
-        "int8, one with a part that nothing reads",
+        "SPLIT, SPLIT_V and UNPACK whose parts one sum or concatenation reads, in another order or "
+        "not all; whose first part meets another in an elementwise operation; in int8, with a "
+        "part that nothing reads",
         "a SLICE for each part",
         "the operators are made one that knows nothing of order and axis, or reads what it "
         "writes; the process crashes",
@@ -171,6 +181,14 @@ _ROWS = [
         "MAXIMUM before the RSQRT, equal to a rounding of float32",
         "on the CPU, XNNPACK's answer is NaN for 0",
         roots.bounded,
+    ),
+    Rewrite(
+        "divisor",
+        "DIV of integers by a tensor that may be 0: by a length, a sum, a deviation",
+        "MAXIMUM with one step before it, or in place of a lesser one that is there; of both "
+        "signs EQUAL and SELECT_V2; the quotients of all others are the same",
+        "on the CPU, the run fails where a divisor is rounded to 0",
+        divisors.above_zero,
     ),
 ]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, TfliteFile, packed, schema
-from converters.tflite.view import View
+from converters.tflite.view import VIEWS, View
 
 # What the schema calls NumPy's types, of those that new constants have.
 _TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "int32": "INT32"}
@@ -19,8 +19,6 @@ _TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "int32": "
 _INTEGER_VERSION = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "RESHAPE": 1}
 # Operators whose version counts dimensions: above four they have one that the GPU does not take.
 _BY_RANK = {"ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "TRANSPOSE"}
-# Operators that give the memory of their input another shape.
-VIEWS = {"RESHAPE", "EXPAND_DIMS", "SQUEEZE"}
 # Operators that compute each value by itself, of values in the same place.
 ELEMENTWISE = frozenset({
     "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "POW", "PRELU", "NEG",
@@ -70,6 +68,20 @@ class Edit:
         tensor = Tensor(**values)
         self._tensors.append(tensor)
         return tensor
+
+    def truths(self, tensor: Tensor, part: str) -> Tensor:
+        """A new tensor of what is true of each value of a tensor.
+
+        Args:
+            tensor: The tensor.
+            part: What it is, which its name ends with.
+        """
+        made = self.like(tensor, tensor.shape, part)
+        twin = self._model.subgraphs[0].tensors[made.index]
+        twin.type, twin.quantization = schema().TensorType.BOOL, None
+        changed = Tensor(**{**vars(made), "dtype": "BOOL", "scales": (), "zero_points": ()})
+        self._tensors[made.index] = changed
+        return changed
 
     def like(self, tensor: Tensor, shape: Sequence[int], part: str) -> Tensor:
         """A new tensor of another shape, of the same type and range.
@@ -147,7 +159,8 @@ class Edit:
                 version that there is for the type.
         """
         new = schema().OperatorT()
-        new.opcodeIndex = self._code(name, output.dtype) if code is None else code
+        kind = next(t.dtype for t in (output, *inputs) if t is not None and t.dtype != "BOOL")
+        new.opcodeIndex = self._code(name, kind) if code is None else code
         new.inputs = [-1 if t is None else t.index for t in inputs]
         new.outputs = [output.index]
         if options is not None:

@@ -3,61 +3,26 @@
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, schema
-from converters.tflite.rewrites.edit import ELEMENTWISE, VIEWS, Edit
+from converters.tflite.gpu_rules import SPLITS, split_joined, split_mixed, split_unread
+from converters.tflite.rewrites.edit import Edit
 
-# What is split, by the operator: the position of its input.
-_SPLITS = {"SPLIT": 1, "SPLIT_V": 0, "UNPACK": 0}
-# Operators that the delegate makes part of what comes before them.
-_FUSED = VIEWS | ELEMENTWISE
-# Operators that put parts together again.
-_MEETINGS = _FUSED | {"CONCATENATION", "PACK"}
 # Operators that are right with one tensor as two inputs.
 _REPEATABLE = {"ADD", "MUL", "CONCATENATION"}
 
 
 def meeting(edit: Edit) -> None:
-    """Splits whose parts meet again: each part by a slice of its own."""
+    """The splits that the rules of `lint` name: each part by a slice of its own."""
+    joined, mixed, unread = (rule(edit.view) for rule in (split_joined, split_mixed, split_unread))
+    wrong = {*(place.before for place in (*joined, *mixed)), *(place.what for place in unread)}
     for split in edit.graph.operators:
-        whole = split.inputs[_SPLITS[split.name]] if split.name in _SPLITS else None
-        if whole is None or len(split.outputs) == 1 or len(whole.shape) > 4:
-            continue
-        # Integers are kept apart, and crash where a part is left unread.
-        wrong = any(map(edit.view.unread, split.outputs)) if whole.scales else _meet(edit, split)
-        if wrong:
+        if split in wrong:
             _sliced(edit, split)
 
 
-def _meet(edit: Edit, split: Operator) -> bool:
-    """Whether an operator reads two parts, or what fused operators make of them."""
-    parts = {part.index: {number} for number, part in enumerate(split.outputs)}
-    for operator in edit.graph.operators[split.index + 1 :]:
-        if operator.name not in _MEETINGS:
-            continue
-        read = [parts.get(t.index, set()) for t in operator.inputs if t is not None]
-        found = set().union(*read)
-        if len(found) > 1 and not _undone(split, operator):
-            return True
-        if found and operator.name in _FUSED:
-            parts[operator.outputs[0].index] = found
-    return False
-
-
-def _undone(split: Operator, reader: Operator) -> bool:
-    """Whether the parts are put together as they were, which is right."""
-    whole = split.inputs[_SPLITS[split.name]]
-    together = ("CONCATENATION", "PACK")[split.name == "UNPACK"]
-    return (
-        reader.name == together
-        and reader.inputs == split.outputs
-        and whole is not None
-        and reader.outputs[0].shape == whole.shape
-        and (split.name != "UNPACK" or reader.options.axis == split.options.axis)
-    )
-
-
 def _sliced(edit: Edit, split: Operator) -> None:
-    whole = split.inputs[_SPLITS[split.name]]
-    assert whole is not None
+    whole = split.inputs[SPLITS[split.name]]
+    if whole is None or len(split.outputs) == 1 or len(whole.shape) > 4:
+        return
     rank = len(whole.shape)
     if split.name == "UNPACK":
         axis = split.options.axis % rank

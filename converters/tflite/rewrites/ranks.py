@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, schema
-from converters.tflite.rewrites.edit import ELEMENTWISE, VIEWS, Edit
+from converters.tflite.rewrites.edit import ELEMENTWISE, Edit
+from converters.tflite.view import VIEWS
 
 _MOST = 4
 # Dimensions that are grouped, at most: no kernel computes with more.
