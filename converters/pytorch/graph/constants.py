@@ -109,6 +109,14 @@ def eye(call: Call) -> Value:
     return constant(np.eye(call.meta.hint[0], call.meta.hint[1]).astype(_dtype(call)))
 
 
+@converts("aten.tril_indices", "aten.triu_indices")
+def triangle_positions(call: Call) -> Value:
+    """The rows and columns of a triangle."""
+    make = np.tril_indices if "tril" in call.node.target else np.triu_indices
+    places = make(call.fixed("row"), call.get("offset", 0), call.fixed("col"))
+    return constant(np.stack(places).astype(_dtype(call)))
+
+
 @converts("aten.tril", "aten.triu")
 def triangle(call: Call) -> Value:
     """The lower or upper triangle, by a mask of zeros and ones."""
