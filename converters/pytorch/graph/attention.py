@@ -4,7 +4,8 @@ PyTorch: Keras
 
 - matmul, bmm, mm, baddbmm: `keras.ops.matmul`; `Dense` where the second is a weight
 - outer, inner, tensordot, multi_dot, vecdot, cross, bilinear, cdist: products, and sums
-- scaled_dot_product_attention: product, scale, mask, softmax, product
+- scaled_dot_product_attention: product, scale, mask, softmax, product; keys that heads share are
+  repeated
 - einsum of two: a product of matrices, where letters are shared, summed or apart
 - einsum of one: a permutation and a sum
 """

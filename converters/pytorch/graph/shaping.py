@@ -2,8 +2,8 @@
 
 PyTorch: Keras
 
-- permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat: nothing, until an operator
-  needs other axes
+- permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat, broadcast_tensors: nothing,
+  until an operator needs other axes
 - view, reshape, flatten, unflatten, view_as: likewise, where dimensions are split and joined;
   else a reshape
 - contiguous, clone, detach, alias, to another device: nothing

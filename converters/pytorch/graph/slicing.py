@@ -3,7 +3,7 @@
 PyTorch: Keras
 
 - slice, select, narrow, index_select, index by constants: slices; `take` where positions are not
-  a range
+  a range, of several dimensions as one where they are in pairs, or of a mask
 - chunk, split, unbind, tensor_split: `keras.ops.split`; slices of an axis that holds more
 - cat, stack: `Concatenate`
 - flip, roll: `flip`; a concatenation of two slices
@@ -381,10 +381,10 @@ def _joint_axes(lead: Value, mark: Group, dims: Groups, dim: int) -> Groups:
 
 
 def _filled(call: Call, v: Value, axes: Groups) -> Any:
-    """A value in these axes; what is missing for each sample is left to `_with_batch`."""
+    """A value in these axes; an axis of samples alone that is missing is left to `_with_batch`."""
     held = flat(v.axes)
     missing_batch = [a for g in axes for a in g if a.free and a not in held]
-    if missing_batch:
+    if all((a,) in axes for a in missing_batch):
         axes = tuple(tuple(a for a in g if a not in missing_batch) for g in axes)
     return call.arranger.arranged(v, axes).tensor
 
