@@ -2,7 +2,8 @@
 
 PyTorch: becomes
 
-- zeros, ones, full, arange, linspace, eye, tril, triu, tril_indices, meshgrid, new_…, …_like: an array
+- zeros, ones, full, arange, linspace, eye, tril, triu, tril_indices, meshgrid, new_…, …_like: an
+  array
 - sizes, and arithmetic with them: numbers; those of open dimensions only where they say how a
   value is seen
 - assertions: nothing
