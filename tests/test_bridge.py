@@ -3,6 +3,8 @@
 The oracle is the Keras 3 model, with random weights and statistics.
 """
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from keras import layers, ops
 from quantization_cases import FAMILIES, LAYERS, MAP, OPERATION_CALLS, of
 from quantization_tools import array, images, network, randomise, relative_difference
 from ulsam_keras import ULSAM, SubSpace
-from ulsam_keras.quantization import bridges, to_tf_keras
+from ulsam_keras.quantization import bridges, calibrate, quantize_model, to_tf_keras
 from ulsam_keras.quantization.bridge.activations import ACTIVATIONS
 from ulsam_keras.quantization.bridge.operations import OPERATIONS
 from ulsam_keras.quantization.bridge.table import LAYERS as ROWS
@@ -39,6 +41,32 @@ def check(model, x=None, tolerance=PARITY):
 @pytest.mark.parametrize("model", LAYERS.values(), ids=LAYERS)
 def test_layers_compute_the_same(model):
     check(model, [images(3, *x.shape[1:], seed=n) for n, x in enumerate(model.inputs)])
+
+
+# What only newer versions of Keras have.
+NEWER = {
+    name: of(layers.BatchNormalization(**{name: True}))
+    for name in ("renorm",)
+    if name in inspect.signature(layers.BatchNormalization).parameters
+}
+
+
+@pytest.mark.parametrize("model", [*LAYERS.values(), *NEWER.values()], ids=[*LAYERS, *NEWER])
+def test_no_weight_is_lost(model):
+    generator = np.random.default_rng(0)
+    # Those of a Normalization are constants of the model.
+    constants = {
+        id(weight)
+        for layer in model.layers
+        if isinstance(layer, layers.Normalization)
+        for weight in layer.weights
+    }
+    weights = [weight for weight in model.weights if id(weight) not in constants]
+    for weight in weights:
+        weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+    ours = sorted(float(weight.numpy().sum()) for weight in to_tf_keras(model).weights)
+    theirs = sorted(float(np.sum(array(weight))) for weight in weights)
+    assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", OPERATION_CALLS)
@@ -233,9 +261,9 @@ def with_lora(layer):
     return model
 
 
-def integer_sum():
+def of_integers(function):
     x = keras.Input(MAP, dtype="uint8")
-    return keras.Model(x, x + ops.cast(1, "uint8"))
+    return keras.Model(x, function(x))
 
 
 class OddRegularizer(keras.regularizers.Regularizer):
@@ -281,11 +309,30 @@ REFUSED = {
     ),
     "quantised": (lambda: quantised(layers.Dense(2, name="mine"), "int8"), "'mine'.*int8"),
     "LoRA": (lambda: with_lora(layers.Conv2D(2, 1, name="mine")), "'mine'.*LoRA"),
+    "pad of ones": (
+        lambda: of(lambda x: ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=1.0)),
+        r"\(Pad\).*not with zeros",
+    ),
+    "largest of more": (
+        lambda: of(lambda x: ops.max(x, (1, 2), initial=5.0)),
+        r"\(Max\).*initial=5",
+    ),
+    "constant input": (
+        lambda: of(lambda x: layers.Concatenate(name="mine")([x, ops.zeros_like(x)])),
+        "'mine'.*is a constant",
+    ),
+    "layer on integers": (
+        lambda: of_integers(lambda x: layers.Add(name="mine")([x, x])),
+        "'mine'.*in tf_keras uint8",
+    ),
     "merged batch": (lambda: of(lambda x: ops.reshape(x, (-1, 4))), "keep the batch"),
     "split batch": (lambda: of(lambda x: ops.reshape(x, (2, -1, 4))), "keep the batch"),
     "rank 3": (lambda: of(lambda x: ops.mean(x, (1, 2)), (6, 4)), r"axis=\(1, 2\) of shape"),
     "integers": (lambda: of(lambda x: ops.cast(x, "uint8")), r"\(Cast\)"),
-    "sum of integers": (integer_sum, r"\(Add\).*uint8"),
+    "sum of integers": (
+        lambda: of_integers(lambda x: x + ops.cast(1, "uint8")),
+        r"\(Add\).*uint8",
+    ),
 }
 
 
@@ -393,6 +440,31 @@ def test_the_data_format_that_tf_keras_is_set_to_does_not_matter(data_format):
             check(model, [images(3, *x.shape[1:], seed=n) for n, x in enumerate(model.inputs)])
     finally:
         tf_keras.backend.set_image_data_format("channels_last")
+
+
+# Keras computes on floats behind each of these, tf_keras not behind all.
+OF_BYTES = {
+    "norm": layers.BatchNormalization(),
+    "padding": lambda x: layers.Rescaling(1 / 255)(layers.ZeroPadding2D(1)(x)),
+    "pool": lambda x: layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(layers.MaxPooling2D(2)(x))),
+    "mean": layers.GlobalAveragePooling2D(),
+    "joined": lambda x: layers.Rescaling(1 / 255)(layers.Concatenate()([x, x])),
+    "dense": lambda x: layers.Dense(3)(layers.Flatten()(x)),
+    "divided": lambda x: layers.Conv2D(4, 3)(x / 255),
+}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+@pytest.mark.parametrize("call", OF_BYTES.values(), ids=OF_BYTES)
+def test_integers_become_floats_where_keras_has_them(call, dtype):
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype)
+    image = keras.Input(x.shape[1:], dtype=dtype)
+    model = randomise(keras.Model(image, call(image)))
+    q = quantize_model(model)
+    assert calibrate(q, [x], verbose=0) == 3
+    assert relative_difference(to_tf_keras(model)(x), model(x)) <= PARITY
+    # Rounded to 8 bits a few times.
+    assert relative_difference(q(x), model(x)) <= 0.1
 
 
 def test_images_of_bytes():

@@ -224,6 +224,33 @@ def test_a_weight_that_is_frozen_by_itself_stays_so_in_surgery():
     assert {w.path for w in new.trainable_weights if "stem_ulsam" not in w.path} == before
 
 
+def test_a_part_that_is_frozen_by_itself_stays_so_in_surgery():
+    model = model_of(base())
+    model.get_layer("ulsam").depthwise_norm.trainable = False
+    new = add_ulsam(model, "stem", num_splits=2)
+
+    def fixed(name):
+        return [w for w in state(new) if f"/{name}/" in w[1] and w[0] == "ulsam"]
+
+    before = state(new)
+    assert step(new) >= {"ulsam", "stem_ulsam"}
+    still = [key for key, value in state(new).items() if (value == before[key]).all()]
+    assert len(fixed("depthwise_norm")) == 4
+    assert {*fixed("depthwise_norm")} <= {*still}
+    assert not {*fixed("pointwise_norm")} & {*still}
+
+
+def test_a_model_that_is_frozen_as_a_whole_stays_so_in_surgery():
+    inner = keras.Sequential([keras.Input((6, 6, 4)), *base()], name="inner")
+    model = model_of([inner])
+    model.trainable = False
+    # Of no effect in the model, which is not trainable.
+    model.get_layer("head").trainable = inner.get_layer("conv").trainable = True
+    assert not model.trainable_weights
+    new = add_ulsam(model, ["stem", "inner/conv"], num_splits=2)
+    assert step(new) == {"stem_ulsam", "conv_ulsam"}
+
+
 def test_a_weight_that_is_frozen_by_itself_is_refused():
     model = model_of(base())
     model.get_layer("conv").bias.trainable = False

@@ -525,7 +525,7 @@ def test_calibration_takes_as_many_steps_as_it_is_told(capsys):
         quantization.calibrate(q, endless)
     with pytest.raises(ValueError, match="Received: steps=0"):
         quantization.calibrate(q, endless, steps=0)
-    assert quantization.calibrate(q, endless, steps=3) == 12
+    assert quantization.calibrate(q, endless, steps=np.int64(3)) == 12
     assert "3/3" in capsys.readouterr().out
     assert quantization.calibrate(q, iter([x, x, x]), steps=2, verbose=0) == 16
     assert capsys.readouterr().out == ""

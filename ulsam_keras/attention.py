@@ -5,7 +5,7 @@ Imports Keras (public names only), NumPy, `ulsam_keras.batches`, `ulsam_keras.gr
 """
 
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from ulsam_keras.batches import batches
-from ulsam_keras.graph import as_functional, is_graph, new_inputs
+from ulsam_keras.graph import as_functional, is_graph, layers_inside, layers_within, new_inputs
 from ulsam_keras.layer import ULSAM, recorded_scores
 from ulsam_keras.spatial_softmax import current_form
 
@@ -100,7 +100,7 @@ def built(model: keras.Model, batch: Any) -> keras.Model:
 
 def _parts(model: keras.Model) -> tuple[Any, ...]:
     """What a trace of a model depends on: layers may come and go, and be quantised."""
-    return (*_layers_within(model), *map(id, model.weights))
+    return (*layers_within(model), *map(id, model.weights))
 
 
 @lru_cache(maxsize=1)
@@ -227,7 +227,7 @@ def named_ulsams(layer: Any) -> dict[ULSAM, str]:
 
     def look(outer: Any, path: str) -> None:
         seen.add(id(outer))
-        for inner in _inside(outer):
+        for inner in layers_inside(outer):
             if isinstance(inner, ULSAM):
                 found.setdefault(inner, path + inner.name)
             elif id(inner) not in seen:
@@ -235,30 +235,6 @@ def named_ulsams(layer: Any) -> dict[ULSAM, str]:
 
     look(layer, "")
     return found
-
-
-def _layers_within(layer: Any) -> list[Any]:
-    """Every layer inside of a layer, at any depth, each once."""
-    found: dict[int, Any] = {id(layer): layer}
-    waiting = [layer]
-    while waiting:
-        for inner in _inside(waiting.pop()):
-            if id(inner) not in found:
-                found[id(inner)] = inner
-                waiting.append(inner)
-    return list(found.values())
-
-
-def _inside(layer: Any) -> Iterator[Any]:
-    """The layers that a layer holds: of a model its layers, else those in its attributes."""
-    if isinstance(layer, keras.Model):
-        yield from layer.layers
-        return
-    for value in vars(layer).values():
-        values = value.values() if isinstance(value, dict) else value
-        for item in values if isinstance(value, (dict, list, tuple)) else [value]:
-            if isinstance(item, keras.layers.Layer):
-                yield item
 
 
 def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Imports Keras (public names only).
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +142,30 @@ def by_position(
             break
         args = (*args, kwargs.pop(name))
     return args, kwargs
+
+
+def layers_within(layer: Any) -> list[Any]:
+    """A layer and every layer inside of it, at any depth, each once."""
+    found: dict[int, Any] = {id(layer): layer}
+    waiting = [layer]
+    while waiting:
+        for inner in layers_inside(waiting.pop()):
+            if id(inner) not in found:
+                found[id(inner)] = inner
+                waiting.append(inner)
+    return list(found.values())
+
+
+def layers_inside(layer: Any) -> Iterator[Any]:
+    """The layers that a layer holds: of a model its layers, else those in its attributes."""
+    if isinstance(layer, keras.Model):
+        yield from layer.layers
+        return
+    for value in vars(layer).values():
+        values = value.values() if isinstance(value, dict) else value
+        for item in values if isinstance(value, (dict, list, tuple)) else [value]:
+            if isinstance(item, keras.layers.Layer):
+                yield item
 
 
 class _StandIn(keras.Operation):

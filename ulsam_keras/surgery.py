@@ -13,7 +13,15 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from ulsam_keras.graph import Graph, as_functional, is_graph, new_inputs, symbolic_tensors, trace
+from ulsam_keras.graph import (
+    Graph,
+    as_functional,
+    is_graph,
+    layers_within,
+    new_inputs,
+    symbolic_tensors,
+    trace,
+)
 from ulsam_keras.layer import ULSAM
 from ulsam_keras.splits import check_splits, splits_by_site
 
@@ -85,7 +93,7 @@ def add_ulsam(
     check_graph(model)
     sites = _sites(model, after, replace, num_splits)
     _check_sharing(model)
-    return _rebuild(model, sites, {"data_format": data_format, **kwargs})
+    return _rebuild(model, sites, {"data_format": data_format, **kwargs}, not model.trainable)
 
 
 def check_graph(model: Any) -> None:
@@ -205,8 +213,10 @@ def _check_sharing(model: keras.Model) -> None:
                 )
 
 
-def _rebuild(model: keras.Model, sites: Sequence[_Site], arguments: dict[str, Any]) -> keras.Model:
-    """A copy of the model with the ULSAM of these sites."""
+def _rebuild(
+    model: keras.Model, sites: Sequence[_Site], arguments: dict[str, Any], frozen: bool
+) -> keras.Model:
+    """A copy of the model with the ULSAM of these sites; `frozen`: only these are trainable."""
     model_of_layers = as_functional(model)
     graph = trace(model)
     numbers = _call_numbers(graph, sites, model.name)
@@ -248,7 +258,7 @@ def _rebuild(model: keras.Model, sites: Sequence[_Site], arguments: dict[str, An
 
     def copy(operation: Any) -> Any:
         if operation.name in nested:
-            new = _rebuild(operation, nested[operation.name], arguments)
+            new = _rebuild(operation, nested[operation.name], arguments, frozen)
         else:
             new = _copied(operation)
         copies[id(new)] = (operation, new)
@@ -279,6 +289,8 @@ def _rebuild(model: keras.Model, sites: Sequence[_Site], arguments: dict[str, An
     for operation, new in (copies[key] for key in called):
         if operation.name not in nested:
             _copy_state(operation, new)
+            if frozen and isinstance(new, keras.layers.Layer):
+                new.trainable = False
     return new_model
 
 
@@ -467,7 +479,11 @@ def _copy_state(source: Any, copy: Any) -> None:
         return
     # True copies: JAX would share the buffers, and training the one model delete the other's.
     copy.set_weights([np.array(weight) for weight in source.get_weights()])
-    # A weight can be frozen by itself, which no configuration says.
+    # A part or a weight can be frozen by itself, which no configuration says.
+    parts, originals = layers_within(copy), layers_within(source)
+    if [*map(type, parts)] == [*map(type, originals)]:
+        for part, original in zip(parts, originals, strict=True):
+            part.trainable = original.trainable
     for weight, original in zip(copy.weights, source.weights, strict=True):
         weight.trainable = original.trainable
     # Normalization, and others perhaps, derive more from their weights when these are loaded.

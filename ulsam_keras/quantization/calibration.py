@@ -106,7 +106,7 @@ def _iterable(batches: Any, steps: int | None) -> Iterable[Any]:
             f"tf.data.Dataset; put a single batch in a list. Received: {type(batches).__name__}"
         )
     if steps is not None:
-        if not isinstance(steps, int) or steps < 1:
+        if not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(
                 f"`steps` must be at least 1, or None for all. Received: steps={steps!r}"
             )

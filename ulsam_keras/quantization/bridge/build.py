@@ -163,7 +163,7 @@ class _Walk:
     ) -> list[Any]:
         """What a call gives, which is of the shape and the kind of numbers that it is in Keras."""
         flat = keras.tree.flatten
-        outputs: list[Any] = flat(self._call(call.operation, args, kwargs, prefix, training))
+        outputs: list[Any] = flat(self._call(call, args, kwargs, prefix, training))
         for x, y in zip(flat(call.result), outputs, strict=True):
             if not _alike(x, y):
                 self.emit.enter(call.operation, prefix)
@@ -173,9 +173,8 @@ class _Walk:
                 )
         return outputs
 
-    def _call(
-        self, operation: Any, args: Any, kwargs: Any, prefix: str, training: bool | None
-    ) -> Any:
+    def _call(self, call: Call, args: Any, kwargs: Any, prefix: str, training: bool | None) -> Any:
+        operation = call.operation
         kwargs = dict(kwargs)
         mode = kwargs.pop("training", None)
         training = training if mode is None else mode
@@ -206,7 +205,13 @@ class _Walk:
         if len(args) != 1 or extra:
             raise self.emit.refusal(f"it is called with {sorted(extra) or f'{len(args)} inputs'}")
         if row is not None and row.becomes is not None:
-            return row.becomes(operation, args[0], self.emit)
+            inputs = keras.tree.flatten(args[0])
+            if any(isinstance(x, np.ndarray) for x in inputs):
+                raise self.emit.refusal("one of its inputs is a constant")
+            if row.takes_integers and all("float" in x.dtype for x in call.outputs):
+                inputs = [self.emit.floating(x, f"cast{n or ''}") for n, x in enumerate(inputs)]
+            inputs = keras.tree.pack_sequence_as(args[0], inputs)
+            return row.becomes(operation, inputs, self.emit)
         if isinstance(operation, keras.Model):
             _check(operation)
             return self.run(as_functional(operation), args[0], f"{name}/", training)

@@ -164,13 +164,18 @@ class Emitter:
             x = self(layer_class(name=self.name(suffix)), [x, other])
         return x
 
+    def floating(self, x: Any, part: str) -> Any:
+        """Integers, of an image for example, as float32."""
+        if x.dtype.is_floating:
+            return x
+        from ulsam_keras.quantization.tf_layers import Cast
+
+        return self(Cast(name=self.name(part)), x)
+
     def affine(self, x: Any, scale: Any = 1.0, offset: Any = 0.0, part: str = "") -> Any:
         """`x * scale + offset`, with constants as they are broadcast against x."""
         layers = tf_keras().layers
-        if not x.dtype.is_floating:
-            from ulsam_keras.quantization.tf_layers import Cast
-
-            x = self(Cast(name=self.name(f"{part}cast")), x)
+        x = self.floating(x, f"{part}cast")
         scale, offset = (self._per_channel(value, x) for value in (scale, offset))
         scalars = scale.ndim == offset.ndim == 0
         both = not (np.all(scale == 1) or np.all(offset == 0))

@@ -75,11 +75,11 @@ def _activation(name: str) -> Callable[..., Any]:
 
 
 def _layer(make: Callable[..., Any]) -> Callable[..., Any]:
-    """One tf_keras layer, made by `make(tf_keras.layers, operation, name, input)`."""
+    """One tf_keras layer, made by `make(tf_keras.layers, operation, name, input, ...)`."""
 
     def bridge(operation: Any, args: Any, emit: Emitter) -> Any:
         try:
-            layer = make(tf_keras().layers, operation, emit.name(), args[0])
+            layer = make(tf_keras().layers, operation, emit.name(), *args)
         except _Unsupported as error:
             raise emit.refusal(str(error)) from error
         return emit(layer, args[0])
@@ -120,6 +120,8 @@ def _transpose(layers: Any, operation: Any, name: str, x: Any) -> Any:
 
 def _pool(kind: str) -> Callable[..., Any]:
     def make(layers: Any, operation: Any, name: str, x: Any) -> Any:
+        if getattr(operation, "initial", None) is not None:
+            raise _Unsupported(f"it begins with initial={operation.initial}")
         axis = operation.axis
         axes = {axis} if isinstance(axis, int) else set(axis or ())
         if len(x.shape) != 4 or {a % 4 for a in axes} != {1, 2}:
@@ -134,10 +136,14 @@ def _pool(kind: str) -> Callable[..., Any]:
     return make
 
 
-def _pad(layers: Any, operation: Any, name: str, x: Any) -> Any:
+def _pad(layers: Any, operation: Any, name: str, x: Any, constant: Any = None) -> Any:
     width = tuple(tuple(pair) for pair in operation.pad_width)
-    if operation.mode != "constant" or len(width) != 4 or width[0] != (0, 0) or width[3] != (0, 0):
-        raise _Unsupported(f"it pads other axes than height and width, or not with zeros: {width}")
+    zeros = operation.mode == "constant" and constant in (None, 0)
+    if not zeros or len(width) != 4 or width[0] != (0, 0) or width[3] != (0, 0):
+        how = operation.mode if constant is None else constant
+        raise _Unsupported(
+            f"it pads other axes than height and width, or not with zeros: {width} with {how}"
+        )
     return layers.ZeroPadding2D(width[1:3], data_format="channels_last", name=name)
 
 

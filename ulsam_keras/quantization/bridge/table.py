@@ -31,11 +31,20 @@ class Row:
         recipe: How the tf_keras layer of that name is quantised, or a function of the layer that
             says it. In the row of a user's class, all layers that the table does not know.
         quantize: Whether to quantise it unless the user says something else.
+        widens: Whether it computes floats of integers, in Keras.
     """
 
     becomes: Callable[[Any, Any, Any], Any] | None = None
     recipe: Recipe | Callable[[Any], Recipe] = Recipe()
     quantize: bool = True
+    widens: bool = False
+
+    @property
+    def takes_integers(self) -> bool:
+        """Whether it gives of integers, in Keras, what it gives of the same numbers as floats."""
+        recipe = self.recipe
+        moves = isinstance(recipe, Recipe) and recipe.joins and recipe.computes is None
+        return moves or self.widens
 
 
 def _relu(layer: Any) -> Recipe:
@@ -97,8 +106,12 @@ LAYERS: dict[type | str, Row] = {
     ),
     "SubspaceAttention": Row(recipe=_attention),
     layers.BatchNormalization: Row(
-        stock.same("gamma", "beta", "moving_mean", "moving_variance"),
+        stock.same(
+            *("gamma", "beta", "moving_mean", "moving_variance"),
+            *("moving_stddev", "renorm_mean", "renorm_stddev"),  # with `renorm=True`
+        ),
         Recipe(role="norm", fuses=("relu",)),
+        widens=True,
     ),
     layers.Normalization: Row(stock.normalization),
     layers.Rescaling: Row(stock.rescaling, _FUSES_RELU),
@@ -122,7 +135,7 @@ LAYERS: dict[type | str, Row] = {
     layers.MaxPooling2D: Row(stock.same(), _MOVED),
     layers.AveragePooling2D: Row(stock.same(), _AVERAGED),
     layers.GlobalMaxPooling2D: Row(stock.same(), _MOVED),
-    layers.GlobalAveragePooling2D: Row(stock.same()),
+    layers.GlobalAveragePooling2D: Row(stock.same(), widens=True),
     layers.ZeroPadding2D: Row(stock.same(), _MOVED),
     layers.Cropping2D: Row(stock.same(), _MOVED),
     layers.UpSampling2D: Row(stock.same(), _upsampling),
