@@ -185,6 +185,7 @@ ACTIVATIONS: Cases = {
     "celu_alpha": nn.CELU(0.7),
     "gelu_tanh": nn.GELU("tanh"),
     "softplus_beta": nn.Softplus(2.0),
+    "softplus_threshold": nn.Softplus(2.0, 0.5),
     "prelu": nn.PReLU(),
     "prelu_channels": nn.PReLU(4),
     "threshold": nn.Threshold(0.1, 2.0),
@@ -294,6 +295,12 @@ PRODUCTS: Cases = {
     "attention": lambda x: F.scaled_dot_product_attention(tokens(x), tokens(x) * 2, tokens(x)),
     "attention_masked": lambda x: F.scaled_dot_product_attention(
         tokens(x), tokens(x), tokens(x), attn_mask=torch.ones(99, 99).tril().bool()
+    ),
+    "attention_masked_by_the_input": lambda x: F.scaled_dot_product_attention(
+        x, x, x, attn_mask=x @ x.tanh().transpose(2, 3) > -3
+    ),
+    "attention_heads_share_keys": lambda x: F.scaled_dot_product_attention(
+        x, x[:, :2], x[:, 2:], enable_gqa=True
     ),
     "attention_causal": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
     "tensordot": lambda x: torch.tensordot(x, torch.arange(8.0).view(4, 2), dims=([1], [0])),
@@ -446,6 +453,13 @@ SHAPING: Cases = {
     "unfold": lambda x: x.unfold(2, 3, 3),
     "unfold_over": lambda x: x.unfold(2, 3, 2),
     "im2col": lambda x: F.unfold(x, 3, padding=1, stride=2),
+    "positions_in_pairs": lambda x: x[:, :, torch.tensor([0, 1, -1]), torch.tensor([2, 3, 0])],
+    "positions_of_a_mask": lambda x: x[:, :, torch.ones(9, 11).tril().bool()],
+    "triangle": lambda x: (
+        x[..., *torch.tril_indices(9, 9, -1)] + x[:, :, *torch.triu_indices(8, 8)]
+    ),
+    "repeated_as_often": lambda x: x.repeat_interleave(torch.tensor([1, 2, 0, 1]), 1),
+    "broadcast_tensors": lambda x: torch.broadcast_tensors(x.mean(1, keepdim=True), x)[0] * 2,
     "rows_and_columns": lambda x: x[:, :, torch.arange(9).view(-1, 1), torch.arange(0, 11, 2)],
     "in_place": in_place,
 }
@@ -488,6 +502,9 @@ ARITHMETIC: Cases = {
     "lerp": lambda x: torch.lerp(x, x.tanh(), 0.3),
     "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
     "atan2": lambda x: torch.atan2(x, x + 1),
+    "round_decimals": lambda x: torch.round(x, decimals=1),
+    "masks": lambda x: (x > 0) * (x < 1) * x + ((x > 1) + (x < -1)) * x,
+    "bits_of_constants": lambda x: x + (torch.arange(11) & 3 | 8) - ~torch.arange(11),
     "not_nan": lambda x: x * (~torch.isnan(x)),
     "logical_not": lambda x: torch.logical_not(x > 0).to(x.dtype) + x,
     "to_int": lambda x: (x * 3).to(torch.int32).float(),
@@ -538,6 +555,7 @@ REDUCTIONS: Cases = {
     "std": lambda x: x.std((1, 2, 3)),
     "var_mean": lambda x: torch.var_mean(x, 1),
     "norm": lambda x: x.norm(dim=1),
+    "norm_3": lambda x: x.norm(p=3, dim=(1, 2)),
     "norm_1": lambda x: x.norm(p=1, dim=(2, 3)),
     "vector_norm": lambda x: torch.linalg.vector_norm(x, dim=-1, keepdim=True),
     "logsumexp": lambda x: x.logsumexp(1),

@@ -220,6 +220,18 @@ def test_a_layer_of_ones_own_is_refused_then_bridged():
         to_tf_keras(model)
 
 
+def test_all_that_is_refused_is_named_at_once():
+    inputs = keras.Input((8, 4))
+    x = keras.layers.LayerNormalization(name="ln")(inputs)
+    x = keras.layers.MultiHeadAttention(2, 2, name="mha")(x, x)
+    x = keras.layers.Dense(4)(keras.layers.LayerNormalization(name="ln2")(x))
+    with pytest.raises(ValueError) as caught:
+        to_tf_keras(keras.Model(inputs, keras.ops.top_k(x, 2)[0]))
+    text = str(caught.value)
+    assert "\n" not in text and "'ln', 'ln2' (LayerNormalization)" in text
+    assert "'mha' (MultiHeadAttention)" in text and "(TopK)" in text
+
+
 class Subclassed(keras.Model):
     def call(self, x):
         return x

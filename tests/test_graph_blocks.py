@@ -235,6 +235,16 @@ def flowed(x: Tensor) -> Tensor:
     return F.grid_sample(x, at, padding_mode="border", align_corners=True)
 
 
+def relative(x: Tensor) -> Tensor:
+    """Scores of relative positions become those of absolute ones, by joining zeros."""
+    n, table = x.shape[0], torch.arange(4 * (2 * C - 1.0)).view(-1, 4) / 99
+    y = x.view(n, 2, 4, C * C).transpose(2, 3).reshape(n, 2, C, C, 4)
+    y = torch.einsum("nhxyd,rd->nhxyr", y, table).reshape(n, 2 * C, C, -1)
+    y = torch.cat((y, torch.zeros(n, 2 * C, C, 1)), 3).flatten(2)
+    y = torch.cat((y, torch.zeros(n, 2 * C, C - 1)), 2)
+    return y.reshape(n, 2 * C, C + 1, 2 * C - 1)[:, :, :C, C - 1 :]
+
+
 BLOCKS = {
     "cbam": Cbam(),
     "channel_convolution": ChannelConvolution(),
@@ -249,6 +259,7 @@ BLOCKS = {
     "experts": Experts(),
     "queries": Queries(),
     "focused": focused,
+    "relative": relative,
     "simple": simple,
     "flowed": flowed,
 }

@@ -382,6 +382,8 @@ class _Stale(nn.Module):
 REFUSED = {
     "fft_rfft2' in module '', once": ("cosines and sines", lambda x: torch.fft.rfft2(x).abs()),
     "nonzero": ("before it", torch.nonzero),
+    "__and__": ("whole numbers", lambda x: x.int() & 3),
+    "rrelu": (".eval()", lambda x: F.rrelu(x, training=True)),
     "masked_select": ("multiply by the mask", lambda x: x.masked_select(x > 0)),
     "linalg_inv": ("before it", torch.linalg.inv),
     "mse_loss": ("predictions", lambda x: F.mse_loss(x, x * 2)),

@@ -12,6 +12,8 @@ import ulsam_keras
 from converters.program import read_program
 from converters.pytorch.graph.ulsam import find_ulsam_calls
 from ulsam_variants import (
+    AT_ONCE,
+    AT_ONCE_WRONG,
     DSC,
     GROUPS,
     OTHER,
@@ -72,6 +74,7 @@ MODULES = {
     "sum at the end": lambda: DSC(
         steps={"sum": lambda x, a: x * a, "join": lambda parts, x: torch.cat(parts, 1) + x}
     ),
+    **{f"at once, {name}": lambda s=steps: DSC(steps=s) for name, steps in AT_ONCE.items()},
     "many spellings": lambda: DSC(
         steps={step: list(ways.values())[-1] for step, ways in SAME.items()}
     ),
@@ -146,6 +149,11 @@ def test_together_but_wrong(exported, weigh):
     program = exported(module)
     calls, _ = find_ulsam_calls(program)
     assert not any(call.result == program.outputs[0].value for call in calls)
+
+
+@pytest.mark.parametrize("steps", AT_ONCE_WRONG.values(), ids=AT_ONCE_WRONG)
+def test_at_once_but_wrong(exported, steps):
+    assert not find_ulsam_calls(exported(randomised(DSC(steps=steps))))[0]
 
 
 class Chain(nn.Module):

@@ -263,6 +263,32 @@ lambda x, a: x * a + a, "the input is not added to the product"),
 }  # fmt: skip
 
 
+def _at_once(weigh, spread=STEPS["spread"]):
+    """Steps that join the attention of the groups, and weigh the input of all with it."""
+    return {"sum": lambda x, a: a, "spread": spread, "join": lambda a, x: weigh(x, torch.cat(a, 1))}
+
+
+def _each(a, x):
+    return a
+
+
+# The attention of all groups is joined before one product: computes ULSAM, and something else.
+AT_ONCE = {
+    "expanded": _at_once(lambda x, a: x * a + x),
+    "one more": _at_once(lambda x, a: (1 + a) * x),
+    "repeated": _at_once(lambda x, a: x + a.repeat_interleave(C // GROUPS, 1) * x, _each),
+    "repeated, one more": _at_once(lambda x, a: x * (a.repeat_interleave(2, dim=1) + 1), _each),
+}
+AT_ONCE_WRONG = {
+    "tiled": _at_once(lambda x, a: x * a.repeat(1, C // GROUPS, 1, 1) + x, _each),
+    "no residual": _at_once(lambda x, a: x * a),
+    "of another": _at_once(lambda x, a: x.flip(1) * a + x),
+    "backwards": _at_once(lambda x, a: x * torch.cat(a.split(2, 1)[::-1], 1) + x),
+    "used elsewhere": _at_once(lambda x, a: x * a + x + a),
+    "scaled": _at_once(lambda x, a: x * (2 * a) + x),
+}
+
+
 class Together(nn.Module):
     """All groups computed at once."""
 

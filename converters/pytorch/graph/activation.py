@@ -77,6 +77,8 @@ def leaky_relu(call: Call) -> Value:
     x = _input(call)
     slope = call.get("negative_slope", 0.01)
     if "rrelu" in call.node.target:
+        if call.get("training", False):
+            call.refuse("it is in training mode; call .eval() on the module before the export")
         slope = (call.get("lower", 0.125) + call.get("upper", 1 / 3)) / 2
     return x.with_tensor(call.layer(keras.layers.LeakyReLU, x.tensor, negative_slope=slope))
 
@@ -136,15 +138,17 @@ def gelu(call: Call) -> Value:
 
 @converts("aten.softplus")
 def softplus(call: Call) -> Value:
-    """`log(1 + exp(beta x)) / beta`; what PyTorch takes as linear differs by less than 1e-8."""
+    """`log(1 + exp(beta x)) / beta`, and x beyond a threshold, which at 20 makes no difference."""
     import keras
 
     x = _input(call)
-    beta = call.get("beta", 1.0)
+    beta, threshold = call.get("beta", 1.0), call.get("threshold", 20)
     if beta == 1.0:
         tensor = call.layer(keras.layers.Activation, x.tensor, activation="softplus")
     else:
         tensor = call.ops.softplus(x.tensor * beta) / beta
+    if threshold < 17:
+        tensor = call.ops.where(x.tensor * beta > threshold, x.tensor, tensor)
     return x.with_tensor(tensor, nonnegative=True)
 
 

@@ -4,7 +4,8 @@ PyTorch: Keras
 
 - matmul, bmm, mm, baddbmm: `keras.ops.matmul`; `Dense` where the second is a weight
 - outer, inner, tensordot, multi_dot, vecdot, cross, bilinear, cdist: products, and sums
-- scaled_dot_product_attention: product, scale, mask, softmax, product
+- scaled_dot_product_attention: product, scale, mask, softmax, product; keys that heads share are
+  repeated
 - einsum of two: a product of matrices, where letters are shared, summed or apart
 - einsum of one: a permutation and a sum
 """
@@ -12,6 +13,7 @@ PyTorch: Keras
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,13 @@ import numpy as np
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.elementwise import added
 from converters.pytorch.graph.layout import (
+    Atom,
     Group,
     Value,
     constant,
     flat,
     permuted,
+    repeated,
     reshaped,
     squeezed,
     unsqueezed,
@@ -72,15 +76,15 @@ def multiplied(call: Call, a: Value, b: Value) -> Value:
 def _batch_axes(left: Value, right: Value, lead: tuple[Any, ...]) -> tuple[Any, ...]:
     """The axes that matrices are counted by, joined where there are more than two."""
     held = (set(flat(left.axes)), set(flat(right.axes)))
-    groups = [tuple(a for a in g if a in held[0] | held[1]) for g in lead]
-    groups = [g for g in groups if g]
 
-    def kind(group: Any) -> list[tuple[bool, ...]]:
-        return [tuple(a in h for h in held) for a in group]
+    def kind(atom: Atom) -> tuple[bool, ...]:
+        return tuple(atom in h for h in held)
 
+    # A dimension of which one side has only part, as of heads that share keys, is cut.
+    groups = [tuple(run) for group in lead for in_any, run in groupby(group, kind) if any(in_any)]
     at = 0
     while len(groups) > 2 and at + 1 < len(groups):
-        if len({*kind(groups[at]), *kind(groups[at + 1])}) == 1:
+        if kind(groups[at][0]) == kind(groups[at + 1][0]):
             groups[at : at + 2] = [groups[at] + groups[at + 1]]
         else:
             at += 1
@@ -127,8 +131,8 @@ def attention(call: Call) -> list[Value]:
     if call.get("dropout_p", 0.0):
         call.refuse("it drops out; call .eval() on the module before the export")
     scale = call.get("scale") or 1 / math.sqrt(query.shape[-1])
-    if call.get("enable_gqa", False) and key.shape[-3] != query.shape[-3]:
-        call.refuse("fewer keys than queries share heads")
+    if call.get("enable_gqa", False):
+        key, value = (repeated(v, -3, query.shape[-3] // v.shape[-3]) for v in (key, value))
     query = query.with_tensor(query.tensor * float(scale))
     last = key.rank - 1
     scores = multiplied(call, query, permuted(key, [*range(last - 1), last, last - 1]))
@@ -137,9 +141,8 @@ def attention(call: Call) -> list[Value]:
         rows, columns = query.shape[-2], key.shape[-2]
         mask = constant(np.tril(np.ones((rows, columns), bool)))
     if mask is not None and mask.dtype == "bool":
-        if not mask.constant:
-            call.refuse("its mask depends on the input")
-        mask = mask.with_tensor(np.where(mask.tensor, 0, _LEAST).astype("float32"))
+        shift = call.ops.where(mask.tensor, np.float32(0), np.float32(_LEAST))
+        mask = mask.with_tensor(shift, dtype="float32")
     if mask is not None:
         if mask.constant:
             mask = mask.with_tensor(np.maximum(mask.tensor, _LEAST).astype("float32"))

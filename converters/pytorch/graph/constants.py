@@ -2,7 +2,8 @@
 
 PyTorch: becomes
 
-- zeros, ones, full, arange, linspace, eye, tril, triu, meshgrid, new_…, …_like: an array
+- zeros, ones, full, arange, linspace, eye, tril, triu, tril_indices, meshgrid, new_…, …_like: an
+  array
 - sizes, and arithmetic with them: numbers; those of open dimensions only where they say how a
   value is seen
 - assertions: nothing
@@ -107,6 +108,14 @@ def linspace(call: Call) -> Value:
 def eye(call: Call) -> Value:
     """The identity."""
     return constant(np.eye(call.meta.hint[0], call.meta.hint[1]).astype(_dtype(call)))
+
+
+@converts("aten.tril_indices", "aten.triu_indices")
+def triangle_positions(call: Call) -> Value:
+    """The rows and columns of a triangle."""
+    make = np.tril_indices if "tril" in call.node.target else np.triu_indices
+    places = make(call.fixed("row"), call.get("offset", 0), call.fixed("col"))
+    return constant(np.stack(places).astype(_dtype(call)))
 
 
 @converts("aten.tril", "aten.triu")

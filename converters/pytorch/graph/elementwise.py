@@ -5,12 +5,13 @@ PyTorch: Keras
 - add, mul of two tensors of one rank: `Add`, `Multiply`
 - a tensor and a constant or number: `keras.ops`
 - sub, div, rsub, pow, remainder, floor_divide, maximum, minimum: `keras.ops`
-- comparisons, logical operators, where, masked_fill, clamp: `keras.ops`
+- comparisons, logical operators, where, masked_fill, clamp: `keras.ops`; of the bits of whole
+  numbers only where they are constants
 - exp, log, sqrt, rsqrt, abs, sin …: `keras.ops` of that name
 - erfc, special_ndtr, xlogy, heaviside, lerp, addcmul, fmod, logit, nan_to_num: operations
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,14 +70,19 @@ def _scaled(call: Call, value: Value, name: str = "alpha") -> Value:
 
 @converts("aten.add")
 def add(call: Call) -> Value:
-    """`self + alpha * other`."""
-    return added(call, _operand(call, "self"), _scaled(call, _operand(call, "other")))
+    """`self + alpha * other`; of two masks, where either is."""
+    a, b = _operand(call, "self"), _operand(call, "other")
+    if a.dtype == b.dtype == "bool":
+        return call.elementwise(call.ops.logical_or, a, b)
+    return added(call, a, _scaled(call, b))
 
 
 @converts("aten.mul", "aten.multiply")
 def mul(call: Call) -> Value:
-    """`self * other`."""
+    """`self * other`; of two masks, where both are."""
     a, b = _operand(call, "self"), _operand(call, "other")
+    if a.dtype == b.dtype == "bool":
+        return call.elementwise(call.ops.logical_and, a, b)
     if a is b and not a.constant:
         return a.with_tensor(call.ops.square(a.tensor), nonnegative=True)
     return _merged(call, "Multiply", "multiply", a, b)
@@ -138,16 +144,11 @@ for _target, _name in {
     "aten.logical_and": "logical_and",
     "aten.logical_or": "logical_or",
     "aten.logical_xor": "logical_xor",
-    "aten.bitwise_and": "logical_and",
-    "aten.bitwise_or": "logical_or",
-    "aten.__and__": "logical_and",
-    "aten.__or__": "logical_or",
     "aten.logaddexp": "logaddexp",
     "aten.atan2": "arctan2",
     "aten.hypot": "hypot",
     "aten.fmax": "maximum",
     "aten.fmin": "minimum",
-    "aten.bitwise_xor": "logical_xor",
     "aten.not_equal": "not_equal",
     "aten.less": "less",
     "aten.less_equal": "less_equal",
@@ -155,6 +156,21 @@ for _target, _name in {
     "aten.greater_equal": "greater_equal",
 }.items():
     _binary(_target, _name)
+
+
+def _bitwise(targets: Sequence[str], name: str) -> None:
+    @converts(*targets)
+    def convert(call: Call) -> Value:
+        values = [_operand(call, argument) for argument in call.node.arguments]
+        kind = "logical" if all(v.dtype == "bool" for v in values) else "bitwise"
+        if kind == "bitwise" and not all(v.constant for v in values):
+            call.refuse("it is of the bits of whole numbers, which LiteRT has no operator for")
+        return call.elementwise(getattr(call.ops, f"{kind}_{name}"), *values)
+
+
+for _name in ("and", "or", "xor"):
+    _bitwise((f"aten.bitwise_{_name}", f"aten.__{_name}__"), _name)
+_bitwise(("aten.bitwise_not",), "not")
 
 
 @converts("aten.pow", "aten.float_power")
@@ -187,7 +203,7 @@ def _unary(target: str, name: str, nonnegative: bool = False) -> None:
 
 for _name in (
     *("exp", "log", "sqrt", "rsqrt", "abs", "sin", "cos", "tan", "sinh", "cosh"),
-    *("floor", "ceil", "round", "sign", "square"),
+    *("floor", "ceil", "sign", "square"),
 ):
     _unary(f"aten.{_name}", _name, _name in ("exp", "sqrt", "rsqrt", "abs", "square"))
 for _target, _name in {
@@ -203,7 +219,6 @@ for _target, _name in {
     "aten.atan": "arctan",
     "aten.trunc": "trunc",
     "aten.logical_not": "logical_not",
-    "aten.bitwise_not": "logical_not",
     "aten.isnan": "isnan",
     "aten.isinf": "isinf",
     "aten.isfinite": "isfinite",
@@ -228,6 +243,13 @@ for _target, _name in {
     "aten.special_log1p": "log1p",
 }.items():
     _unary(_target, _name)
+
+
+@converts("aten.round")
+def round_(call: Call) -> Value:
+    """To whole numbers, or to so many decimals."""
+    x = call.value("self")
+    return x.with_tensor(call.ops.round(x.tensor, call.get("decimals", 0)))
 
 
 @converts("aten.clamp", "aten.clip", "aten.clamp_min", "aten.clamp_max")

@@ -129,13 +129,16 @@ class Emitter:
             text = str(error).splitlines()[0]
             start = self.where(node)
             raise ValueError(text if text.startswith(start) else start + text) from error
+        except Exception as error:  # a back end's own, of what Keras let pass
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ValueError(self.where(node) + text) from error
         return list(results) if isinstance(results, list | tuple) else [results]
 
     def _keep(self, node: Node, results: list[Any], position: int) -> None:
         for name, result in zip(node.outputs, results, strict=False):
             if name is None:
                 continue
-            if isinstance(result, Value) and result.constant:
+            if isinstance(result, Value):
                 result = _as_declared(result, self.program.values[name].dtype)
             self.values[name] = result
         first = results[0] if results else None
@@ -426,9 +429,9 @@ def _sole_emitters(program: Program) -> set[str]:
 
 
 def _as_declared(value: Value, dtype: str) -> Value:
-    """A constant in the dtype of the program; of half and double precision in float32."""
+    """A value with its dtype in the program; arrays of half and double precision in float32."""
     wanted = "float32" if dtype in (*_HALF, "float64") else dtype
-    if value.tensor.dtype.name != wanted:
+    if value.constant and value.tensor.dtype.name != wanted:
         value = replace(value, tensor=value.tensor.astype(wanted))
     return replace(value, dtype=dtype)
 

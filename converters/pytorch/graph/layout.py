@@ -212,6 +212,12 @@ def expanded(value: Value, sizes: Sequence[int], free: Sequence[bool]) -> Value:
     )
 
 
+def repeated(value: Value, dim: int, times: int) -> Value:
+    """`repeat_interleave`: every position of a dimension is seen several times."""
+    dim, more = value.dim(dim), (Atom(times),) if times != 1 else ()
+    return replace(value, dims=(*value.dims[:dim], value.dims[dim] + more, *value.dims[dim + 1 :]))
+
+
 def unsqueezed(value: Value, dim: int) -> Value:
     """`unsqueeze`."""
     dim %= value.rank + 1

@@ -22,8 +22,8 @@ from converters.pytorch.graph.registry import converts
 
 
 @converts(
-    "aten.batch_norm", "aten._native_batch_norm_legit_no_training", "aten.cudnn_batch_norm",
-    "aten.native_batch_norm", "aten._native_batch_norm_legit", "aten._batch_norm_no_update",
+    "aten.batch_norm", "aten._native_batch_norm_legit_no_training", "aten.native_batch_norm",
+    "aten._native_batch_norm_legit", "aten._batch_norm_no_update",
     "aten._native_batch_norm_legit_functional", "aten._batch_norm_with_update",
 )  # fmt: skip
 def batch_norm(call: Call) -> list[Value]:

@@ -137,9 +137,13 @@ def norm(call: Call) -> Value:
         1: lambda t, axes: ops.sum(ops.abs(t), axis=axes, keepdims=True),
         math.inf: lambda t, axes: ops.max(ops.abs(t), axis=axes, keepdims=True),
     }
-    if order not in by_order:
-        call.refuse(f"norms of order {order:g} are not known, those of 1, 2 and infinity are")
-    value = replace(call.reduced(x, dims, by_order[order]), nonnegative=True)
+    if order <= 0:
+        call.refuse(f"norms of order {order:g} are not known, those above 0 are")
+
+    def any_order(tensor: Any, axes: Any) -> Any:
+        return ops.sum(ops.abs(tensor) ** order, axis=axes, keepdims=True) ** (1 / order)
+
+    value = replace(call.reduced(x, dims, by_order.get(order, any_order)), nonnegative=True)
     return _finished(call, value, dims)
 
 

@@ -2,8 +2,8 @@
 
 PyTorch: Keras
 
-- permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat: nothing, until an operator
-  needs other axes
+- permute, transpose, t, movedim, unsqueeze, squeeze, expand, repeat, broadcast_tensors: nothing,
+  until an operator needs other axes
 - view, reshape, flatten, unflatten, view_as: likewise, where dimensions are split and joined;
   else a reshape
 - contiguous, clone, detach, alias, to another device: nothing
@@ -14,19 +14,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
     Atom,
     BatchError,
     Value,
+    constant,
     expanded,
     is_free,
     permuted,
+    repeated,
     reshaped,
     squeezed,
     unsqueezed,
 )
 from converters.pytorch.graph.registry import converts
+from converters.pytorch.graph.slicing import taken
 
 _REAL = ("float16", "bfloat16", "float32", "float64")
 
@@ -139,6 +144,13 @@ def expand(call: Call) -> Value:
     return expanded(x, call.meta.hint, free)
 
 
+@converts("aten.broadcast_tensors")
+def broadcast_tensors(call: Call) -> list[Value]:
+    """Values seen in the sizes of all of them."""
+    values = zip(call.values("tensors"), call.metas, strict=True)
+    return [expanded(v, m.hint, [isinstance(n, str) for n in m.shape]) for v, m in values]
+
+
 @converts("aten.repeat", "aten.tile")
 def repeat(call: Call) -> Value:
     """A value several times over, along each dimension."""
@@ -158,13 +170,14 @@ def repeat(call: Call) -> Value:
 
 @converts("aten.repeat_interleave")
 def repeat_interleave(call: Call) -> Value:
-    """Every position several times."""
-    x = call.value("self")
-    if call.get("dim") is None or not isinstance(call.get("repeats"), int):
-        call.refuse("only a whole number of times along one dimension is known")
-    d, n = x.dim(call.get("dim")), call.get("repeats")
-    extra = (Atom(n),) if n != 1 else ()
-    return replace(x, dims=(*x.dims[:d], x.dims[d] + extra, *x.dims[d + 1 :]))
+    """Every position several times, or each as often as a constant says."""
+    x, times = call.value("self"), call.value("repeats")
+    if call.get("dim") is None or not times.constant:
+        call.refuse("only constant numbers of times along one dimension are known")
+    dim, counts = x.dim(call.get("dim")), call.arranger.array(times)
+    if counts.ndim == 0:
+        return repeated(x, dim, counts.item())
+    return taken(call, x, dim, constant(np.repeat(np.arange(x.shape[dim]), counts)))
 
 
 @converts(

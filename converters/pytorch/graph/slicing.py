@@ -3,7 +3,7 @@
 PyTorch: Keras
 
 - slice, select, narrow, index_select, index by constants: slices; `take` where positions are not
-  a range
+  a range, of several dimensions as one where they are in pairs, or of a mask
 - chunk, split, unbind, tensor_split: `keras.ops.split`; slices of an axis that holds more
 - cat, stack: `Concatenate`
 - flip, roll: `flip`; a concatenation of two slices
@@ -240,29 +240,32 @@ def index(call: Call) -> Value:
     if x.constant and all(i.constant for _, i in named):
         key = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
         return replace(constant(np.array(call.arranger.array(x)[key])), keys=x.keys)
-    if len(named) == 1:
-        dim, at = named[0]
-        if at.rank == 1 or at.constant and at.dtype == "bool" and at.rank == 1:
-            return taken(call, x, dim, at)
-        if at.constant and at.dtype != "bool":
-            flat_index = constant(call.arranger.array(at).ravel())
-            found = taken(call, x, dim, flat_index)
-            sizes = (*x.shape[:dim], *at.shape, *x.shape[dim + 1 :])
-            result = reshaped(found, sizes, call.free, call.batch)
-            if result is not None:
-                return result
+    if len(named) == 1 and named[0][1].rank == 1:
+        return taken(call, x, *named[0])
+    first = named[0][0]
+    if not all(i.constant for _, i in named) or None in indices[first : named[-1][0] + 1]:
+        call.refuse("it takes positions that are not constants of neighbouring dimensions")
+    arrays = [call.arranger.array(i) for _, i in named]
     # Rows and columns by themselves: x[:, :, rows[:, None], columns].
-    grid = _grid([call.arranger.array(i) for _, i in named if i.constant])
-    neighbours = [d for d, _ in named]
-    if (
-        grid is not None
-        and all(i.constant for _, i in named)
-        and neighbours == list(range(neighbours[0], neighbours[0] + len(named)))
-    ):
-        for (dim, _), positions in zip(named, grid, strict=True):
+    if grid := _grid(arrays):
+        for dim, positions in enumerate(grid, first):
             x = taken(call, x, dim, constant(positions))
         return x
-    return call.refuse("it takes positions by indices that are no constant rows and columns")
+    # Others are positions of all these dimensions as one.
+    places = [p for a in arrays for p in (np.nonzero(a) if a.dtype == bool else (a,))]
+    stop = first + len(places)
+    sizes = x.shape[first:stop]
+    at = np.ravel_multi_index(np.broadcast_arrays(*places), sizes, mode="wrap")
+    joined_dims = (*x.dims[:first], tuple(flat(x.dims[first:stop])), *x.dims[stop:])
+    found = taken(call, replace(x, dims=joined_dims), first, constant(at.ravel()))
+    value = reshaped(
+        call.arranger.fused(found, first),
+        (*x.shape[:first], *at.shape, *x.shape[stop:]),
+        call.free,
+        call.batch,
+    )
+    assert value is not None
+    return value
 
 
 def _grid(indices: list[np.ndarray]) -> list[np.ndarray] | None:
@@ -378,10 +381,10 @@ def _joint_axes(lead: Value, mark: Group, dims: Groups, dim: int) -> Groups:
 
 
 def _filled(call: Call, v: Value, axes: Groups) -> Any:
-    """A value in these axes; what is missing for each sample is left to `_with_batch`."""
+    """A value in these axes; an axis of samples alone that is missing is left to `_with_batch`."""
     held = flat(v.axes)
     missing_batch = [a for g in axes for a in g if a.free and a not in held]
-    if missing_batch:
+    if all((a,) in axes for a in missing_batch):
         axes = tuple(tuple(a for a in g if a not in missing_batch) for g in axes)
     return call.arranger.arranged(v, axes).tensor
 

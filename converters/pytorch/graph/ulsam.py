@@ -159,8 +159,11 @@ def find_ulsam_calls(program: Program) -> tuple[list[UlsamCall], list[NearMiss]]
     flow = dataflow(program)
     groups = [group for op in flow.ops if op.kind == "multiply" for group in _groups(flow, op)]
     groups = [group for group in groups if group.result in flow.readers.keys() | flow.ends]
-    sites = [_escaping(flow, site) for site in _sites(flow, groups)]
-    sites = _tied(flow, sites)
+    sites = _sites(flow, groups)
+    sites += [
+        site for op in flow.ops if op.kind == "multiply" for site in _weighed_at_once(flow, op)
+    ]
+    sites = _tied(flow, [_escaping(flow, site) for site in sites])
     order = {op: place for place, op in enumerate(flow.ops)}
     sites.sort(key=lambda site: min(order[op] for op in site.ops))
     calls = [_call(flow, site) for site in sites if not site.differences]
@@ -528,6 +531,44 @@ def _joined(flow: Dataflow, join: Op, groups: tuple[_Group, ...]) -> _Site | Non
     if any(count > 1 for count in used.values()):
         differences.append("one set of weights serves several groups")
     return _Site(groups, tuple(joining), source, result, tuple(differences))
+
+
+def _weighed_at_once(flow: Dataflow, product: Op) -> Iterator[_Site]:
+    """Give the site whose groups' attention is joined before one product with the input of all."""
+    for factor, value in (product.inputs, product.inputs[::-1]) if len(product.inputs) == 2 else ():
+        after: list[Op] = []
+        while (op := flow.made_by.get(value)) and op.kind in ("add_one", "repeat_interleave"):
+            after.insert(0, op)
+            value = op.inputs[0]
+        if op is None or op.kind != "join" or len(flow.shape(factor)) != 4:
+            continue
+        found = [_part(flow, product, factor, attention) for attention in op.inputs]
+        groups = tuple(group for group in found if group)
+        each = {(1, _channels(flow, group.source)) for group in groups}
+        spread = [o for o in after if o.kind == "repeat_interleave"]
+        alone = {(axis(o, 4, -1), o.arguments.get("repeats")) for o in spread} == each
+        if len(groups) < len(op.inputs) or spread and not alone:
+            continue
+        if len(spread) < len(after):  # 1 is added
+            kept = [tuple(t for t in group.differences if t != _NO_SUM) for group in groups]
+            groups = tuple(map(lambda g, k: replace(g, differences=k), groups, kept))
+        if (
+            site := _joined(flow, replace(op, node=product.node), groups)
+        ) and site.source == factor:
+            yield replace(site, joining=(op, *after, product, *site.joining[1:]))
+            return
+
+
+def _part(flow: Dataflow, product: Op, factor: str, attention: str) -> _Group | None:
+    """Give the group of one attention, as if a product with its own part of the input followed."""
+    branch = [op for op in _way(flow, factor, attention) if op.kind == "convolution"][-2:]
+    if len(branch) < 2:
+        return None
+    part = branch[0].inputs[0]
+    node = replace(product.node, outputs=(part,))
+    own = replace(product, node=node, inputs=(part, attention))
+    group = _group(flow, own, part, attention)
+    return group and replace(group, ops=tuple(op for op in group.ops if op is not own))
 
 
 def _origins(flow: Dataflow, value: str) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ from ulsam_keras.graph import (
     new_inputs,
     trace,
 )
-from ulsam_keras.quantization.bridge.emitter import Emitter, Step, variables
+from ulsam_keras.quantization.bridge.emitter import Emitter, RefusedError, Step, variables
 from ulsam_keras.quantization.bridge.operations import bridge_operation
 from ulsam_keras.quantization.bridge.table import row_for
 from ulsam_keras.quantization.extra import tf_keras
@@ -59,7 +59,7 @@ def to_tf_keras(model: keras.Model, *, attention: str = "log_softmax") -> Any:
     Raises:
         ImportError: If tf_keras is not installed.
         ValueError: If the model is subclassed or not built, or has a layer, operation or option
-            that cannot be bridged; the message names it.
+            that cannot be bridged; the message names all of them.
     """
     bridged = bridge(model, attention=attention)
     copy_weights(bridged.weights, {layer.name: layer for layer in bridged.model.layers})
@@ -90,6 +90,8 @@ def bridge(model: keras.Model, *, attention: str = "log_softmax") -> Bridged:
         new_inputs(functional),
     )
     outputs = walk.run(functional, inputs, "", None)
+    if walk.refused:
+        raise RefusedError.of(walk.refused)
     result = keras2.Model(inputs, outputs, name=model.name)
     return Bridged(result, tuple(walk.emit.steps), walk.emit.weights, frozenset(walk.names))
 
@@ -124,6 +126,7 @@ class _Walk:
     def __init__(self, emit: Emitter) -> None:
         self.emit = emit
         self.names: set[str] = set()
+        self.refused: list[RefusedError] = []
 
     def run(self, model: keras.Model, inputs: Any, prefix: str, training: bool | None) -> Any:
         """The outputs of a functional model on tf_keras tensors, in its structure."""
@@ -141,18 +144,34 @@ class _Walk:
             if fixed is not None:
                 values |= {id(x): y for x, y in zip(flat(call.result), fixed, strict=True)}
                 continue
-            outputs = flat(self._call(call, args, kwargs, prefix, training))
-            for x, y in zip(flat(call.result), outputs, strict=True):
-                if not _alike(x, y):
-                    self.emit.enter(call.operation, prefix)
-                    raise self.emit.refusal(
-                        f"it gives {x.dtype} of shape {x.shape}, in tf_keras {y.dtype.name} of "
-                        f"shape {tuple(y.shape)}"
-                    )
-                values[id(x)] = y
+            try:
+                outputs = self._checked(call, args, kwargs, prefix, training)
+            except RefusedError as error:
+                # What follows is gone through all the same: all that is refused is named at once.
+                self.refused.append(error)
+                outputs = [
+                    tf_keras().Input(x.shape[1:], batch_size=x.shape[0], dtype=x.dtype)
+                    for x in flat(call.result)
+                ]
+            values |= {id(x): y for x, y in zip(flat(call.result), outputs, strict=True)}
         return keras.tree.map_structure(
             value, keras.tree.pack_sequence_as(model.output, list(graph.outputs))
         )
+
+    def _checked(
+        self, call: Call, args: Any, kwargs: Any, prefix: str, training: bool | None
+    ) -> list[Any]:
+        """What a call gives, which is of the shape and the kind of numbers that it is in Keras."""
+        flat = keras.tree.flatten
+        outputs: list[Any] = flat(self._call(call, args, kwargs, prefix, training))
+        for x, y in zip(flat(call.result), outputs, strict=True):
+            if not _alike(x, y):
+                self.emit.enter(call.operation, prefix)
+                raise self.emit.refusal(
+                    f"it gives {x.dtype} of shape {x.shape}, in tf_keras {y.dtype.name} of "
+                    f"shape {tuple(y.shape)}"
+                )
+        return outputs
 
     def _call(self, call: Call, args: Any, kwargs: Any, prefix: str, training: bool | None) -> Any:
         operation = call.operation

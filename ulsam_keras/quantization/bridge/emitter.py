@@ -5,7 +5,7 @@ Imports Keras and NumPy, and tf_keras inside functions only.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,15 +203,44 @@ class Emitter:
             )
         return value.reshape(-1)
 
-    def refusal(self, reason: str) -> ValueError:
+    def refusal(self, reason: str) -> "RefusedError":
         """The error for what cannot be bridged."""
         operation = self._operation
         kind = type(operation).__name__
         # A function is registered for a layer class; a bare operation is put into one first.
         layer = kind if isinstance(operation, keras.layers.Layer) else "YourLayer"
-        return ValueError(
-            f"{self._prefix + operation.name!r} ({kind}) cannot be bridged to tf_keras: {reason}. "
-            "Write it with layers that can, or as a layer class of your own with a function "
-            f"registered by @ulsam_keras.quantization.bridges({layer}). "
-            f"Received: {type(operation).__module__}.{kind}"
+        received = f"{type(operation).__module__}.{kind}"
+        return RefusedError({(kind, reason, layer, received): (self._prefix + operation.name,)})
+
+
+class RefusedError(ValueError):
+    """What cannot be bridged, all that is alike in one clause.
+
+    Attributes:
+        found: Names, by what they are, why not, what to register and what was received.
+    """
+
+    def __init__(self, found: Mapping[tuple[str, str, str, str], Sequence[str]]) -> None:
+        self.found = found
+        clauses = []
+        for (kind, reason, *_), names in found.items():
+            shown = ", ".join(map(repr, names[:3])) + (
+                f" and {len(names) - 3} more" if len(names) > 3 else ""
+            )
+            clauses.append(f"{shown} ({kind}) cannot be bridged to tf_keras: {reason}")
+        layers, received = ([*dict.fromkeys(entry[n] for entry in found)] for n in (2, 3))
+        super().__init__(
+            f"{'; '.join(clauses)}. Write it with layers that can, or as a layer class of your own "
+            "with a function registered by "
+            f"@ulsam_keras.quantization.bridges({' or '.join(layers)}). "
+            f"Received: {', '.join(received)}"
         )
+
+    @classmethod
+    def of(cls, errors: "Sequence[RefusedError]") -> "RefusedError":
+        """One for several."""
+        found: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
+        for error in errors:
+            for what, names in error.found.items():
+                found[what] = tuple(dict.fromkeys((*found.get(what, ()), *names)))
+        return cls(found)
