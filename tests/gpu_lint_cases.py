@@ -306,6 +306,15 @@ def leak_after_prelu(after):
     return build(tensors, calls, ["x"], ["y"])
 
 
+def power(*, base=None, exponent=None, before="TANH"):
+    """What is computed of x, raised to a constant, or a constant raised to it."""
+    number = np.asarray(exponent if base is None else base, "float32")
+    tensors = {"x": T(MAP), "m": T(MAP), "c": T(number.shape, value=number), "y": T(MAP)}
+    inputs = ["m", "c"] if base is None else ["c", "m"]
+    calls = [(before, ["x"], ["m"]), ("POW", inputs, ["y"], options("Pow"))]
+    return build(tensors, calls, ["x"], ["y"])
+
+
 CASES = {
     "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
     "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
@@ -330,6 +339,8 @@ CASES = {
     "CUMSUM_FROM_BEHIND": (cumsum_from_behind(-1), cumsum_from_behind(3)),
     "LEAK_AFTER_PRELU": (leak_after_prelu("LEAKY_RELU"), leak_after_prelu("RELU")),
     "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
+    "CONSTANT_BASE": (power(base=2.0), power(base=4.0)),
+    "ODD_POWER": (power(exponent=5.0), power(exponent=4.0)),
 }
 # Further graphs that break a rule, and their neighbours.
 KIN = [
@@ -345,5 +356,9 @@ KIN = [
         constant_along((1, 3, 4, 8), (2, 1, 1, 1)),
         constant_along((2, 3, 4, 8), (2, 1, 1, 1)),
     ),
+    ("CONSTANT_BASE", power(base=[3.0]), power(base=[2.0, 3.0] * 4)),
+    ("ODD_POWER", power(exponent=-1.0), power(exponent=3.0)),
+    ("ODD_POWER", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),
+    ("ODD_POWER", power(base=-4.0, before="ROUND"), power(base=5.0, before="ROUND")),
     ("INNER_OUTPUT", padded_output(kept=False), padded_output(kept=True)),
 ]

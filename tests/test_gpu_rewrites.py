@@ -163,6 +163,10 @@ FLOAT = {
         True,
     ),
     "one query for all heads": ("shared heads", heads(1, 4), True),
+    "two to the power": ("power of a number", lambda x: 2.0**x, True),
+    "three to the power": ("power of a number", lambda x: 3.0 ** ops.mean(x, (1, 2, 3)), True),
+    "fifth power": ("odd power", lambda x: x**5, True),
+    "odd power below 0": ("odd power", lambda x: ops.where(x > 0, x + 1, x - 1) ** -3, False),
     "log-softmax": ("log-softmax", lambda x: ops.log_softmax(ops.mean(x, (1, 2))), False),
 }
 INTEGER = {
@@ -249,6 +253,30 @@ def test_float16_whose_constants_are_widened(name, monkeypatch):
     check(row, function, monkeypatch, AGREEMENT, exact, precision="float16")
 
 
+def test_integers_that_are_copied(monkeypatch):
+    """The converter gives the flip the steps of the maximum, and the CPU copies its bytes."""
+
+    def function(x):
+        return ops.maximum(ops.sigmoid(x), ops.flip(x, 2)) + ops.minimum(x, ops.flip(x, 1))
+
+    x = samples()
+    expected = runtime.run(files(function, monkeypatch)[0], x, repeats=0)
+    old, new = files(function, monkeypatch, precision="int8", representative_data=samples(8))
+    assert {finding.code for finding in lint(old)} == {"COPIED_STEPS"}
+    assert snr(runtime.run(old, x, repeats=0), expected) < 5
+    found = runtime.run(new, x, repeats=0)
+    assert snr(found, expected) > 30
+    assert distance(gpu(new, x), found) < STEPS
+    assert lint(new) == []
+
+
+def snr(found, expected):
+    """In dB, of the one output."""
+    [name] = expected.outputs
+    a, b = found.outputs[name], expected.outputs[name]
+    return 10 * np.log10((b**2).sum() / ((a - b) ** 2).sum())
+
+
 # Which a converter writes now and then, or in some of its versions: by hand.
 BY_HAND = {
     "a part of integers that nothing reads": (gpu_lint_cases.split_unread("q"), "crashed"),
@@ -270,7 +298,7 @@ def test_by_hand(name):
 
 def test_every_row_is_tried():
     tried = {row for row, *_ in (*FLOAT.values(), *INTEGER.values())}
-    assert tried == {*rewrites.REWRITES} - {"one part", "bounded root", "divisor"}
+    assert tried == {*rewrites.REWRITES} - {"one part", "bounded root", "copies", "divisor"}
 
 
 RIGHT = {

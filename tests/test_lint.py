@@ -67,6 +67,13 @@ def view_then(operator: str, later: str) -> bytes:
     return build(tensors, calls, ["in0", "in1", "in2"], ["out"])
 
 
+def flip(scale: float) -> bytes:
+    """Integers of 1/32 in the order of columns reversed, as integers of another scale."""
+    integers, result = T(IMAGE, "INT8", scale=1 / 32), T(IMAGE, "INT8", scale=scale)
+    options = schema.ReverseV2OptionsT()
+    return one("REVERSE_V2", integers, T((1,), "INT32", 2), output=result, options=[options])
+
+
 STATISTIC = (1, 4, 4, 1)
 MAXIMUM = ("REDUCE_MAX", ["x", "axis"], ["m"])
 SUBTRACT = ("SUB", ["x", "m"], ["s"])
@@ -88,6 +95,7 @@ CASES = {
         one("DEQUANTIZE", T(IMAGE, "FLOAT16", 65472.0)),
     ),
     "OVERWRITTEN": (view_then("MUL", later="x"), view_then("MUL", later="in1")),
+    "COPIED_STEPS": (flip(1 / 16), flip(1 / 32)),
     "RANK": (
         one("ABS", T((1, 4, 4, 2, 4)), output=T((1, 4, 4, 2, 4))),
         # A constant's rank does not matter.
@@ -146,6 +154,19 @@ def test_finding_says_what_it_is_about(code):
     assert "\n" not in str(finding)
     with pytest.raises(AttributeError):
         finding.code = "OTHER"
+
+
+def test_the_cpu_copies_bytes():
+    x = np.random.default_rng(0).integers(-128, 128, IMAGE, "int8")
+    for resolver in (OpResolverType.BUILTIN, OpResolverType.BUILTIN_REF):
+        interpreter = Interpreter(
+            model_content=flip(1 / 16), experimental_op_resolver_type=resolver
+        )
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+        interpreter.invoke()
+        (answer,) = interpreter.get_output_details()
+        np.testing.assert_array_equal(interpreter.get_tensor(answer["index"]), x[:, :, ::-1])
 
 
 def test_where_and_tensors():

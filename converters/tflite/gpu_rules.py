@@ -12,6 +12,7 @@ from converters.tflite.broadcasts import ELEMENTWISE as _DOUBLE
 from converters.tflite.broadcasts import misplaced
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.pads import amounts, fill, spatial, uncounted
+from converters.tflite.powers import constant_base, odd
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
 from converters.tflite.view import VIEWS, View
 
@@ -378,6 +379,14 @@ def _leak_after_prelu(view: View) -> Iterator[Place]:
             behind[operator.outputs[0]] = prelu
 
 
+@operators("POW")
+def _constant_base(view: View, operator: Operator) -> bool:
+    return constant_base(view, operator) is not None
+
+
+_odd_power = operators("POW")(odd)
+
+
 def _wide_weights(view: View) -> Iterator[Place]:
     for operator in view.operators:
         kernel = _input(operator, 1) if operator.name == "CONV_2D" else None
@@ -582,5 +591,22 @@ RULES = [
         "A LeakyReLU comes after a PReLU, with elementwise operations alone between.",
         "Use PReLU(shared_axes=[1, 2]) for the LeakyReLU too.",
         _leak_after_prelu,
+    ),
+    _rule(
+        "CONSTANT_BASE",
+        _SILENT,
+        "The number 2 or 3 is raised to a tensor, and the delegate takes it for the exponent: "
+        "`2.0 ** x` becomes `x ** 2`.",
+        f"{_CONVERT} use the number's square and half of the tensor: `4.0 ** (0.5 * x)` is right, "
+        "and so is any other number above 0.",
+        _constant_base,
+    ),
+    _rule(
+        "ODD_POWER",
+        "The GPU delegate forgets the sign of numbers below 0, silently.",
+        "Numbers that may be below 0 are raised to an odd power other than `x ** 3`, or to several "
+        "powers of which one is odd; or a number below 0 is raised to a tensor.",
+        f"{_CONVERT} use an even power: `x * x ** 4` in place of `x ** 5`; `x ** 3` is right.",
+        _odd_power,
     ),
 ]

@@ -12,6 +12,7 @@ from itertools import groupby
 import numpy as np
 
 from converters.tflite import gpu_rules
+from converters.tflite.copies import mistaken
 from converters.tflite.flatbuffer import Operator, Tensor, Tflite, read_graphs
 from converters.tflite.rule import Place, Rule, Severity, described, operators, place, repeated
 from converters.tflite.view import View
@@ -188,6 +189,13 @@ def _overwritten(view: View) -> Iterator[Place]:
             break
 
 
+def _copied_steps(view: View) -> Iterator[Place]:
+    for operator in view.operators:
+        tensors = mistaken(operator)
+        if tensors:
+            yield place(operator, *tensors)
+
+
 def _rank(view: View) -> Iterator[Place]:
     for operator in view.graph.operators:
         tensors = [tensor for tensor in _activations(operator) if len(tensor.shape) > 4]
@@ -305,6 +313,17 @@ _RULES = [
         "Use the tensor itself in place of its reshaped view, or do all that reads the tensor "
         "first.",
         _overwritten,
+    ),
+    Rule(
+        "COPIED_STEPS",
+        "warning",
+        "The CPU computes wrong numbers, silently, or refuses the file.",
+        "In int8, an operator that copies integers has another scale or zero point for its result "
+        "than for what it copies: TensorFlow's converter gives `keras.ops.flip` one before a "
+        "maximum or minimum.",
+        "Convert with `to_tflite`, which writes it otherwise, or write `keras.ops.maximum(a, b)` "
+        "as `keras.ops.relu(a - b) + b`.",
+        _copied_steps,
     ),
     Rule(
         "RANK",

@@ -1,7 +1,7 @@
 """Graphs that a runtime refuses or computes wrongly, written as equal ones that it does not.
 
 A table: a pattern, what is written for it, and why. Each was seen with LiteRT 2.3 on the GPU
-delegate itself, two on the CPU; the CPU's answers stay what they are, to the bit unless the row
+delegate itself, three on the CPU; the CPU's answers stay what they are, to the bit unless the row
 says otherwise. What no row knows is left to `lint`.
 
 Imports the flatbuffer reader and NumPy.
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.rewrites import (
+    copies,
     divisors,
     padding,
     parts,
+    powers,
     products,
     ranks,
     roots,
@@ -169,6 +171,20 @@ _ROWS = [
         products.elementwise,
     ),
     Rewrite(
+        "power of a number",
+        "POW of 2 or 3 with a tensor for the exponent",
+        "their square to half of it",
+        "the number is taken for the exponent: 2 ** x is computed as x ** 2",
+        powers.of_number,
+    ),
+    Rewrite(
+        "odd power",
+        "POW of floats with an odd exponent other than 3",
+        "x * x ** (n - 1), and one by that where n is below 0; equal to a few roundings of float32",
+        "the sign of numbers below 0 is lost",
+        powers.odd,
+    ),
+    Rewrite(
         "log-softmax",
         "LOG_SOFTMAX of floats",
         "x - max - log(sum(exp(x - max))), equal to a few roundings of float32",
@@ -181,6 +197,14 @@ _ROWS = [
         "MAXIMUM before the RSQRT, equal to a rounding of float32",
         "on the CPU, XNNPACK's answer is NaN for 0",
         roots.bounded,
+    ),
+    Rewrite(
+        "copies",
+        "an operator that copies integers into a result of another scale or zero point, as "
+        "TensorFlow's converter has REVERSE_V2 before a maximum or minimum",
+        "the same with the steps of what is copied, then a QUANTIZE; the CPU's answers change",
+        "on the CPU, the integers are read as other numbers than they were",
+        copies.requantized,
     ),
     Rewrite(
         "divisor",
