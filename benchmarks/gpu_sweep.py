@@ -39,6 +39,14 @@ FILES = WORK / "files"
 DATA, PAGE = ROOT / "docs" / "gpu_sweep.jsonl.gz", ROOT / "docs" / "gpu_sweep.md"
 
 BATCH = 64
+# What was looked into, and is no fault of the delegate's.
+LOOKED_INTO = {
+    "int8 1x9x7x6 AveragePooling2D(3, strides=1, padding='same') -> LayerNormalization()": (
+        "rounding, amplified by the norm, which divides by the deviation of rows that are nearly "
+        "level. Of float Keras the CPU's two kinds of kernels are off by 0.379 (23.0 dB are left), "
+        "the GPU by 0.379 (22.7 dB)"
+    )
+}
 # Seconds that a batch may take to build, or a file to run.
 BUILDING, RUNNING = 600, 120
 
@@ -260,7 +268,10 @@ def page(rows: list[dict[str, Any]]) -> str:
             least = min((row["graph"] for row in hit), key=len, default="")
             lines.append(f"| `{code}` | {len(hit)} | {free} | {_code(least)} |")
     lines += ["", "## Wrong, and not named", ""]
-    lines += [f"- {_code(row['graph'])}: {row.get('off')}" for row in after] or ["None."]
+    for row in after:
+        reason = LOOKED_INTO.get(row["graph"])
+        lines.append(f"- {_code(row['graph'])}: {row.get('off')}" + f"; {reason}." * bool(reason))
+    lines += [] if after else ["None."]
     refusals = Counter(
         part.split(":")[0].strip()
         for row in files

@@ -257,7 +257,7 @@ def test_integers_that_are_copied(monkeypatch):
     """The converter gives the flip the steps of the maximum, and the CPU copies its bytes."""
 
     def function(x):
-        return ops.maximum(ops.sigmoid(x), ops.flip(x, 2)) + ops.minimum(x, ops.flip(x, 1))
+        return ops.maximum(ops.sigmoid(x), ops.flip(x, 2))
 
     x = samples()
     expected = runtime.run(files(function, monkeypatch)[0], x, repeats=0)
@@ -272,8 +272,7 @@ def test_integers_that_are_copied(monkeypatch):
 
 def snr(found, expected):
     """In dB, of the one output."""
-    [name] = expected.outputs
-    a, b = found.outputs[name], expected.outputs[name]
+    [a], [b] = found.outputs.values(), expected.outputs.values()
     return 10 * np.log10((b**2).sum() / ((a - b) ** 2).sum())
 
 
