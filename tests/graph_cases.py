@@ -299,6 +299,15 @@ PRODUCTS: Cases = {
     "attention_masked_by_the_input": lambda x: F.scaled_dot_product_attention(
         x, x, x, attn_mask=x @ x.tanh().transpose(2, 3) > -3
     ),
+    "attention_to_nothing": lambda x: F.scaled_dot_product_attention(
+        tokens(x), tokens(x), tokens(x), attn_mask=torch.ones(99, 99).tril(-1).bool()
+    ),
+    "attention_to_nothing_infinities": lambda x: F.scaled_dot_product_attention(
+        tokens(x), tokens(x), tokens(x), attn_mask=torch.ones(99, 99).tril(-1).log()
+    ),
+    "attention_to_nothing_by_the_input": lambda x: F.scaled_dot_product_attention(
+        x, x, x, attn_mask=x[..., :1] > 0
+    ),
     "attention_heads_share_keys": lambda x: F.scaled_dot_product_attention(
         x, x[:, :2], x[:, 2:], enable_gqa=True
     ),
@@ -512,6 +521,9 @@ ARITHMETIC: Cases = {
     "hypot": lambda x: torch.hypot(x, x + 1),
     "frac": torch.frac,
     "nan_to_num": torch.nan_to_num,
+    "nan_of_a_masked_row": lambda x: (
+        x.masked_fill(x[..., :1] > 0, -torch.inf).softmax(-1).nan_to_num()
+    ),
     "logit": lambda x: torch.logit(x.sigmoid()),
     "expit": torch.special.expit,
     "one_hot": lambda x: F.one_hot(x.argmax(1), 4).float(),

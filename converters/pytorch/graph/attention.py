@@ -140,17 +140,32 @@ def attention(call: Call) -> list[Value]:
     if call.get("is_causal", False):
         rows, columns = query.shape[-2], key.shape[-2]
         mask = constant(np.tril(np.ones((rows, columns), bool)))
-    if mask is not None and mask.dtype == "bool":
-        shift = call.ops.where(mask.tensor, np.float32(0), np.float32(_LEAST))
-        mask = mask.with_tensor(shift, dtype="float32")
+    kept = mask if mask is not None and mask.dtype == "bool" else None
     if mask is not None:
-        if mask.constant:
+        if kept is not None:
+            shift = call.ops.where(kept.tensor, np.float32(0), np.float32(_LEAST))
+            mask = kept.with_tensor(shift, dtype="float32")
+        elif mask.constant:
+            kept = mask.with_tensor(mask.tensor > -np.inf, dtype="bool")
             mask = mask.with_tensor(np.maximum(mask.tensor, _LEAST).astype("float32"))
         scores = added(call, scores, mask)
     scores, axis = call.isolated(scores, -1)
     axis = -1 if axis == len(scores.axes) - 1 else axis
     weights = scores.with_tensor(call.layer(keras.layers.Softmax, scores.tensor, axis=axis))
+    if kept is not None and not _leaves_some(call, kept):
+        # What attends to nothing gets zeros, as in PyTorch since 2.5; before, NaN.
+        ones = call.ops.where(kept.tensor, np.float32(1), np.float32(0))
+        kept = kept.with_tensor(ones, dtype="float32")
+        weights = call.elementwise(call.ops.multiply, weights, kept)
     return [multiplied(call, weights, value)]
+
+
+def _leaves_some(call: Call, mask: Value) -> bool:
+    """Whether a mask is known to leave every query a key."""
+    if not mask.constant:
+        return False
+    mask, axis = call.isolated(mask, -1)
+    return bool(mask.tensor.any(axis).all())
 
 
 @converts("aten.tensordot")

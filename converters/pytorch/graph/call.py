@@ -344,6 +344,11 @@ class Call:
         name = self.node.outputs[0]
         return name is not None and flattened(emitter.program, emitter.users, emitter.wanted, name)
 
+    def sees_to_nan(self) -> bool:
+        """Whether the program asks anywhere what is no number."""
+        asking = ("aten.isnan", "aten.nan_to_num")
+        return any(node.target.startswith(asking) for node in self._emitter.program.nodes)
+
     def used(self, index: int) -> bool:
         """Whether something uses one of its values."""
         outputs = self.node.outputs

@@ -284,8 +284,9 @@ def where(call: Call) -> Value:
 def masked_fill(call: Call) -> Value:
     """A number where a mask says so."""
     fill = call.value("value")
-    # Half precision's -inf stands for "never": as the least number no kernel makes NaN of it.
-    if fill.constant and np.isneginf(fill.tensor).all():
+    # -inf stands for "never": as the least number no kernel makes NaN of a row of nothing else,
+    # unless the program is there to see to that.
+    if fill.constant and np.isneginf(fill.tensor).all() and not call.sees_to_nan():
         fill = fill.with_tensor(np.full_like(fill.tensor, _LEAST))
     return _chosen(call, call.value("mask"), fill, call.value("self"))
 
