@@ -5,6 +5,7 @@ TensorFlow and Keras are imported when the first stage needs them.
 
 import os
 import re
+import shutil
 import time
 import warnings
 import zipfile
@@ -281,20 +282,18 @@ def _check(request: Request) -> None:
 
 
 def _save(model: "keras.Model", folder: OutputFolder) -> None:
-    """Saves as a folder and makes the archive of it.
-
-    So it is known which disk is full, and a clock outside of a zip's dates, 1980 to 2107, is none
-    of Keras's business.
-    """
+    """Saves beside Keras's own temporary files, so that it is known which disk is full."""
     with scratch_folder("ulsam-saved-") as scratch:
-        saved = scratch / "model"
-        model.save(saved, zipped=False)
-        with (
-            folder.writing("model.keras") as path,
-            zipfile.ZipFile(path, "w", strict_timestamps=False) as archive,
-        ):
-            for file in sorted(path for path in saved.rglob("*") if path.is_file()):
-                archive.write(file, file.relative_to(saved).as_posix())
+        saved = scratch / "model.keras"
+        if 1980 <= time.localtime(time.time()).tm_year <= 2107:
+            model.save(saved)
+        else:  # what the dates of a zip reach from and to; Keras cannot write it then
+            model.save(scratch / "model", zipped=False)
+            with zipfile.ZipFile(saved, "w", strict_timestamps=False) as archive:
+                for file in sorted(f for f in scratch.glob("model/**/*") if f.is_file()):
+                    archive.write(file, file.relative_to(scratch / "model").as_posix())
+        with folder.writing("model.keras") as path:
+            shutil.copyfile(saved, path)
 
 
 def _exporter(

@@ -239,7 +239,7 @@ TARGETS = {
             *_sources("tflite", "tap precision"),
             *_sources(
                 "verify",
-                "attention causes compare inputs limits maps outputs references sides targets",
+                "attention causes compare limits maps outputs samples sides targets",
             ),
         ),
         ".tflite",

@@ -298,7 +298,7 @@ INCOMPARABLE = {
         "x1b",
     ),
     "no input": (unary(T(IMAGE), inputs=()), "with 0 inputs"),
-    "no output": (unary(T(IMAGE), outputs=()), "and 0 outputs"),
+    "no output": (unary(T(IMAGE), outputs=()), "1 inputs, 0 outputs"),
     "complex numbers": (unary(T(IMAGE, "COMPLEX64")), "complex64"),
     "text": (unary(T(IMAGE, "STRING")), "string"),
     "nothing in it": (changed(unary(T(IMAGE)), shape(0, 1, 0, 4, 8)), "0, 4, 8"),
