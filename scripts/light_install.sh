@@ -34,3 +34,4 @@ for backend in "$@"; do
   pip install "$(sed -n "s/^ *\"\($backend[<=>][^\"]*\)\".*/\1/p" pyproject.toml)" # as in the extra dev
   KERAS_BACKEND=$backend tests "$root/test_back_end.py" "$root/test_base.py" -k "back_end or doctor"
 done
+rm -rf "$folder/venv" # more than a gigabyte
