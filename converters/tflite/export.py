@@ -273,8 +273,8 @@ class Exporter:
                 progress=progress,
             )
             file = with_ranges_for_zeros(TfliteFile(content), floats, run)
-            file = with_biases(file, floats)
             file = with_measured_ranges(file, floats, run)
+            file = with_biases(file, floats)
         else:
             file = TfliteFile(jobs.convert(saved, precision=options.precision))
         # For names it cannot use the converter leaves the signature out, without a word.
