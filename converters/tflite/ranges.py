@@ -1,10 +1,10 @@
-"""Ranges of the tensors that the converter's calibration finds overwritten.
+"""Ranges of the tensors that the converter's calibration finds overwritten, or ties to others.
 
 The converter takes ranges from a run on the CPU kernels without XNNPACK, whose sums and products
 write their result over an input that nobody else reads, and looks at inputs too late: it gives such
 an input the range of the result. Inside of a network that is ULSAM's `1 + a`, whose 8 bits would
 have the steps of the block's output, a tenth and more, and hardly any attention would come through;
-and it is the convolution before every residual sum.
+and it is the convolution before every residual sum. What is tied to others: `tied_ranges.py`.
 
 Imports the flatbuffer reader and NumPy.
 """
@@ -17,8 +17,9 @@ from converters.tflite.constants import replace
 from converters.tflite.copies import MEETING, copied
 from converters.tflite.flatbuffer import Graph, Operator, Tensor, TfliteFile, packed
 from converters.tflite.jobs import JobFailed, measure
+from converters.tflite.steps import LIMITS, Range, Steps, steps_for
 from converters.tflite.tap import with_outputs
-from converters.tflite.tied_ranges import LIMITS, Range, Steps, Ties, steps_of
+from converters.tflite.tied_ranges import Ties
 
 # The operators that overwrite an input, and whose kernels take inputs of any range.
 _READERS = frozenset({"ADD", "MUL", "SUB"})
@@ -53,7 +54,7 @@ def with_measured_ranges(
     for tensor in overwritten:
         if not np.isfinite(ranges.get(tensor, 0)).all():
             raise JobFailed(f"tensor {tensor.name!r} is NaN or infinite on the representative data")
-    steps = {t: steps_of(t.dtype, *ranges[t]) for t in overwritten if t in ranges}
+    steps = {t: steps_for(t.dtype, *ranges[t]) for t in overwritten if t in ranges}
     steps |= ties.steps(ranges)
     return _with_steps(file, floats, steps) if steps else file
 

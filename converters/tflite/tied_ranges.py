@@ -11,18 +11,13 @@ Imports the flatbuffer reader and NumPy.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from converters.tflite.copies import MEETING, copied
 from converters.tflite.flatbuffer import Graph, Operator, Tensor
+from converters.tflite.steps import LEAST, LIMITS, Range, Steps, steps_for, steps_of
 from converters.tflite.view import View
-
-Range = tuple[float, float]
-Steps = tuple[float, int]  # a scale and a zero point
-
-LIMITS: Mapping[str, Any] = {"INT8": np.iinfo("int8"), "INT16": np.iinfo("int16")}
 
 # How many times its own steps a tensor may have: what is requantised is rounded twice, which costs
 # 1 dB at two, and 6 dB are gained.
@@ -133,7 +128,7 @@ class Ties:
             tensor: steps
             for group, steps in decided.items()
             for tensor in group.members
-            if not np.allclose(of(tensor), steps, rtol=1e-6, atol=0)
+            if not np.allclose(steps_of(tensor), steps, rtol=1e-6, atol=0)
         }
 
     def _decided(self, group: _Group, need: Range, met: list[Steps], alone: bool) -> Steps:
@@ -147,11 +142,15 @@ class Ties:
         """
         first = group.members[0]
         if not np.isfinite(need).all() or not self._changeable(group):
-            return of(first)
+            return steps_of(first)
         if alone and len(set(met)) == 1:
             return met[0]
-        own = steps_of(first.dtype, *need)
-        fitting = (steps for steps in (of(first), *met) if _fit(steps, need, own, first.dtype))
+        own = steps_for(first.dtype, *need)
+        if own[0] < LEAST[first.dtype]:  # as good as zeros
+            return steps_of(first)
+        fitting = (
+            steps for steps in (steps_of(first), *met) if _fit(steps, need, own, first.dtype)
+        )
         return next(fitting, own)
 
     def _changeable(self, group: _Group) -> bool:
@@ -162,27 +161,6 @@ class Ties:
             reader is None or reader.name in _READING or tensor in copied(reader)
             for tensor, reader in self._uses(group)
         )
-
-
-def of(tensor: Tensor) -> Steps:
-    """The steps that a tensor has."""
-    return tensor.scales[0], tensor.zero_points[0]
-
-
-def steps_of(dtype: str, low: float, high: float) -> Steps:
-    """The steps of a range, which takes in 0.
-
-    Args:
-        dtype: One of `LIMITS`.
-        low: The smallest value.
-        high: The largest.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    limits = LIMITS[dtype]
-    if dtype == "INT16":  # whose kernels take symmetric ranges only
-        return max(-low, high) / limits.max, 0
-    scale = (high - low) / (limits.max - limits.min)
-    return scale, round(limits.min - low / scale) if scale else 0
 
 
 def _compared(operator: Operator, tensor: Tensor, ends: Range) -> Range:
@@ -200,4 +178,4 @@ def _fit(steps: Steps, need: Range, own: Steps, dtype: str) -> bool:
     scale, zero = steps
     low, high = ((end - zero) * scale for end in (LIMITS[dtype].min, LIMITS[dtype].max))
     held = low - scale <= need[0] and need[1] <= high + scale
-    return held and (scale <= _COARSER * own[0] or not own[0])
+    return held and scale <= _COARSER * own[0]

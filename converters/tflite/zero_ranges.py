@@ -16,11 +16,10 @@ import numpy as np
 from converters.tflite.constants import Twins, parts, replace
 from converters.tflite.flatbuffer import TfliteFile, packed
 from converters.tflite.ranges import measured, names_in_float
+from converters.tflite.steps import LEAST
 
-# By type: above the step that the converter gives a tensor of zeros, 2e-6 / 255 and less than
-# 1e-6 / 32767; and what such a tensor gets, a range to 2 and to 1, as nothing is known of what it
-# may be.
-_OF_ZEROS = {"INT8": (1e-8, 1 / 128), "INT16": (4e-11, 1 / 32768)}
+# The steps that a tensor of zeros gets, a range to 2 and to 1: nothing is known of what it may be.
+_OF_ZEROS = {"INT8": 1 / 128, "INT16": 1 / 32768}
 
 
 def with_ranges_for_zeros(
@@ -45,12 +44,12 @@ def with_ranges_for_zeros(
         if tensor.dtype in _OF_ZEROS
         and not tensor.constant
         and tensor.scales
-        and tensor.scales[0] < _OF_ZEROS[tensor.dtype][0]
+        and tensor.scales[0] < LEAST[tensor.dtype]
     ]
     names = names_in_float(graph, floats.graph)
     found = measured(floats, [names[tensor.index] for tensor in tiny], batches)
     zeros = {
-        tensor.index: _OF_ZEROS[tensor.dtype][1]
+        tensor.index: _OF_ZEROS[tensor.dtype]
         for tensor in tiny
         # Nothing is lost of what is 0 in the converter's own steps.
         if max(map(abs, found.get(names[tensor.index], (0.0, 0.0)))) < tensor.scales[0] / 2
