@@ -15,12 +15,11 @@ from keras import layers, ops
 import gpu_drivers
 from converters import runtime, to_tflite
 from converters.tflite.flatbuffer import read_graphs
-from measures import differences
 
 # Decibels of each: a few roundings of 8 bits; with activations of 16, those of the weights.
 LEAST = {"int8": 28, "int16x8": 44}
-# Of the largest value: where a tie falls to the other side, in the integers of a chain.
-STEPS = 4 / 255
+# Decibels between kernels: single steps, where a tie falls to the other side.
+TIES = 36
 WIDE = 30.0
 
 
@@ -106,9 +105,10 @@ def lost(found, expected):
     """The worst output in dB, of each case."""
     worst = {}
     for name, value in expected.items():
-        noise = 10 * np.log10(np.square(value).sum() / np.square(found[name] - value).sum())
+        noise = max(np.square(found[name] - value).sum(), 1e-9)
+        snr = 10 * np.log10(np.square(value).sum() / noise)
         case = name.rpartition("_")[0]
-        worst[case] = min(worst.get(case, np.inf), noise)
+        worst[case] = min(worst.get(case, np.inf), snr)
     return worst
 
 
@@ -120,7 +120,9 @@ def test_what_else_reads_a_tensor_has_its_own_range(precision):
     assert {name: snr for name, snr in found.items() if snr < LEAST[precision]} == {}
 
 
-@pytest.mark.parametrize("accelerator", ["cpu_builtin", "cpu_reference", "gpu"])
+@pytest.mark.parametrize(
+    "accelerator", ["cpu_builtin", "cpu_reference", pytest.param("gpu", marks=pytest.mark.slow)]
+)
 def test_other_kernels_answer_as_xnnpack(accelerator):
     names = [name for name in CASES if accelerator != "gpu" or name not in NOT_ON_THE_GPU]
     content, x, _ = answers("int8", tuple(names))
@@ -128,7 +130,7 @@ def test_other_kernels_answer_as_xnnpack(accelerator):
     expected = runtime.run(content, x[:4], repeats=0)
     found = runtime.run(content, x[:4], accelerator=accelerator, env=env, repeats=0)
     assert found.ok, found.problem
-    assert max(differences(found.outputs, expected.outputs).values()) < STEPS
+    assert min(lost(found.outputs, expected.outputs).values()) > TIES
 
 
 def test_what_only_meets_keeps_the_steps_of_its_result():
@@ -136,11 +138,10 @@ def test_what_only_meets_keeps_the_steps_of_its_result():
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 4))
     a, b, c = (layers.Conv2D(4, 3)(image) for _ in range(3))
-    model = keras.Model(image, [ops.where(a > 0, a, -0.1), ops.concatenate([b, WIDE * c], -1)])
+    where, both = ops.where(a > 0, a, -0.1), ops.concatenate([b, WIDE * c], -1)
+    model = keras.Model(image, {"where_0": where, "both_0": both})
     content, x = converted(model, "int8")
     [graph] = read_graphs(content)
     assert [o.name for o in graph.operators].count("QUANTIZE") == 1
-    found = runtime.run(content, x, repeats=0).outputs.values()
-    expected = [np.asarray(value) for value in model(x)]
-    for value, wanted in zip(found, expected, strict=True):
-        assert np.square(value - wanted).sum() < 1e-3 * np.square(wanted).sum()
+    expected = {name: np.asarray(value) for name, value in model(x).items()}
+    assert min(lost(runtime.run(content, x, repeats=0).outputs, expected).values()) > 30
