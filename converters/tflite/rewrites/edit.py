@@ -161,7 +161,8 @@ class Edit:
                 version that there is for the type.
         """
         new = schema().OperatorT()
-        kind = next(t.dtype for t in (output, *inputs) if t is not None and t.dtype != "BOOL")
+        types = (t.dtype for t in (output, *inputs) if t is not None)
+        kind = next((dtype for dtype in types if dtype != "BOOL"), "BOOL")
         new.opcodeIndex = self._code(name, kind) if code is None else code
         new.inputs = [-1 if t is None else t.index for t in inputs]
         new.outputs = [output.index]
