@@ -116,15 +116,15 @@ class Dataflow:
             self.add(op, at)
         left, nodes = list(old.reads), []
         for value in left:
-            op = self.made_by.get(value)
-            if op is None or op in new or op not in self.ops:
+            made = self.made_by.get(value)
+            if made is None or made in new or made not in self.ops:
                 continue
-            outputs = [output for output in op.node.outputs if output]
+            outputs = [output for output in made.node.outputs if output]
             readers = [r for output in outputs for r in self.readers.get(output, [])]
             if any(any(r.node.outputs) for r in readers) or not self.ends.isdisjoint(outputs):
                 continue
-            left += op.reads
-            for gone in (op, *readers):  # and what asserts something of it
+            left += made.reads
+            for gone in (made, *readers):  # and what asserts something of it
                 self._take_out(gone)
                 nodes.append(gone.node)
             nodes += [node for output in outputs for node in self.passing.pop(output, [])]

@@ -161,14 +161,14 @@ def reshaped(
     """
     # Leading dimensions of the same sizes stay what they are; a batch of 1 behind may be apart.
     kept = 0
-    for size, open_, group in zip(sizes, free, value.dims, strict=False):
-        whole = group and size == extent(group) and all(a.size > 1 for a in group[1:])
-        if not whole or open_ not in (None, is_free(group)):
+    for size, known, whole in zip(sizes, free, value.dims, strict=False):
+        alike = whole and size == extent(whole) and all(a.size > 1 for a in whole[1:])
+        if not alike or known not in (None, is_free(whole)):
             break
         kept += 1
     left = flat(value.dims[kept:])
     # A batch in one dimension with what comes after is counted with that.
-    joined = {atom for group in value.dims for atom in group[:-1]}
+    joined = {atom for whole in value.dims for atom in whole[:-1]}
     dims: list[Group] = list(value.dims[:kept])
     for number, size in enumerate(sizes[kept:], kept):
         group: list[Atom] = []

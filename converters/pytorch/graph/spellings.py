@@ -212,9 +212,10 @@ def _reduced(flow: Dataflow, total: Argument, x: Argument, kinds: Iterable[str])
     op = _made(flow, total)
     if op is None or not isinstance(x, Ref) or not isinstance(total, Ref):
         return ()
+    name = total.name
     if op.kind == "expand":
-        total, op = op.arguments["self"], _made(flow, op.arguments["self"])
-    shape, given = flow.shape(x.name), flow.shape(total.name)
+        name, op = op.inputs[0], _made(flow, op.arguments["self"])
+    shape, given = flow.shape(x.name), flow.shape(name)
     while op and op.kind in ("reshape", "detach"):
         op = _made(flow, op.arguments["self"])
     if op is None or op.kind not in kinds or not _equal(flow, op.arguments.get("self"), x):
@@ -274,11 +275,11 @@ def _part(flow: Dataflow, op: Op) -> tuple[Op, ...] | None:
         listed = given.get("indices", (None,))
         dim = given["dim"] if op.kind == "index_select" else len(listed) - 1
         lone = all(entry is None for entry in listed[:-1])
-        at = _array(flow, given["index"] if op.kind == "index_select" else listed[-1])
-        if not lone or at is None or at.ndim != 1 or not at.size or at[0] < 0:
+        places = _array(flow, given["index"] if op.kind == "index_select" else listed[-1])
+        if not lone or places is None or places.ndim != 1 or not places.size or places[0] < 0:
             return None
-        row = at.dtype.kind == "i" and (np.diff(at) == 1).all()
-        return _of(op, "slice", given["self"], dim=dim, start=int(at[0])) if row else None
+        row = places.dtype.kind == "i" and (np.diff(places) == 1).all()
+        return _of(op, "slice", given["self"], dim=dim, start=int(places[0])) if row else None
     alone = op.kind == "split" or op.node.target.startswith("aten.select.")
     inner = _made(flow, given.get("self")) if alone else None
     if inner is None or op.kind == "split" and not op.node.target.startswith("aten.unbind."):
