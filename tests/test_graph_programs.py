@@ -269,12 +269,12 @@ class Words(nn.Module):
         q, k, v = self.qkv(y).view(n, length, 3, 2, 4).permute(2, 0, 3, 1, 4)
         scores = (q @ k.transpose(2, 3)).masked_fill(self.mask[:length, :length] == 0, -torch.inf)
         found = (scores.softmax(-1) @ v).transpose(1, 2).reshape(n, length, 8)
-        return found[torch.arange(n), x.mean(2).argmax(1)]
+        return found.mean(1)
 
 
 def test_the_length_of_a_sequence_is_free(tmp_path: Path) -> None:
     module = Words()
-    free = {"x": {0: Dim("n"), 1: Dim("length", max=16)}}
+    free = {"x": {0: Dim("n"), 1: Dim("length", max=15)}}
     model, report = compare(module, [(2, 12, 8)], tmp_path, samples=3, dynamic_shapes=free)
     assert model.input_shape == (None, None, 8)
     x = random_inputs((2, 7, 8), seed=9)

@@ -344,6 +344,12 @@ class Emitter:
         if keeps and tensor.shape[0] is None and shape[0] == -1 and shape[1:].count(-1) <= 1:
             config = {"target_shape": shape[1:]}
             return self.layer(self._current, keras.layers.Reshape, tensor, {}, "reshape", config)
+        if shape.count(-1) > 1 and _alike(tensor.shape, shape):
+            ones = tuple(n for n, size in enumerate(tensor.shape) if size == 1)
+            tensor = self.ops.squeeze(tensor, ones) if ones else tensor
+            for axis in (n for n, size in enumerate(shape) if size == 1):
+                tensor = self.ops.expand_dims(tensor, axis)
+            return tensor
         if shape.count(-1) > 1:
             raise ValueError(
                 self.where(self._current) + "more than one of the sizes that it gives is open; "
@@ -408,6 +414,11 @@ def end_record(name: str, value: Value, order: Sequence[int]) -> EndRecord:
     """The account of an input or output."""
     sizes = tuple(None if is_free(group) else extent(group) for group in value.dims)
     return EndRecord(name, sizes, tuple(order))
+
+
+def _alike(have: Sequence[int | None], want: Sequence[int]) -> bool:
+    """Whether only axes of one come or go."""
+    return [n for n in have if n != 1] == [None if n == -1 else n for n in want if n != 1]
 
 
 def _built_with_zeros(layer: Any, shape: Any) -> None:

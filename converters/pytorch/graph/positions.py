@@ -27,6 +27,7 @@ from converters.pytorch.graph.elementwise import added
 from converters.pytorch.graph.layout import (
     Value,
     constant,
+    is_free,
     permuted,
     reshaped,
     squeezed,
@@ -79,8 +80,8 @@ def quantile(call: Call) -> Value:
     if call.get("dim") is None:
         call.refuse("of the tensor as a whole; give a dim")
     x, shares = call.value("self"), call.value("q")
-    if not shares.constant:
-        call.refuse("the share depends on the input")
+    if not shares.constant or is_free(x.dims[x.dim(call.get("dim"))]):
+        call.refuse("the share, or the number of values, is not fixed; export it with fixed ones")
     dim, ops = x.dim(call.get("dim")), call.ops
     size = x.shape[dim]
     at = call.arranger.array(shares).ravel() * (size - 1)

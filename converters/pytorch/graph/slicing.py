@@ -296,6 +296,8 @@ def _of_each_sample(call: Call, x: Value, indices: Sequence[Value | None]) -> Va
         counted = call.arranger.counts(samples.tensor)
     if not counted or at.constant or at.rank != samples.rank or samples.shape[0] != x.shape[0]:
         return None
+    if is_free(x.dims[1]):
+        call.refuse("how many positions a sample has is open; export it with a fixed size")
     # All samples as one, in which each sample's positions begin where it does.
     ops, size = call.ops, x.shape[1]
     samples = call.samples(samples) if samples.constant else samples
