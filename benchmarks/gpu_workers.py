@@ -307,7 +307,7 @@ def run(delegate: Delegate, path: str, log: Any) -> dict[str, Any]:
     except (RuntimeError, ValueError) as error:
         message = _refusal(log.since(start)) or " ".join(str(error).split())[:200]
         return reply | {"outcome": "refused", "message": message}
-    complaint = re.search(r"^.*(Validation error|Error while).*$", log.since(start), re.M)
+    complaint = re.search(r"(Validation error|Error while).*$", log.since(start), re.M)
     off, share = distance(found, expected)
     reply |= {"outcome": "ran" if whole else "partly", "off": off, "share": share}
     if complaint:
