@@ -315,6 +315,17 @@ def power(*, base=None, exponent=None, before="TANH"):
     return build(tensors, calls, ["x"], ["y"])
 
 
+def signed_power():
+    tensors = {"x": T(MAP), "m": T(MAP), "c": T((), value=0.01), "p": T(MAP), "s": T(MAP)}
+    calls = [
+        ("RELU", ["x"], ["m"]),
+        ("POW", ["m", "c"], ["p"], options("Pow")),
+        ("SIGN", ["m"], ["s"], options("Sign")),
+        both("MUL", "s", "p", "y"),
+    ]
+    return build(tensors | {"y": T(MAP)}, calls, ["x"], ["y"])
+
+
 CASES = {
     "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
     "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
@@ -341,6 +352,7 @@ CASES = {
     "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
     "CONSTANT_BASE": (power(base=2.0), power(base=4.0)),
     "ODD_POWER": (power(exponent=5.0), power(exponent=4.0)),
+    "SMALL_POWER": (power(exponent=0.01, before="RELU"), power(exponent=0.01, before="LOGISTIC")),
 }
 # Further graphs that break a rule, and their neighbours.
 KIN = [
@@ -360,5 +372,6 @@ KIN = [
     ("ODD_POWER", power(exponent=-1.0), power(exponent=3.0)),
     ("ODD_POWER", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),
     ("ODD_POWER", power(base=-4.0, before="ROUND"), power(base=5.0, before="ROUND")),
+    ("SMALL_POWER", power(exponent=[0.03, 0.3] * 4, before="RELU"), signed_power()),
     ("INNER_OUTPUT", padded_output(kept=False), padded_output(kept=True)),
 ]

@@ -167,6 +167,7 @@ FLOAT = {
     "three to the power": ("power of a number", lambda x: 3.0 ** ops.mean(x, (1, 2, 3)), True),
     "fifth power": ("odd power", lambda x: x**5, True),
     "odd power below 0": ("odd power", lambda x: ops.where(x > 0, x + 1, x - 1) ** -3, False),
+    "small power": ("small power", lambda x: ops.relu(x) ** 0.01, True),
     "log-softmax": ("log-softmax", lambda x: ops.log_softmax(ops.mean(x, (1, 2))), False),
 }
 INTEGER = {

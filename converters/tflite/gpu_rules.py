@@ -12,7 +12,7 @@ from converters.tflite.broadcasts import ELEMENTWISE as _DOUBLE
 from converters.tflite.broadcasts import misplaced
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.pads import amounts, fill, spatial, uncounted
-from converters.tflite.powers import constant_base, odd
+from converters.tflite.powers import constant_base, odd, small
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
 from converters.tflite.view import VIEWS, View
 
@@ -385,6 +385,7 @@ def _constant_base(view: View, operator: Operator) -> bool:
 
 
 _odd_power = operators("POW")(odd)
+_small_power = operators("POW")(small)
 
 
 def _wide_weights(view: View) -> Iterator[Place]:
@@ -608,5 +609,13 @@ RULES = [
         "powers of which one is odd; or a number below 0 is raised to a tensor.",
         f"{_CONVERT} use an even power: `x * x ** 4` in place of `x ** 5`; `x ** 3` is right.",
         _odd_power,
+    ),
+    _rule(
+        "SMALL_POWER",
+        "The GPU delegate gives back a number above 0 for 0, silently.",
+        "Numbers that may be 0 are raised to a power below 0.13, which is computed as if 0 were "
+        "6e-39: `0 ** 0.01` is 0.41.",
+        f"{_CONVERT} write `keras.ops.sign(x) * x ** 0.01`.",
+        _small_power,
     ),
 ]

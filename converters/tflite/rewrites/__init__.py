@@ -185,6 +185,13 @@ _ROWS = [
         powers.odd,
     ),
     Rewrite(
+        "small power",
+        "POW of floats that may be 0 with exponents below 0.13",
+        "the power times the SIGN of its base",
+        "0 ** 0.01 is computed as 0.41",
+        powers.small,
+    ),
+    Rewrite(
         "log-softmax",
         "LOG_SOFTMAX of floats",
         "x - max - log(sum(exp(x - max))), equal to a few roundings of float32",

@@ -1,9 +1,9 @@
-"""Numbers raised to a tensor, and odd powers of what may be below 0."""
+"""Numbers raised to a tensor, odd powers of what may be below 0, small ones of what may be 0."""
 
 import numpy as np
 
 from converters.tflite.flatbuffer import Tensor, schema
-from converters.tflite.powers import constant_base, odd_exponent
+from converters.tflite.powers import constant_base, odd_exponent, signable
 from converters.tflite.rewrites.edit import Edit
 
 
@@ -40,6 +40,19 @@ def odd(edit: Edit) -> None:
         if exponent < 0:
             one = _number(edit, 1.0, output, "one")
             edit.put(power, "DIV", (one, result), output, schema().DivOptionsT())
+        edit.drop(power)
+
+
+def small(edit: Edit) -> None:
+    """A small power times the sign of its base."""
+    for power in edit.graph.operators:
+        x = power.inputs[0] if signable(edit.view, power) else None
+        if x is None:
+            continue
+        output = power.outputs[0]
+        raised = edit.again(power, power.inputs, edit.like(output, output.shape, "raised"))
+        sign = edit.put(power, "SIGN", (x,), edit.like(x, x.shape, "sign"), schema().SignOptionsT())
+        edit.put(power, "MUL", (sign, raised), output, schema().MulOptionsT())
         edit.drop(power)
 
 
