@@ -248,6 +248,18 @@ def strided_pointwise(size):
     return between_floats(tensors, [convolution("x", "k", "b", "m", stride=2)], ["m"])
 
 
+def grouped_integers(size):
+    """Two groups of four channels."""
+    kernel = _drawn.integers(-64, 64, (8, size, size, 4))
+    result = (1, 7 - size, 6 - size, 8)
+    tensors = {
+        "k": integers(8, size, size, 4, value=kernel),
+        "b": T((8,), "INT32", 100, 1 / 1024),
+        "m": T(result, "INT8", None, 1 / 4),
+    }
+    return between_floats(tensors, [convolution("x", "k", "b", "m")], ["m"])
+
+
 def constant_along(shape, number, operator="MUL"):
     """A tensor of some shape and a constant of another."""
     result = np.broadcast_shapes(shape, number)
@@ -368,6 +380,7 @@ KIN = [
         constant_along((1, 3, 4, 8), (2, 1, 1, 1)),
         constant_along((2, 3, 4, 8), (2, 1, 1, 1)),
     ),
+    ("GROUPED_CONV", grouped_integers(1), grouped_integers(3)),
     ("CONSTANT_BASE", power(base=[3.0]), power(base=[2.0, 3.0] * 4)),
     ("ODD_POWER", power(exponent=-1.0), power(exponent=3.0)),
     ("ODD_POWER", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),

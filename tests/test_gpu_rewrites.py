@@ -136,6 +136,12 @@ FLOAT = {
         ),
         True,
     ),
+    "groups of two": ("groups of channels", layers.Conv2D(16, 3, groups=4), True),
+    "groups of six": (
+        "groups of channels",
+        lambda x: layers.Conv2D(12, 1, groups=2)(layers.Dense(12)(x)),
+        True,
+    ),
     "1x1 with a multiplier": (
         "1x1 with a multiplier",
         lambda x: layers.DepthwiseConv2D(1, 2, depth_multiplier=2)(x[:, 1:]),
@@ -178,6 +184,8 @@ INTEGER = {
             layers.Conv2D(16, 1, strides=2)(x),
         ]),
     ),
+    "1x1 of groups": ("groups of channels", layers.Conv2D(16, 1, groups=2)),
+    "groups of two": FLOAT["groups of two"][:2],
     "1x1 with a multiplier": FLOAT["1x1 with a multiplier"][:2],
     "a constant for each of some rows": FLOAT["a constant for each of some rows"][:2],
     "one key for all heads": FLOAT["one key for all heads"][:2],
@@ -315,6 +323,8 @@ RIGHT = {
         x, layers.MaxPooling2D, float(np.finfo("float32").min)
     ),
     "strided": layers.Conv2D(8, 1, strides=2),
+    "groups of four": layers.Conv2D(16, 3, groups=2),
+    "groups of one": layers.Conv2D(8, 3, groups=8),
     "heads": lambda x: ops.matmul(
         ops.reshape(x, (-1, 4, 64, 8)), ops.reshape(x * 2.0, (-1, 4, 8, 64))
     ),

@@ -15,6 +15,7 @@ from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.rewrites import (
     copies,
     divisors,
+    groups,
     padding,
     parts,
     powers,
@@ -147,6 +148,15 @@ _ROWS = [
         "a 1x1 MAX_POOL_2D with the stride before it",
         "the stride is forgotten",
         strides.pointwise,
+    ),
+    Rewrite(
+        "groups of channels",
+        "CONV_2D of groups whose channels or filters are no multiple of 4; in int8, 1x1 of groups",
+        "as few groups together as make it one, with weights of 0 between them; a kernel of 1x2 "
+        "whose second column is 0",
+        "a group is taken for a number of four channels, and the process crashes or says why the "
+        "answer is wrong in its log; the groups are forgotten",
+        groups.of_packs,
     ),
     Rewrite(
         "1x1 with a multiplier",
