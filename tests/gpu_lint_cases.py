@@ -65,6 +65,14 @@ def padded_pool(*, between):
     return build(tensors, calls, ["x"], ["y"])
 
 
+def padded_below(rows):
+    """A pool of 2x2 of an image of 6 rows and some of padding."""
+    sizes = T((1, 6 + rows, 5, 8)), T((1, 3 + rows // 2, 2, 8))
+    tensors = {"x": T(MAP), "p": around(0, 0, 0, rows, 0, 0, 0, 0), "m": sizes[0], "y": sizes[1]}
+    calls = [pad("x", "p", "m"), pool("AVERAGE_POOL_2D", "m", "y")]
+    return build(tensors, calls, ["x"], ["y"])
+
+
 def padded_constant(number):
     tensors = {"x": T(MAP), "p": BORDER, "v": T((1,), value=number), "m": T(PADDED)}
     tensors |= {"k": values(8, 3, 3, 8), "b": values(8), "y": T(MAP)}
@@ -88,9 +96,9 @@ def whole_map(*, flattened):
 
 
 def padded_batch(batch):
-    amounts = around(0, batch, 0, 0 if batch else 1, 0, 0, 0, 0)
-    shape = (1 + batch, 6 if batch else 7, 5, 8)
-    return build({"x": T(MAP), "p": amounts, "y": T(shape)}, [pad("x", "p", "y")], ["x"], ["y"])
+    amounts, shape = around(0, 1, 0, 0, 0, 0, 0, 0), (batch, 6, 5, 8)
+    tensors = {"x": T(shape), "p": amounts, "y": T((batch + 1, 6, 5, 8))}
+    return build(tensors, [pad("x", "p", "y")], ["x"], ["y"])
 
 
 def padded_sum(channels):
@@ -248,6 +256,20 @@ def strided_pointwise(size):
     return between_floats(tensors, [convolution("x", "k", "b", "m", stride=2)], ["m"])
 
 
+def strided_means(*axes):
+    """The same of means over rows, or over all."""
+    width = 5 if len(axes) == 1 else 1
+    tensors = {
+        "axes": T((len(axes),), "INT32", axes),
+        "g": integers(1, 1, width, 8),
+        "k": integers(8, 1, 1, 8, value=_drawn.integers(-64, 64, (8, 1, 1, 8))),
+        "b": T((8,), "INT32", 100, 1 / 1024),
+        "m": T((1, 1, 3 if width == 5 else 1, 8), "INT8", None, 1 / 16),
+    }
+    mean = ("MEAN", ["x", "axes"], ["g"], options("Reducer", keepDims=True))
+    return between_floats(tensors, [mean, convolution("g", "k", "b", "m", stride=2)], ["m"])
+
+
 def grouped_integers(size):
     """Two groups of four channels."""
     kernel = _drawn.integers(-64, 64, (8, size, size, 4))
@@ -306,7 +328,8 @@ def cumsum_from_behind(axis):
     return build({"x": T(MAP), "axis": T((), "INT32", axis), "y": T(MAP)}, [call], ["x"], ["y"])
 
 
-def leak_after_prelu(after):
+def leak_after_prelu(after, *, kept=False):
+    """A convolution, a PReLU and what comes after; with the PReLU's result for an output too."""
     tensors = {"x": T(MAP), "k": values(8, 1, 1, 8), "b": values(8), "c": T(MAP)}
     tensors |= {"a": values(1, 1, 8), "m": T(MAP), "y": T(MAP)}
     last = [options("LeakyRelu", alpha=0.3)] if after == "LEAKY_RELU" else []
@@ -315,7 +338,7 @@ def leak_after_prelu(after):
         ("PRELU", ["c", "a"], ["m"]),
         (after, ["m"], ["y"], *last),
     ]
-    return build(tensors, calls, ["x"], ["y"])
+    return build(tensors, calls, ["x"], ["m", "y"] if kept else ["y"])
 
 
 def power(*, base=None, exponent=None, before="TANH"):
@@ -341,7 +364,7 @@ def signed_power():
 CASES = {
     "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
     "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
-    "PADDED_BATCH": (padded_batch(1), padded_batch(0)),
+    "PADDED_BATCH": (padded_batch(1), padded_batch(2)),
     "PADDED_SUM": (padded_sum(1), padded_sum(12)),
     "FOLDED_BROADCAST": (folded_broadcast(1), folded_broadcast(8)),
     "INNER_OUTPUT": (inner_output("MUL"), inner_output("TANH")),
@@ -368,6 +391,13 @@ CASES = {
 }
 # Further graphs that break a rule, and their neighbours.
 KIN = [
+    ("PADDED_POOL", padded_below(2), padded_below(1)),
+    ("STRIDED_POINTWISE", strided_means(1), strided_means(1, 2)),
+    (
+        "LEAK_AFTER_PRELU",
+        leak_after_prelu("LEAKY_RELU"),
+        leak_after_prelu("LEAKY_RELU", kept=True),
+    ),
     ("PADDED_CONSTANT", padded_dense(1.5), padded_dense(0.0)),
     ("CONSTANT_ALONG_BATCH", constant_along((8,), (8,), "ADD"), constant_along((8,), (1,), "ADD")),
     (

@@ -84,9 +84,9 @@ def _padded_constant(view: View) -> Iterator[Place]:
 
 @operators("PAD", "PADV2", "MIRROR_PAD")
 def _padded_batch(view: View, operator: Operator) -> bool:
-    found = amounts(operator)
+    found, x = amounts(operator), _input(operator, 0)
     batch = found is not None and found[0].any()
-    return bool(batch) and len(operator.outputs[0].shape) == 4
+    return bool(batch) and x is not None and len(x.shape) == 4 and x.shape[0] == 1
 
 
 def _channels_appended(view: View, operator: Operator) -> Operator | None:
@@ -349,9 +349,11 @@ def _constant_misplaced(view: View) -> Iterator[Place]:
 
 @operators("CONV_2D")
 def _strided_pointwise(view: View, operator: Operator) -> bool:
-    kernel = _input(operator, 1)
-    pointwise = kernel is not None and kernel.shape[1:3] == (1, 1)
-    return pointwise and _integer(operator) and max(_strides(operator)) > 1
+    image, kernel = _input(operator, 0), _input(operator, 1)
+    if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
+        return False
+    sides = zip(image.shape[1:3], _strides(operator), strict=False)
+    return _integer(operator) and any(size > 1 < stride for size, stride in sides)
 
 
 @operators("SPACE_TO_DEPTH", "DEPTH_TO_SPACE")
@@ -367,11 +369,16 @@ def _cumsum_from_behind(view: View, operator: Operator) -> bool:
 
 
 def _leak_after_prelu(view: View) -> Iterator[Place]:
-    behind: dict[Tensor, Operator] = {}  # a PReLU, by what is computed where its result is
+    # A PReLU that is computed where a window or a sum is, by what is computed there after it.
+    behind: dict[Tensor, Operator] = {}
     for operator in view.operators:
         computed = view.computed(operator)
-        prelu = behind.get(computed[0]) if len(computed) == 1 else None
-        if operator.name == "PRELU":
+        if len(computed) != 1 or view.reader(computed[0]) is not operator:
+            continue
+        if computed[0] in view.outputs:
+            continue
+        prelu, maker = behind.get(computed[0]), view.producer.get(computed[0])
+        if operator.name == "PRELU" and maker is not None and maker.name not in _SINGLE:
             prelu = operator
         elif operator.name == "LEAKY_RELU" and prelu is not None:
             yield place(operator, computed[0], before=prelu)
@@ -433,7 +440,7 @@ RULES = [
     _rule(
         "PADDED_BATCH",
         _SILENT,
-        "The first dimension, the batch, is padded.",
+        "The first dimension, a batch of 1, is padded.",
         "Concatenate with zeros (`keras.ops.concatenate([x, zeros], axis=0)`).",
         _padded_batch,
     ),
@@ -589,7 +596,8 @@ RULES = [
     _rule(
         "LEAK_AFTER_PRELU",
         _LOGGED,
-        "A LeakyReLU comes after a PReLU, with elementwise operations alone between.",
+        "A LeakyReLU comes after a PReLU, with elementwise operations alone between, and the PReLU "
+        "right after a layer of another kind or a sum.",
         "Use PReLU(shared_axes=[1, 2]) for the LeakyReLU too.",
         _leak_after_prelu,
     ),

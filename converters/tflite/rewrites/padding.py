@@ -35,7 +35,8 @@ def maximum(edit: Edit) -> None:
 def mean(edit: Edit) -> None:
     """Pools of the mean: as depthwise convolutions, whose windows count all values alike."""
     for pool in edit.graph.operators:
-        if pool.name != "AVERAGE_POOL_2D" or _before(edit, pool) is None:
+        pad = _before(edit, pool) if pool.name == "AVERAGE_POOL_2D" else None
+        if pad is None or uncounted(edit.view, pad, pool, float(_LEAST)):
             continue
         x, output = pool.inputs[0], pool.outputs[0]
         assert x is not None
