@@ -258,11 +258,12 @@ ATTENTION = [
     f"{_ROWS}Permute((2, 1)) -> Dense(12, activation='gelu') -> Dense(6) -> Permute((2, 1))",
 ]
 REDUCTIONS = [
+    # Keras's own has operations that TensorFlow's converter does not take.
     *[
-        f"ops.{how}(x, axis={axis}, keepdims={keep})"
+        f"tf.{how}(x, {axis}, output_type='{dtype}')"
         for how in ("argmax", "argmin")
         for axis in (1, 2, 3)
-        for keep in (True, False)
+        for dtype in ("int32", "int64")
     ],
     *[f"ops.cumsum(x, axis={axis})" for axis in (2, 3)],
     "ops.flip(ops.cumsum(ops.flip(x, 1), axis=1), 1)",
@@ -284,7 +285,7 @@ REDUCTIONS = [
     "ops.mean(ops.abs(x), axis=[1, 2])",
     "ops.sum(ops.softmax(x) * c(C), axis=-1)",
     "ops.sum(x * ops.softmax(Conv2D(1, 1)(x), axis=[1, 2]), axis=[1, 2])",
-    "ops.mean(x, axis=[1, 2]) -> ops.argmax(x, axis=-1)",
+    "ops.mean(x, axis=[1, 2]) -> tf.argmax(x, -1, output_type='int32')",
     "ops.mean(x, axis=[1, 2]) -> ops.softmax(x) -> ops.max(x, axis=-1)",
     "ops.concatenate([ops.mean(x, axis=[1, 2]), ops.max(x, axis=[1, 2])], -1)",
     "ops.concatenate([ops.mean(x, axis=[1, 2]), ops.std(x, axis=[1, 2])], -1)",
@@ -447,7 +448,7 @@ SEQUENCES = [
         "ops.concatenate([x, ops.zeros((x.shape[0], 1, C))], 1)",
         "ops.max(x, axis=1)",
         "ops.max(x, axis=2)",
-        "ops.argmax(x, axis=1)",
+        "tf.argmax(x, 1, output_type='int32')",
         "ops.expand_dims(x, 1) -> Conv2D(4, (1, 3))",
         "x - ops.max(x, axis=2, keepdims=True) -> ops.exp(x)",
         "x / ops.sum(ops.abs(x), axis=1, keepdims=True)",
@@ -480,7 +481,7 @@ VECTORS = [
         "Dense(16, activation='hard_swish') -> Dense(10) -> Softmax()",
         "Dense(1, activation='sigmoid')",
         "Dense(6) -> x / ops.norm(x, axis=-1, keepdims=True)",
-        "Dense(6) -> ops.argmax(x, axis=-1)",
+        "Dense(6) -> tf.argmax(x, -1, output_type='int32')",
         "Dense(6) -> ops.log_softmax(x)",
         "(lambda p: p[0] * ops.sigmoid(p[1]))(ops.split(Dense(16)(x), 2, axis=1))",
         "(lambda p: ops.concatenate([p[1], p[0]], 1))(ops.split(Dense(16)(x), 2, axis=1))",

@@ -101,6 +101,13 @@ def padded_batch(batch):
     return build(tensors, [pad("x", "p", "y")], ["x"], ["y"])
 
 
+def padded_samples(count, operator="PAD"):
+    tensors = {"x": T((count, 6, 8)), "y": T((count, 9, 8))}
+    tensors["p"] = T((3, 2), "INT32", [[0, 0], [1, 2], [0, 0]])
+    made = options("MirrorPad", mode=0) if operator == "MIRROR_PAD" else options("Pad")
+    return build(tensors, [(operator, ["x", "p"], ["y"], made)], ["x"], ["y"])
+
+
 def padded_sum(channels):
     """12 channels, 4 of them padded, and a map of some channels, added."""
     tensors = {"x": T(MAP), "p": around(0, 0, 0, 0, 0, 0, 0, 4), "m": T((1, 6, 5, 12))}
@@ -365,6 +372,7 @@ CASES = {
     "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
     "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
     "PADDED_BATCH": (padded_batch(1), padded_batch(2)),
+    "PADDED_SAMPLES": (padded_samples(2), padded_samples(1)),
     "PADDED_SUM": (padded_sum(1), padded_sum(12)),
     "FOLDED_BROADCAST": (folded_broadcast(1), folded_broadcast(8)),
     "INNER_OUTPUT": (inner_output("MUL"), inner_output("TANH")),
@@ -391,6 +399,7 @@ CASES = {
 }
 # Further graphs that break a rule, and their neighbours.
 KIN = [
+    ("PADDED_SAMPLES", padded_samples(3, "MIRROR_PAD"), padded_samples(1, "MIRROR_PAD")),
     ("PADDED_POOL", padded_below(2), padded_below(1)),
     ("STRIDED_POINTWISE", strided_means(1), strided_means(1, 2)),
     (

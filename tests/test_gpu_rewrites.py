@@ -79,6 +79,21 @@ FLOAT = {
         lambda x: ops.stack(ops.unstack(x[:, :4], axis=1)[::-1], axis=1),
         True,
     ),
+    "padded rows": (
+        "padded samples",
+        lambda x: ops.reshape(
+            ops.pad(ops.reshape(x, (16, 16, 8)), ((0, 0), (1, 2), (0, 0))), (-1, 16, 19, 8)
+        ),
+        True,
+    ),
+    "mirrored rows": (
+        "padded samples",
+        lambda x: ops.reshape(
+            ops.pad(ops.reshape(x, (16, 16, 8)), ((0, 0), (0, 0), (2, 1)), "reflect"),
+            (-1, 16, 16, 11),
+        ),
+        True,
+    ),
     "padded maximum": ("padded maximum", lambda x: padded(x - 2, layers.MaxPooling2D), True),
     "padded with 1": ("padded maximum", lambda x: padded(x, layers.MaxPooling2D, 1.0), True),
     "maximum of the same": (
@@ -192,6 +207,7 @@ INTEGER = {
     "GroupNormalization": FLOAT["GroupNormalization"][:2],
     "nearest": FLOAT["nearest"][:2],
     "pixel shuffle": FLOAT["pixel shuffle"][:2],
+    "padded rows": FLOAT["padded rows"][:2],
     "broadcast": (
         "broadcast",
         lambda x: ops.concatenate([x, ops.broadcast_to(x[:, :1, :1], (1, *SHAPE))], -1),

@@ -11,7 +11,7 @@ import numpy as np
 from converters.tflite.broadcasts import ELEMENTWISE as _DOUBLE
 from converters.tflite.broadcasts import misplaced
 from converters.tflite.flatbuffer import Operator, Tensor
-from converters.tflite.pads import amounts, fill, spatial, uncounted
+from converters.tflite.pads import PADS, amounts, fill, of_samples, spatial, uncounted
 from converters.tflite.powers import constant_base, odd, small
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
 from converters.tflite.view import VIEWS, View
@@ -82,11 +82,15 @@ def _padded_constant(view: View) -> Iterator[Place]:
             yield place(operator, _input(operator, 0), before=pad)
 
 
-@operators("PAD", "PADV2", "MIRROR_PAD")
+@operators(*PADS)
 def _padded_batch(view: View, operator: Operator) -> bool:
     found, x = amounts(operator), _input(operator, 0)
-    batch = found is not None and found[0].any()
-    return bool(batch) and x is not None and len(x.shape) == 4 and x.shape[0] == 1
+    if found is None or x is None or len(x.shape) not in (3, 4) or x.shape[0] != 1:
+        return False
+    return bool(found[-len(x.shape)].any())
+
+
+_padded_samples = operators(*PADS)(lambda _, operator: of_samples(operator))
 
 
 def _channels_appended(view: View, operator: Operator) -> Operator | None:
@@ -443,6 +447,14 @@ RULES = [
         "The first dimension, a batch of 1, is padded.",
         "Concatenate with zeros (`keras.ops.concatenate([x, zeros], axis=0)`).",
         _padded_batch,
+    ),
+    _rule(
+        "PADDED_SAMPLES",
+        _SILENT,
+        "A tensor of three dimensions, the first of more than 1, is padded: several sequences "
+        "(ZeroPadding1D, Conv1D with `padding='causal'`), or the rows of one map.",
+        f"{_CONVERT} use `keras.ops.reshape` to (batch, 1, steps, channels) before, and back.",
+        _padded_samples,
     ),
     _rule(
         "PADDED_SUM",

@@ -8,6 +8,7 @@ import numpy as np
 from converters.tflite.flatbuffer import Operator
 from converters.tflite.view import View
 
+PADS = {"PAD", "PADV2", "MIRROR_PAD"}
 _VALID = 1  # of the schema's Padding
 
 
@@ -21,6 +22,14 @@ def amounts(operator: Operator) -> np.ndarray | None:
         return None
     found = told.data.view(dtype).reshape(-1, 2)
     return np.pad(found, ((max(4 - len(found), 0), 0), (0, 0)))
+
+
+def of_samples(operator: Operator) -> bool:
+    """Whether it pads several samples of three dimensions, whose first the delegate misplaces."""
+    x = operator.inputs[0] if operator.name in PADS and operator.inputs else None
+    found = amounts(operator)
+    several = x is not None and len(x.shape) == 3 and x.shape[0] > 1
+    return several and found is not None and bool(found.any())
 
 
 def fill(view: View, operator: Operator) -> float | None:

@@ -122,6 +122,13 @@ _ROWS = [
         parts.repeated,
     ),
     Rewrite(
+        "padded samples",
+        "PAD, PADV2 and MIRROR_PAD of three dimensions, the first of more than 1",
+        "the same of four dimensions, between RESHAPEs",
+        "other dimensions are padded",
+        padding.samples,
+    ),
+    Rewrite(
         "padded maximum",
         "PAD or PADV2 before MAX_POOL_2D in float, of values that may be less than the padding",
         "MAXIMUM with the least number in between",
