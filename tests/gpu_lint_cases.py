@@ -335,6 +335,41 @@ def cumsum_from_behind(axis):
     return build({"x": T(MAP), "axis": T((), "INT32", axis), "y": T(MAP)}, [call], ["x"], ["y"])
 
 
+def cumulated(shape, axis, **settings):
+    tensors = {"x": T(shape), "m": T(shape), "axis": T((), "INT32", axis), "y": T(shape)}
+    calls = [
+        ("TANH", ["x"], ["m"]),
+        ("CUMSUM", ["m", "axis"], ["y"], options("Cumsum", **settings)),
+    ]
+    return build(tensors, calls, ["x"], ["y"])
+
+
+def reversed_channels(channels):
+    shape = (1, 6, 5, channels)
+    call = ("REVERSE_V2", ["x", "axes"], ["y"], options("ReverseV2"))
+    return build({"x": T(shape), "axes": T((1,), "INT32", 3), "y": T(shape)}, [call], ["x"], ["y"])
+
+
+def largest_channel(*shape, above=False):
+    """The largest of numbers below 0, or of their squares."""
+    tensors = {"x": T(shape), "a": T(shape), "m": T(shape), "axis": T((), "INT32", len(shape) - 1)}
+    calls = [
+        ("ABS", ["x"], ["a"]),
+        ("SQUARE" if above else "NEG", ["a"], ["m"]),
+        ("ARG_MAX", ["m", "axis"], ["y"], options("ArgMax", outputType=2)),
+    ]
+    return build(tensors | {"y": T(shape[:-1], "INT32")}, calls, ["x"], ["y"])
+
+
+def short_condition(*shape):
+    """A map of two samples or 0, by a constant."""
+    whole = (2, 6, 5, 8)
+    chosen = _drawn.integers(0, 2, shape)
+    tensors = {"x": T(whole), "c": T(shape, "BOOL", chosen), "0": T((), value=0.0), "y": T(whole)}
+    call = ("SELECT_V2", ["c", "x", "0"], ["y"], options("SelectV2"))
+    return build(tensors, [call], ["x"], ["y"])
+
+
 def leak_after_prelu(after, *, kept=False):
     """A convolution, a PReLU and what comes after; with the PReLU's result for an output too."""
     tensors = {"x": T(MAP), "k": values(8, 1, 1, 8), "b": values(8), "c": T(MAP)}
@@ -391,6 +426,10 @@ CASES = {
     "STRIDED_POINTWISE": (strided_pointwise(1), strided_pointwise(3)),
     "BATCHED_BLOCKS": (batched_blocks(2), batched_blocks(1)),
     "CUMSUM_FROM_BEHIND": (cumsum_from_behind(-1), cumsum_from_behind(3)),
+    "CUMSUM_OPTIONS": (cumulated(MAP, 1, exclusive=True), cumulated(MAP, 1)),
+    "REVERSED_CHANNELS": (reversed_channels(7), reversed_channels(8)),
+    "ARGMAX_OF_NEGATIVES": (largest_channel(1, 6, 5, 21), largest_channel(1, 6, 5, 20)),
+    "SHORT_CONDITION": (short_condition(6, 5, 8), short_condition(1, 6, 5, 8)),
     "LEAK_AFTER_PRELU": (leak_after_prelu("LEAKY_RELU"), leak_after_prelu("RELU")),
     "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
     "CONSTANT_BASE": (power(base=2.0), power(base=4.0)),
@@ -420,6 +459,11 @@ KIN = [
         constant_along((2, 3, 4, 8), (2, 1, 1, 1)),
     ),
     ("GROUPED_CONV", grouped_integers(1), grouped_integers(3)),
+    ("CUMSUM_OPTIONS", cumulated((1, 6, 8), 2, reverse=True), cumulated((1, 6, 8), 2)),
+    ("CUMSUM_OPTIONS", cumulated((4, 8), 0), cumulated((4, 8), 1)),
+    ("REVERSED_CHANNELS", reversed_channels(5), reversed_channels(3)),
+    ("ARGMAX_OF_NEGATIVES", largest_channel(2, 3), largest_channel(2, 3, above=True)),
+    ("SHORT_CONDITION", short_condition(8), short_condition(2, 1, 1, 8)),
     ("CONSTANT_BASE", power(base=[3.0]), power(base=[2.0, 3.0] * 4)),
     ("ODD_POWER", power(exponent=-1.0), power(exponent=3.0)),
     ("ODD_POWER", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),

@@ -7,6 +7,7 @@ there, with it right; the CPU's answers are the same before and after.
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import gpu_drivers
@@ -48,6 +49,10 @@ def rows(x, shape):
     return x * np.random.default_rng(2).normal(size=shape).astype("float32")
 
 
+def classes(x):
+    return ops.cast(tf.argmax(-ops.abs(x), -1, output_type="int32"), "float32")
+
+
 def heads(left, right):
     return lambda x: ops.matmul(
         ops.reshape(x[:, :8] if left == 1 else x, (-1, left, 128 // left * (1 + (left > 1)), 8)),
@@ -77,6 +82,28 @@ FLOAT = {
     "unstacked": (
         "parts that meet",
         lambda x: ops.stack(ops.unstack(x[:, :4], axis=1)[::-1], axis=1),
+        True,
+    ),
+    "cumulative sum from behind": ("cumulative sums", lambda x: ops.cumsum(x, axis=-1), True),
+    "exclusive and reversed": (
+        "cumulative sums",
+        lambda x: tf.cumsum(x, 1, exclusive=True, reverse=True),
+        True,
+    ),
+    "sum of all rows": (
+        "cumulative sums",
+        lambda x: ops.reshape(ops.cumsum(ops.reshape(x, (256, 8)), axis=0), (-1, *SHAPE)),
+        True,
+    ),
+    "reversed channels": (
+        "reversed channels",
+        lambda x: ops.flip(layers.Conv2D(7, 1)(x), axis=3),
+        True,
+    ),
+    "largest of 21 classes": ("largest channel", lambda x: classes(layers.Dense(21)(x)), True),
+    "largest of a vector": (
+        "largest channel",
+        lambda x: classes(layers.Dense(3)(ops.mean(x, (1, 2)))),
         True,
     ),
     "padded rows": (
@@ -208,6 +235,7 @@ INTEGER = {
     "nearest": FLOAT["nearest"][:2],
     "pixel shuffle": FLOAT["pixel shuffle"][:2],
     "padded rows": FLOAT["padded rows"][:2],
+    "reversed channels": FLOAT["reversed channels"][:2],
     "broadcast": (
         "broadcast",
         lambda x: ops.concatenate([x, ops.broadcast_to(x[:, :1, :1], (1, *SHAPE))], -1),
@@ -307,6 +335,8 @@ BY_HAND = {
     "a part in another shape and back": (gpu_lint_cases.split_viewed(), "refused"),
     "broadcast": (litert_models.broadcast_to(), "refused"),
 }
+# Likewise, and wrong without a word.
+WRONG = {"a constant that chooses": gpu_lint_cases.short_condition(6, 5, 8)}
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -320,8 +350,20 @@ def test_by_hand(name):
     assert lint(new) == []
 
 
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_by_hand(name):
+    old = WRONG[name]
+    new = rewrites.rewritten(TfliteFile(old)).content
+    [given] = TfliteFile(old).graph.inputs
+    x = np.random.default_rng(0).normal(size=given.shape).astype("float32")
+    expected = runtime.run(old, x, repeats=0)
+    assert distance(gpu(old, x), expected) > 0.1
+    assert distance(gpu(new, x), expected) < AGREEMENT
+    assert lint(new) == []
+
+
 def test_every_row_is_tried():
-    tried = {row for row, *_ in (*FLOAT.values(), *INTEGER.values())}
+    tried = {row for row, *_ in (*FLOAT.values(), *INTEGER.values())} | {"choice by a constant"}
     assert tried == {*rewrites.REWRITES} - {"one part", "bounded root", "copies", "divisor"}
 
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from converters.tflite.broadcasts import ELEMENTWISE as _DOUBLE
 from converters.tflite.broadcasts import misplaced
+from converters.tflite.channels import broken_pack, reversed_channels, short_condition
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.pads import PADS, amounts, fill, of_samples, spatial, uncounted
 from converters.tflite.powers import constant_base, odd, small
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
+from converters.tflite.sums import from_behind, mistaken
 from converters.tflite.view import VIEWS, View
 
 # What the delegate folds a sum or a product with a constant into.
@@ -365,11 +367,11 @@ def _batched_blocks(view: View, operator: Operator) -> bool:
     return operator.outputs[0].shape[:1] > (1,)
 
 
-@operators("CUMSUM")
-def _cumsum_from_behind(view: View, operator: Operator) -> bool:
-    axis = _input(operator, 1)
-    data = None if axis is None else axis.data
-    return data is not None and bool((data.view(np.int8)[3:] < 0).any())
+_cumsum_from_behind = operators("CUMSUM")(lambda _, operator: from_behind(operator))
+_cumsum_options = operators("CUMSUM")(lambda _, operator: mistaken(operator))
+_reversed_channels = operators("REVERSE_V2")(lambda _, operator: reversed_channels(operator))
+_broken_pack = operators("ARG_MAX")(broken_pack)
+_short_condition = operators("SELECT_V2")(short_condition)
 
 
 def _leak_after_prelu(view: View) -> Iterator[Place]:
@@ -602,8 +604,42 @@ RULES = [
         "CUMSUM_FROM_BEHIND",
         "The GPU delegate crashes the process.",
         "A cumulative sum counts its axis from behind.",
-        "Count from the front: `keras.ops.cumsum(x, axis=3)` in place of `axis=-1`.",
+        f"{_CONVERT} count from the front: `keras.ops.cumsum(x, axis=3)` in place of `axis=-1`.",
         _cumsum_from_behind,
+    ),
+    _rule(
+        "CUMSUM_OPTIONS",
+        _SILENT,
+        "A cumulative sum is exclusive or reversed, which the delegate leaves out, or goes along "
+        "the first dimension, which it takes for the batch.",
+        f"{_CONVERT} use `keras.ops.flip` before and after `keras.ops.cumsum`, or subtract what is "
+        "summed; `keras.ops.reshape` to a first dimension of 1 for the batch.",
+        _cumsum_options,
+    ),
+    _rule(
+        "REVERSED_CHANNELS",
+        _SILENT,
+        "The channels are reversed, and are more than 4 and no multiple of it.",
+        f"{_CONVERT} use `keras.ops.take(x, [4, 3, 2, 1, 0], axis=3)` in place of "
+        "`keras.ops.flip(x, axis=3)`.",
+        _reversed_channels,
+    ),
+    _rule(
+        "ARGMAX_OF_NEGATIVES",
+        "The GPU delegate gives back a number of a channel that there is not, silently.",
+        "An argmax goes along channels, or classes, that 4 does not divide, and what fills the "
+        "last four up is 0: it is the largest where all are below 0.",
+        f"{_CONVERT} take the argmax of a softmax or sigmoid.",
+        _broken_pack,
+    ),
+    _rule(
+        "SHORT_CONDITION",
+        _SILENT,
+        "A constant of less dimensions than the tensors chooses between them "
+        "(`keras.ops.where`), and there are several samples: the delegate takes its first "
+        "dimension for the batch.",
+        f"{_CONVERT} give the constant a first dimension of 1.",
+        _short_condition,
     ),
     _rule(
         "LEAK_AFTER_PRELU",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.rewrites import (
+    channels,
     copies,
     divisors,
     groups,
@@ -24,6 +25,7 @@ from converters.tflite.rewrites import (
     roots,
     softmax,
     strides,
+    sums,
 )
 from converters.tflite.rewrites.edit import Edit
 
@@ -120,6 +122,36 @@ _ROWS = [
         "a RESHAPE of one of them to its own shape in between",
         "refused, or the process is aborted",
         parts.repeated,
+    ),
+    Rewrite(
+        "cumulative sums",
+        "CUMSUM that is exclusive or reversed, along an axis from behind, or along the first of "
+        "less than four dimensions",
+        "the same without options of what is reversed by REVERSE_V2, or moved by SLICE and PAD, of "
+        "four dimensions",
+        "the options and the batch are left out; an axis from behind crashes the process",
+        sums.cumulative,
+    ),
+    Rewrite(
+        "reversed channels",
+        "REVERSE_V2 of more than 4 channels that 4 does not divide",
+        "GATHER",
+        "the packs of four are reversed with what fills the last up",
+        channels.backwards,
+    ),
+    Rewrite(
+        "largest channel",
+        "ARG_MAX along channels that 4 does not divide, of values that may be below 0",
+        "PADV2 with the least number before it, up to a multiple of 4",
+        "what fills the last four up is 0, which is the largest where all are below",
+        channels.largest,
+    ),
+    Rewrite(
+        "choice by a constant",
+        "SELECT_V2 of several samples by a constant of less dimensions",
+        "the constant with as many dimensions",
+        "the constant's first dimension is taken for the batch",
+        channels.conditions,
     ),
     Rewrite(
         "padded samples",
