@@ -60,8 +60,8 @@ def _convert(networks: dict[str, Network], precision: str, folder: Path) -> dict
     """Writes the files of networks, and says what of them the converter refuses."""
     if not networks:
         return {}
-    function = _traced(networks)
-    if invalid := _refused(function, networks):
+    function, invalid = _traced(networks)
+    if invalid := invalid | _refused(function, networks):
         left = {k: n for k, n in networks.items() if n.graph.name not in invalid}
         return invalid | _convert(left, precision, folder)
     try:
@@ -101,20 +101,27 @@ def _refused(function: Any, networks: dict[str, Network]) -> dict[str, str]:
     }
 
 
-def _traced(networks: dict[str, Network]) -> Any:
-    """All the networks as one function."""
+def _traced(networks: dict[str, Network]) -> tuple[Any, dict[str, str]]:
+    """All the networks as one function, and what Keras says of those that cannot be part of it."""
     import tensorflow as tf
+
+    invalid = {}
 
     def trace(**inputs: Any) -> dict[str, Any]:
         outputs = {}
         for name, x in inputs.items():
-            with tf.name_scope(name):
-                for place, y in enumerate(networks[name].frozen(x)):
-                    outputs[f"{name}_{place}"] = tf.identity(y)
+            try:
+                with tf.name_scope(name):
+                    made = [tf.identity(y) for y in networks[name].frozen(x)]
+            except Exception as error:
+                text = " ".join(str(error).split())[:200]
+                invalid[networks[name].graph.name] = f"{type(error).__name__}: {text}"
+                continue
+            outputs |= {f"{name}_{place}": y for place, y in enumerate(made)}
         return outputs
 
     specs = {k: tf.TensorSpec(n.graph.shape, tf.float32, name=k) for k, n in networks.items()}
-    return tf.function(trace, autograph=False).get_concrete_function(**specs)
+    return tf.function(trace, autograph=False).get_concrete_function(**specs), invalid
 
 
 def _converted(function: Any, networks: dict[str, Network], precision: str) -> bytes:

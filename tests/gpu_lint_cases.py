@@ -433,7 +433,7 @@ CASES = {
     "LEAK_AFTER_PRELU": (leak_after_prelu("LEAKY_RELU"), leak_after_prelu("RELU")),
     "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
     "CONSTANT_BASE": (power(base=2.0), power(base=4.0)),
-    "ODD_POWER": (power(exponent=5.0), power(exponent=4.0)),
+    "NEGATIVE_BASE": (power(exponent=5.0), power(exponent=5.0, before="ABS")),
     "SMALL_POWER": (power(exponent=0.01, before="RELU"), power(exponent=0.01, before="LOGISTIC")),
 }
 # Further graphs that break a rule, and their neighbours.
@@ -465,9 +465,9 @@ KIN = [
     ("ARGMAX_OF_NEGATIVES", largest_channel(2, 3), largest_channel(2, 3, above=True)),
     ("SHORT_CONDITION", short_condition(8), short_condition(2, 1, 1, 8)),
     ("CONSTANT_BASE", power(base=[3.0]), power(base=[2.0, 3.0] * 4)),
-    ("ODD_POWER", power(exponent=-1.0), power(exponent=3.0)),
-    ("ODD_POWER", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),
-    ("ODD_POWER", power(base=-4.0, before="ROUND"), power(base=5.0, before="ROUND")),
+    ("NEGATIVE_BASE", power(exponent=-1.0), power(exponent=3.0)),
+    ("NEGATIVE_BASE", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),
+    ("NEGATIVE_BASE", power(base=-4.0, before="ROUND"), power(base=5.0, before="ROUND")),
     ("SMALL_POWER", power(exponent=[0.03, 0.3] * 4, before="RELU"), signed_power()),
     ("INNER_OUTPUT", padded_output(kept=False), padded_output(kept=True)),
 ]

@@ -13,7 +13,7 @@ from converters.tflite.broadcasts import misplaced
 from converters.tflite.channels import broken_pack, reversed_channels, short_condition
 from converters.tflite.flatbuffer import Operator, Tensor
 from converters.tflite.pads import PADS, amounts, fill, of_samples, spatial, uncounted
-from converters.tflite.powers import constant_base, odd, small
+from converters.tflite.powers import constant_base, negative, small
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
 from converters.tflite.sums import from_behind, mistaken
 from converters.tflite.view import VIEWS, View
@@ -397,7 +397,7 @@ def _constant_base(view: View, operator: Operator) -> bool:
     return constant_base(view, operator) is not None
 
 
-_odd_power = operators("POW")(odd)
+_negative_base = operators("POW")(negative)
 _small_power = operators("POW")(small)
 
 
@@ -659,12 +659,14 @@ RULES = [
         _constant_base,
     ),
     _rule(
-        "ODD_POWER",
-        "The GPU delegate forgets the sign of numbers below 0, silently.",
-        "Numbers that may be below 0 are raised to an odd power other than `x ** 3`, or to several "
-        "powers of which one is odd; or a number below 0 is raised to a tensor.",
-        f"{_CONVERT} use an even power: `x * x ** 4` in place of `x ** 5`; `x ** 3` is right.",
-        _odd_power,
+        "NEGATIVE_BASE",
+        "The GPU delegate forgets the sign of numbers below 0, or makes NaN of them, by driver, "
+        "silently.",
+        "Numbers that may be below 0 are raised to a whole power other than `x ** 2` and `x ** 3`, "
+        "or to several powers; or a number below 0 is raised to a tensor.",
+        f"{_CONVERT} raise the size: `keras.ops.abs(x) ** 4` in place of `x ** 4`, and "
+        "`x * keras.ops.abs(x) ** 4` of `x ** 5`.",
+        _negative_base,
     ),
     _rule(
         "SMALL_POWER",

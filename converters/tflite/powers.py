@@ -1,8 +1,8 @@
 """Powers that the GPU delegate computes wrongly.
 
-It takes 2 and 3, as one number, for an exponent wherever they stand; and of all other powers it
-takes the base's size alone, x ** 3 apart, as 2 ** (exponent * log2(size)), with the logarithm of 0
-as -127.
+It takes 2 and 3, as one number, for an exponent wherever they stand. All other powers are
+2 ** (exponent * log2(base)): of a base below 0 the driver makes that of its size, or NaN, and of 0
+some make 2 ** (exponent * -127).
 
 Imports the flatbuffer reader and NumPy.
 """
@@ -26,23 +26,25 @@ def constant_base(view: View, operator: Operator) -> float | None:
     return None if view.constant(exponent) or number not in _EXPONENTS else number
 
 
-def odd(view: View, operator: Operator) -> bool:
-    """Whether the sign of a base that may be below 0 is lost: of odd powers, but for x ** 3."""
+def negative(view: View, operator: Operator) -> bool:
+    """Whether a base that may be below 0 is raised to whole numbers, other than to 2 or 3 alone."""
     base, exponent = _parts(operator)
-    if base is None or base in view.nonnegative or view.constant(base) == view.constant(exponent):
+    if base is None or view.constant(base) == view.constant(exponent):
+        return False
+    if base in view.nonnegative or _above(view, base):
         return False
     if view.constant(base):
         values = _values(view, base)
         return values is not None and bool((values < 0).any())
     values = _values(view, exponent)
-    if values is None or _number(values) == 3:
+    if values is None or _number(values) in _EXPONENTS:
         return False
-    return bool((values[np.isfinite(values)] % 2 == 1).any())
+    return bool((values[np.isfinite(values)] % 1 == 0).any())
 
 
-def odd_exponent(view: View, operator: Operator) -> int | None:
+def whole_exponent(view: View, operator: Operator) -> int | None:
     """The exponent of such a power, if it is one number."""
-    number = _number(_values(view, _parts(operator)[1])) if odd(view, operator) else None
+    number = _number(_values(view, _parts(operator)[1])) if negative(view, operator) else None
     return None if number is None else int(number)
 
 

@@ -227,11 +227,12 @@ _ROWS = [
         powers.of_number,
     ),
     Rewrite(
-        "odd power",
-        "POW of floats with an odd exponent other than 3",
-        "x * x ** (n - 1), and one by that where n is below 0; equal to a few roundings of float32",
-        "the sign of numbers below 0 is lost",
-        powers.odd,
+        "power of what is below 0",
+        "POW of floats that may be below 0 with a whole exponent other than 2 and 3",
+        "the power of ABS; x * |x| ** (n - 1) of an odd one, and one by that where n is below 0; "
+        "equal to a few roundings of float32",
+        "the sign of numbers below 0 is lost, or the answer is NaN, by the driver",
+        powers.negative,
     ),
     Rewrite(
         "small power",
