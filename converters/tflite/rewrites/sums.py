@@ -53,7 +53,7 @@ def _moved(edit: Edit, at: Operator, x: Tensor, along: int) -> Tensor:
     start = edit.constant(np.zeros_like(size), f"{x.name};start")
     count = edit.constant(size, f"{x.name};size")
     options = schema().SliceOptionsT()
-    short = edit.put(at, "SLICE", (x, start, count), edit.like(x, size, "short"), options)
+    short = edit.put(at, "SLICE", (x, start, count), edit.like(x, size.tolist(), "short"), options)
     sizes = np.zeros((len(size), 2), "int32")
     sizes[along, 0] = 1
     padding = edit.constant(sizes, f"{x.name};moved by")
