@@ -1,6 +1,7 @@
 """Every layer of Keras and some small graphs, in every precision, on data of five kinds.
 
-    python benchmarks/layers.py measure [--cases PATTERN] [--again] [--results docs/layers.json]
+    python benchmarks/layers.py measure [--cases PATTERN] [--precisions int8,int16x8] [--again]
+                                        [--results docs/layers.json]
     python benchmarks/layers.py judge [--cases PATTERN] [--results docs/layers.json]
     python benchmarks/layers.py write [--results docs/layers.json] [--page docs/layers.md]
 
@@ -351,7 +352,7 @@ def measure(options: argparse.Namespace) -> None:
     for start in range(0, len(names), COMPANY):
         group = names[start : start + COMPANY]
         ours, theirs = Side(child, True), Side(child, False)
-        for precision in PRECISIONS:
+        for precision in options.precisions.split(","):
             mine = ours.measure(group, precision)
             other = {} if options.again else theirs.measure(group, precision)
             for (case, kind), value in mine.items():
@@ -660,6 +661,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("--cases", default="*", help="shell patterns")
+    measuring.add_argument("--precisions", default=",".join(PRECISIONS))
     measuring.add_argument("--again", action="store_true")
     measuring.set_defaults(run=measure)
     judging = commands.add_parser("judge")

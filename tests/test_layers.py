@@ -51,6 +51,22 @@ def test_a_length_of_0_is_none_to_divide_by(case, precision, kind):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("case", ["divided by its length", "MelSpectrogram"])
+def test_what_keeps_a_number_from_0_is_none_itself_in_half_precision(case):
+    """An epsilon of 1e-12 is 0 in float16."""
+    expected, found = answer(case, "float16", "dead")
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_triangles():
+    """The operators that make them are of truths alone."""
+    image = keras.Input((4, 5))
+    model = keras.Model(image, keras.ops.tril(image) - 2 * keras.ops.triu(image, 1))
+    x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype("float32")
+    [found] = run(to_tflite(model), x).outputs.values()
+    np.testing.assert_array_equal(found, model(x))
+
+
 # Decibels that are left with all in int8: lengths are roots of sums of squares of 8 bits.
 DIVIDED = {
     "divided by its length": 17, "divided by its sum": 20, "divided by itself and 1": 30,

@@ -16,7 +16,9 @@ BIASED = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "CONV_3D"), (0, 1, 2)),
     "TRANSPOSE_CONV": (2, 1, 3),
 }
-_INTEGERS: dict[str, Any] = {"INT8": np.int8, "INT32": np.int32, "INT64": np.int64}
+_INTEGERS: dict[str, Any] = {
+    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
+}  # fmt: skip
 # Of a step: more than the rounding of a product of float32.
 _OFF = 1e-3
 
@@ -106,7 +108,12 @@ def steps(inputs: Tensor, weights: Tensor) -> np.ndarray:
 
 
 def replace(
-    model: Any, operator: Operator, tensor: Tensor, integers: np.ndarray, scales: np.ndarray
+    model: Any,
+    operator: Operator,
+    tensor: Tensor,
+    integers: np.ndarray,
+    scales: Any,
+    zero: int | None = None,
 ) -> None:
     """Gives an operator another constant in place of one, which others may read too.
 
@@ -116,10 +123,12 @@ def replace(
         tensor: Its constant.
         integers: The new one's values, not yet rounded.
         scales: What they count.
+        zero: The integer that stands for 0, of an activation; weights keep theirs, which is 0.
     """
     dtype = _INTEGERS[tensor.dtype]
     limits = np.iinfo(dtype)
-    rounded = np.clip(np.round(integers), max(limits.min, -limits.max), limits.max).astype(dtype)
+    least = -limits.max if zero is None else limits.min
+    rounded = np.clip(np.round(integers) + (zero or 0), least, limits.max).astype(dtype)
     buffer = schema().BufferT()
     buffer.data = np.frombuffer(rounded.tobytes(), np.uint8)
     graph = model.subgraphs[0]
@@ -131,6 +140,8 @@ def replace(
         reader.inputs = [len(graph.tensors) if i == tensor.index else i for i in reader.inputs]
         graph.tensors.append(changed)
     changed.quantization.scale = [float(scale) for scale in scales]
+    if zero is not None:
+        changed.quantization.zeroPoint = [zero]
     if sum(t.buffer == changed.buffer for g in model.subgraphs for t in g.tensors) > 1:
         changed.buffer = len(model.buffers)
         model.buffers.append(buffer)

@@ -11,18 +11,21 @@ import numpy as np
 from converters.tflite.flatbuffer import Operator, Tensor
 
 _ALL = slice(None)
-# Where operators have what they copy, if it is not their first input.
+# Where operators have what they copy: those in which several tensors meet, and all others.
+MEETING = {
+    "CONCATENATION": _ALL, "DYNAMIC_UPDATE_SLICE": slice(0, 2), "MAXIMUM": _ALL, "MINIMUM": _ALL,
+    "PACK": _ALL, "PADV2": slice(0, 3, 2), "SELECT": slice(1, 3), "SELECT_V2": slice(1, 3),
+}  # fmt: skip
 _COPIED = {
-    "SPLIT": slice(1, 2), "SELECT": slice(1, 3), "SELECT_V2": slice(1, 3),
-    "DYNAMIC_UPDATE_SLICE": slice(0, 2), "CONCATENATION": _ALL, "PACK": _ALL, "MAXIMUM": _ALL,
-    "MINIMUM": _ALL,
+    **MEETING,
+    "SPLIT": slice(1, 2),
     **dict.fromkeys(
         (
             "AVERAGE_POOL_2D", "BATCH_TO_SPACE_ND", "BROADCAST_TO", "DEPTH_TO_SPACE", "EXPAND_DIMS",
-            "GATHER", "GATHER_ND", "MAX_POOL_2D", "MIRROR_PAD", "PAD", "PADV2", "REDUCE_MAX",
+            "GATHER", "GATHER_ND", "MAX_POOL_2D", "MIRROR_PAD", "PAD", "REDUCE_MAX",
             "REDUCE_MIN", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2",
             "SLICE", "SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH", "SPLIT_V", "SQUEEZE", "STRIDED_SLICE",
-            "TILE", "TRANSPOSE", "UNPACK",
+            "TILE", "TOPK_V2", "TRANSPOSE", "UNPACK",
         ),
         slice(0, 1),
     ),
@@ -35,16 +38,23 @@ _SAME = 1e-5
 def copied(operator: Operator) -> list[Tensor]:
     """What an operator copies, if it is of integers with steps."""
     tensors = [t for t in operator.inputs[_COPIED.get(operator.name, slice(0))] if t is not None]
-    ends = (*tensors, *operator.outputs)
+    ends = (*tensors, *copies(operator))
     return tensors if all(t.dtype in _INTEGERS and len(t.scales) == 1 for t in ends) else []
+
+
+def copies(operator: Operator) -> tuple[Tensor, ...]:
+    """The results of an operator that are of what it copies."""
+    return operator.outputs[:1] if operator.name == "TOPK_V2" else operator.outputs
 
 
 def mistaken(operator: Operator) -> list[Tensor]:
     """The tensors of other steps than the first that an operator copies."""
     tensors = copied(operator)
-    return [t for t in (*tensors, *operator.outputs) if tensors and not _alike(t, tensors[0])]
+    ends = (*tensors, *copies(operator)) if tensors else ()
+    return [tensor for tensor in ends if not alike(tensor, tensors[0])]
 
 
-def _alike(one: Tensor, two: Tensor) -> bool:
+def alike(one: Tensor, two: Tensor) -> bool:
+    """Whether the integers of two tensors count the same steps."""
     near = np.isclose(one.scales[0], two.scales[0], rtol=_SAME, atol=0)
     return bool(near) and one.zero_points[:1] == two.zero_points[:1]

@@ -25,6 +25,7 @@ from converters.tflite.ahead import done_ahead
 from converters.tflite.constants import with_biases
 from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
+from converters.tflite.half_numbers import with_small_numbers
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
 from converters.tflite.jobs import JobFailed, Progress, WorkerDied
 from converters.tflite.norms import exact_norms
@@ -273,10 +274,11 @@ class Exporter:
                 progress=progress,
             )
             file = with_ranges_for_zeros(TfliteFile(content), floats, run)
-            file = with_biases(file, floats)
             file = with_measured_ranges(file, floats, run)
+            file = with_biases(file, floats)
         else:
             file = TfliteFile(jobs.convert(saved, precision=options.precision))
+            file = with_small_numbers(file, lambda: self._float_file(options.attention))
         # For names it cannot use the converter leaves the signature out, without a word.
         graph = file.graph
         named = (graph.named_inputs.keys(), graph.named_outputs.keys())

@@ -1,36 +1,38 @@
-"""Ranges of the tensors that the converter's calibration finds overwritten.
+"""Ranges of the tensors that the converter's calibration finds overwritten, or ties to others.
 
 The converter takes ranges from a run on the CPU kernels without XNNPACK, whose sums and products
 write their result over an input that nobody else reads, and looks at inputs too late: it gives such
 an input the range of the result. Inside of a network that is ULSAM's `1 + a`, whose 8 bits would
 have the steps of the block's output, a tenth and more, and hardly any attention would come through;
-and it is the convolution before every residual sum.
+and it is the convolution before every residual sum. What is tied to others: `tied_ranges.py`.
 
 Imports the flatbuffer reader and NumPy.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from converters.tflite.flatbuffer import Graph, Tensor, TfliteFile, packed
+from converters.tflite.constants import replace
+from converters.tflite.copies import MEETING, copied
+from converters.tflite.flatbuffer import Graph, Operator, Tensor, TfliteFile, packed
 from converters.tflite.jobs import JobFailed, measure
+from converters.tflite.steps import LIMITS, Range, Steps, steps_for
 from converters.tflite.tap import with_outputs
+from converters.tflite.tied_ranges import Ties
 
 # The operators that overwrite an input, and whose kernels take inputs of any range.
 _READERS = frozenset({"ADD", "MUL", "SUB"})
 # Operators whose kernels give a result of any range, with nothing else in the file depending on it.
 _PRODUCERS = _READERS | {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-_INTEGERS: Mapping[str, Any] = {"INT8": np.iinfo("int8"), "INT16": np.iinfo("int16")}
-
-Range = tuple[float, float]
 
 
 def with_measured_ranges(
     file: TfliteFile, floats: TfliteFile, batches: Sequence[Mapping[str, np.ndarray]]
 ) -> TfliteFile:
-    """The file with the true ranges of the tensors that calibration found overwritten.
+    """The file with the true ranges of the tensors that calibration found overwritten or tied.
+
+    Biases are left as they are: `with_biases` follows.
 
     Args:
         file: A `.tflite` file of integers.
@@ -38,18 +40,23 @@ def with_measured_ranges(
         batches: What the ranges are taken from: inputs by signature name, one batch per run.
 
     Returns:
-        The new file: the same operators and constants.
+        The new file: the same operators and, but for their steps, constants.
 
     Raises:
         JobFailed: If a range is none, as LiteRT computes NaN or an infinity in it.
     """
-    tensors = _overwritten(file.graph)
-    found = measured(floats, [tensor.name for tensor in tensors], batches)
-    for name, ends in found.items():
-        if not np.isfinite(ends).all():
-            raise JobFailed(f"tensor {name!r} is NaN or infinite on the representative data")
-    ranges = {t.index: found[t.name] for t in tensors if t.name in found}
-    return _with_ranges(file, ranges) if ranges else file
+    graph = file.graph
+    overwritten, ties = _overwritten(graph), Ties(graph)
+    names = names_in_float(graph, floats.graph)
+    asked = {tensor: names[tensor.index] for tensor in (*overwritten, *ties.tensors)}
+    found = measured(floats, [*asked.values()], batches)
+    ranges = {tensor: found[name] for tensor, name in asked.items() if name in found}
+    for tensor in overwritten:
+        if not np.isfinite(ranges.get(tensor, 0)).all():
+            raise JobFailed(f"tensor {tensor.name!r} is NaN or infinite on the representative data")
+    steps = {t: steps_for(t.dtype, *ranges[t]) for t in overwritten if t in ranges}
+    steps |= ties.steps(ranges)
+    return _with_steps(file, floats, steps) if steps else file
 
 
 def _overwritten(graph: Graph) -> list[Tensor]:
@@ -65,7 +72,7 @@ def _overwritten(graph: Graph) -> list[Tensor]:
         for operator in graph.operators
         if operator.name in _PRODUCERS
         for tensor in operator.outputs
-        if tensor.dtype in _INTEGERS
+        if tensor.dtype in LIMITS
         and tensor not in ends
         and tensor in readers
         and readers[tensor] <= _READERS
@@ -95,25 +102,50 @@ def measured(
     return {name: found[key] for key, name in keys.items()}
 
 
-def _with_ranges(file: TfliteFile, ranges: Mapping[int, Range]) -> TfliteFile:
-    """The file with other ranges for some of its tensors of integers.
+def names_in_float(graph: Graph, floats: Graph) -> dict[int, str]:
+    """What the tensors of a graph of integers are called in the one of floats, by their index."""
+    names = {tensor.index: tensor.name for tensor in graph.tensors}
+    # Of several results each has the names of all.
+    several = {";".join(t.name for t in o.outputs): o.outputs for o in floats.operators}
+    for operator in graph.operators:
+        source = operator.inputs[0] if operator.inputs else None
+        if operator.name == "QUANTIZE" and source is not None:
+            names[operator.outputs[0].index] = names[source.index]
+        elif operator.name == "DEQUANTIZE" and source is not None:
+            names[source.index] = operator.outputs[0].name
+        elif len(operator.outputs) > 1:
+            twins = several.get(operator.outputs[0].name, ())
+            names |= {t.index: twin.name for t, twin in zip(operator.outputs, twins, strict=False)}
+    return names
 
-    Args:
-        file: A `.tflite` file.
-        ranges: The smallest and largest value, by the index of the tensor in the first graph; 0 is
-            taken into the range.
-    """
-    dtypes = {tensor.index: tensor.dtype for tensor in file.graph.tensors}
+
+def _with_steps(file: TfliteFile, floats: TfliteFile, steps: Mapping[Tensor, Steps]) -> TfliteFile:
+    """The file with other steps for some tensors, and for the constants that meet in them."""
     model = file.changeable()
-    for index, (low, high) in ranges.items():
-        low, high = min(low, 0.0), max(high, 0.0)
-        limits = _INTEGERS[dtypes[index]]
-        if dtypes[index] == "INT16":  # whose kernels take symmetric ranges only
-            scale, zero = max(-low, high) / limits.max, 0
-        else:
-            scale = (high - low) / (limits.max - limits.min)
-            zero = round(limits.min - low / scale) if scale else 0
+    for tensor, (scale, zero) in steps.items():
         if scale:
-            quantization = model.subgraphs[0].tensors[index].quantization
+            quantization = model.subgraphs[0].tensors[tensor.index].quantization
             quantization.scale, quantization.zeroPoint = [scale], [zero]
+    twins = {operator.outputs[0].name: operator for operator in floats.graph.operators}
+    for operator in file.graph.operators:
+        if operator.name not in MEETING or operator.outputs[0] not in steps:
+            continue
+        scale, zero = steps[operator.outputs[0]]
+        twin = twins.get(operator.outputs[0].name)
+        for tensor in copied(operator):
+            values = _floats(operator, tensor, twin) if tensor.constant else None
+            if values is not None:
+                replace(model, operator, tensor, values / scale, [scale], zero)
     return packed(model)
+
+
+def _floats(operator: Operator, constant: Tensor, twin: Operator | None) -> np.ndarray | None:
+    """What a constant of an operator is in the operator of floats, if that is the same."""
+    place = operator.inputs.index(constant)
+    if twin is None or twin.name != operator.name or len(twin.inputs) <= place:
+        return None
+    other = twin.inputs[place]
+    values = None if other is None else other.floats()
+    if other is None or values is None or other.shape != constant.shape:
+        return None
+    return values.reshape(other.shape)

@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from converters.tflite.constants import Twins, parts, replace
-from converters.tflite.flatbuffer import Graph, TfliteFile, packed
-from converters.tflite.ranges import measured
+from converters.tflite.flatbuffer import TfliteFile, packed
+from converters.tflite.ranges import measured, names_in_float
+from converters.tflite.steps import LEAST
 
-# By type: above the step that the converter gives a tensor of zeros, 2e-6 / 255 and less than
-# 1e-6 / 32767; and what such a tensor gets, a range to 2 and to 1, as nothing is known of what it
-# may be.
-_OF_ZEROS = {"INT8": (1e-8, 1 / 128), "INT16": (4e-11, 1 / 32768)}
+# The steps that a tensor of zeros gets, a range to 2 and to 1: nothing is known of what it may be.
+_OF_ZEROS = {"INT8": 1 / 128, "INT16": 1 / 32768}
 
 
 def with_ranges_for_zeros(
@@ -45,12 +44,12 @@ def with_ranges_for_zeros(
         if tensor.dtype in _OF_ZEROS
         and not tensor.constant
         and tensor.scales
-        and tensor.scales[0] < _OF_ZEROS[tensor.dtype][0]
+        and tensor.scales[0] < LEAST[tensor.dtype]
     ]
-    names = _names_in_float(graph)
+    names = names_in_float(graph, floats.graph)
     found = measured(floats, [names[tensor.index] for tensor in tiny], batches)
     zeros = {
-        tensor.index: _OF_ZEROS[tensor.dtype][1]
+        tensor.index: _OF_ZEROS[tensor.dtype]
         for tensor in tiny
         # Nothing is lost of what is 0 in the converter's own steps.
         if max(map(abs, found.get(names[tensor.index], (0.0, 0.0)))) < tensor.scales[0] / 2
@@ -72,14 +71,3 @@ def with_ranges_for_zeros(
         along = np.reshape(scales, [-1 if i == weights.axis else 1 for i in range(values.ndim)])
         replace(model, operator, weights, values / along, scales)
     return packed(model)
-
-
-def _names_in_float(graph: Graph) -> dict[int, str]:
-    """What the tensors of a graph of integers are called in the one of floats, by their index."""
-    names = {tensor.index: tensor.name for tensor in graph.tensors}
-    for operator in graph.operators:
-        if operator.name in ("QUANTIZE", "DEQUANTIZE") and operator.inputs[0] is not None:
-            ends = [operator.inputs[0], operator.outputs[0]]
-            of_floats, of_integers = ends if operator.name == "QUANTIZE" else ends[::-1]
-            names[of_integers.index] = of_floats.name
-    return names

@@ -257,9 +257,11 @@ _ROWS = [
     ),
     Rewrite(
         "copies",
-        "an operator that copies integers into a result of another scale or zero point, as "
-        "TensorFlow's converter has REVERSE_V2 before a maximum or minimum",
-        "the same with the steps of what is copied, then a QUANTIZE; the CPU's answers change",
+        "an operator that copies integers into a result of another scale or zero point: REVERSE_V2 "
+        "before a maximum, as TensorFlow's converter has it; what meets in a maximum or a "
+        "concatenation, where it has a range of its own",
+        "the same with the steps of what is copied, then a QUANTIZE; with a QUANTIZE before it "
+        "where what meets has several; the CPU's answers change",
         "on the CPU, the integers are read as other numbers than they were",
         copies.requantized,
     ),

@@ -14,7 +14,9 @@ from converters.tflite.flatbuffer import Operator, Tensor, TfliteFile, packed, s
 from converters.tflite.view import VIEWS, View
 
 # What the schema calls NumPy's types, of those that new constants have.
-_TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "int32": "INT32"}
+_TYPES = {
+    "float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "int16": "INT16", "int32": "INT32",
+}  # fmt: skip
 # The version that first took integers, where it is not the second.
 _INTEGER_VERSION = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "RESHAPE": 1}
 # Operators whose version counts dimensions: above four they have one that the GPU does not take.
@@ -168,7 +170,8 @@ class Edit:
                 version that there is for the type.
         """
         new = schema().OperatorT()
-        kind = next(t.dtype for t in (output, *inputs) if t is not None and t.dtype != "BOOL")
+        types = (t.dtype for t in (output, *inputs) if t is not None)
+        kind = next((dtype for dtype in types if dtype != "BOOL"), "BOOL")
         new.opcodeIndex = self._code(name, kind) if code is None else code
         new.inputs = [-1 if t is None else t.index for t in inputs]
         new.outputs = [output.index]
