@@ -325,15 +325,15 @@ for each graph, is [gpu_sweep.jsonl.gz](gpu_sweep.jsonl.gz). An `int8` file has 
 - On lavapipe, the second driver, {same} of the {again} wrong ones that ran there are wrong too, and
   {other} of {sample} right ones.
 
-Wrong is a difference of more than 1e-3 of the largest value, and in a graph that compares or rounds
-in more than 1e-3 of the values; in int8 of more than a tenth in more than 2 % of the values, and three
-times that of the CPU's own two kinds of kernels.
+Wrong is a difference of more than 1e-3 of the largest value, and in a graph that compares or
+rounds in more than 1e-3 of the values; in int8 of more than a tenth in more than 2 % of the
+values, and three times that of the CPU's own two kinds of kernels.
 
-The graphs are those of `gpu_graphs.py`, of which these are a sample, in random order. By hand, with the
-schema alone, each operator was tried along every axis of one to four dimensions, with one to nine
-channels: `tests/gpu_lint_cases.py` has what came of it, two graphs for each rule. On SwiftShader and
-lavapipe the one is wrong, or crashes, and the other right, but for `WIDE_WEIGHTS` and `SMALL_POWER`,
-which are right on lavapipe.
+The graphs are a part of those of `gpu_graphs.py`: of the pieces of networks, and of the others,
+each in random order. Beside them, reductions, moves and broadcasts were tried by hand with the
+schema alone, along every axis of two to four dimensions, with one to nine channels.
+`tests/gpu_lint_cases.py` has two graphs for each rule. On both drivers the one is wrong or crashes,
+and the other is right, but for `WIDE_WEIGHTS` and `SMALL_POWER`, which are right on lavapipe.
 """
 RULE_HEAD = """[lint.md](lint.md) says what each means and what to do. A graph can break several
 rules; one that breaks a rule and is right has values that it does not matter for.
