@@ -3,7 +3,7 @@
 A graph is a precision, the shape of its input and a chain of stages, ``"Conv2D(8, 3) ->
 AveragePooling2D(2)"``. A stage is Python: a Keras layer that is called on the value so far, or an
 expression of that value, `x`, with `ops` for `keras.ops`, `c(2, 3)` for a constant of that shape,
-and `H`, `W`, `C` for the last three sizes of `x`. Imports the standard library.
+and `H`, `W`, `C` for the last three sizes of `x`. Imports `gpu_pieces.py` and the standard library.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from gpu_pieces import BATCHED, GROUPED, PIECES
 
 MAP = (1, 12, 10, 8)
 # Sizes that are alike hide swapped ones, multiples of 4 hide how channels are packed.
@@ -747,7 +749,10 @@ def _both(text: str) -> str | None:
 
 
 def graphs() -> list[Graph]:
-    """All graphs, each once, in an order of which any beginning is a sample."""
+    """All graphs, each once: what the rules advise, the pieces of networks, all else.
+
+    Any beginning of each of the latter two is a sample of it.
+    """
     found: dict[Graph, None] = {}
     drawn = random.Random(1)
 
@@ -779,7 +784,32 @@ def graphs() -> list[Graph]:
         add(drawn.choice(["float32", "int8", "float16"]), shape, text)
     every = list(found)
     drawn.shuffle(every)
-    return [*(Graph(precision, MAP, text) for precision, text in ADVICE), *every]
+    advised = [Graph(precision, MAP, text) for precision, text in ADVICE]
+    return list(dict.fromkeys([*advised, *_pieces(), *every]))
+
+
+def _pieces() -> list[Graph]:
+    """The pieces of networks, after a convolution and by themselves; grouped convolutions."""
+    drawn = random.Random(2)
+    found: list[Graph] = []
+
+    def add(precision: str, shape: tuple[int, ...], text: str, share: float = 1.0) -> None:
+        if drawn.random() < share:
+            found.append(Graph(precision, shape, text))
+
+    for text in PIECES:
+        add("float32", MAP, f"{BEFORE} -> {text}")
+        add("int8", MAP, f"{BEFORE} -> {text}", 0.5)
+        add("float16", MAP, f"{BEFORE} -> {text}", 0.15)
+        add("float32", MAP, text, 0.4)
+        add("float32", drawn.choice(BATCHED), f"Conv2D(C, 3, padding='same') -> {text}", 0.4)
+        add("float32", MAP, f"{BEFORE} -> {drawn.choice(STAGES)} -> {text}", 0.3)
+    for channels, filters, groups in GROUPED:
+        text = f"Conv2D({filters}, {drawn.choice((1, 3))}, groups={groups}, padding='same')"
+        for precision, share in (("float32", 1.0), ("int8", 0.5), ("float16", 0.3)):
+            add(precision, (1, 12, 10, channels), text, share)
+    drawn.shuffle(found)
+    return found
 
 
 if __name__ == "__main__":

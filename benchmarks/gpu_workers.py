@@ -60,9 +60,16 @@ def _convert(networks: dict[str, Network], precision: str, folder: Path) -> dict
     """Writes the files of networks, and says what of them the converter refuses."""
     if not networks:
         return {}
+    function, invalid = _traced(networks)
+    if invalid := invalid | _refused(function, networks):
+        left = {k: n for k, n in networks.items() if n.graph.name not in invalid}
+        return invalid | _convert(left, precision, folder)
     try:
-        whole = _converted(networks, precision)
+        whole = _converted(function, networks, precision)
     except Exception as error:  # the converter's own class is not public
+        _UNKNOWN.update(re.findall(r"'tf\.(\w+)' op is neither", str(error)))
+        if _refused(function, networks):
+            return _convert(networks, precision, folder)
         if len(networks) > 1:
             items = list(networks.items())
             middle = len(items) // 2
@@ -79,21 +86,49 @@ def _convert(networks: dict[str, Network], precision: str, folder: Path) -> dict
     return {}
 
 
-def _converted(networks: dict[str, Network], precision: str) -> bytes:
-    """One file of all the networks."""
+# Operations that the converter was seen to have nothing for.
+_UNKNOWN: set[str] = set()
+
+
+def _refused(function: Any, networks: dict[str, Network]) -> dict[str, str]:
+    """Networks of such operations, by which."""
+    found = {o.name.split("/")[0]: o.type for o in function.graph.get_operations()
+             if o.type in _UNKNOWN}  # fmt: skip
+    return {
+        networks[name].graph.name: f"converter: 'tf.{kind}' op is neither a custom op nor a flex op"
+        for name, kind in found.items()
+        if name in networks
+    }
+
+
+def _traced(networks: dict[str, Network]) -> tuple[Any, dict[str, str]]:
+    """All the networks as one function, and what Keras says of those that cannot be part of it."""
     import tensorflow as tf
 
+    invalid = {}
+
     def trace(**inputs: Any) -> dict[str, Any]:
-        return {
-            f"{name}_{place}": tf.identity(y)
-            for name, x in inputs.items()
-            for place, y in enumerate(networks[name].frozen(x))
-        }
+        outputs = {}
+        for name, x in inputs.items():
+            try:
+                with tf.name_scope(name):
+                    made = [tf.identity(y) for y in networks[name].frozen(x)]
+            except Exception as error:
+                text = " ".join(str(error).split())[:200]
+                invalid[networks[name].graph.name] = f"{type(error).__name__}: {text}"
+                continue
+            outputs |= {f"{name}_{place}": y for place, y in enumerate(made)}
+        return outputs
+
+    specs = {k: tf.TensorSpec(n.graph.shape, tf.float32, name=k) for k, n in networks.items()}
+    return tf.function(trace, autograph=False).get_concrete_function(**specs), invalid
+
+
+def _converted(function: Any, networks: dict[str, Network], precision: str) -> bytes:
+    """The file of such a function."""
+    import tensorflow as tf
 
     shapes = {name: network.graph.shape for name, network in networks.items()}
-    function = tf.function(trace, autograph=False).get_concrete_function(
-        **{name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()}
-    )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -307,7 +342,7 @@ def run(delegate: Delegate, path: str, log: Any) -> dict[str, Any]:
     except (RuntimeError, ValueError) as error:
         message = _refusal(log.since(start)) or " ".join(str(error).split())[:200]
         return reply | {"outcome": "refused", "message": message}
-    complaint = re.search(r"^.*(Validation error|Error while).*$", log.since(start), re.M)
+    complaint = re.search(r"(Validation error|Error while).*$", log.since(start), re.M)
     off, share = distance(found, expected)
     reply |= {"outcome": "ran" if whole else "partly", "off": off, "share": share}
     if complaint:

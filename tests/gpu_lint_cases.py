@@ -65,6 +65,14 @@ def padded_pool(*, between):
     return build(tensors, calls, ["x"], ["y"])
 
 
+def padded_below(rows):
+    """A pool of 2x2 of an image of 6 rows and some of padding."""
+    sizes = T((1, 6 + rows, 5, 8)), T((1, 3 + rows // 2, 2, 8))
+    tensors = {"x": T(MAP), "p": around(0, 0, 0, rows, 0, 0, 0, 0), "m": sizes[0], "y": sizes[1]}
+    calls = [pad("x", "p", "m"), pool("AVERAGE_POOL_2D", "m", "y")]
+    return build(tensors, calls, ["x"], ["y"])
+
+
 def padded_constant(number):
     tensors = {"x": T(MAP), "p": BORDER, "v": T((1,), value=number), "m": T(PADDED)}
     tensors |= {"k": values(8, 3, 3, 8), "b": values(8), "y": T(MAP)}
@@ -88,9 +96,16 @@ def whole_map(*, flattened):
 
 
 def padded_batch(batch):
-    amounts = around(0, batch, 0, 0 if batch else 1, 0, 0, 0, 0)
-    shape = (1 + batch, 6 if batch else 7, 5, 8)
-    return build({"x": T(MAP), "p": amounts, "y": T(shape)}, [pad("x", "p", "y")], ["x"], ["y"])
+    amounts, shape = around(0, 1, 0, 0, 0, 0, 0, 0), (batch, 6, 5, 8)
+    tensors = {"x": T(shape), "p": amounts, "y": T((batch + 1, 6, 5, 8))}
+    return build(tensors, [pad("x", "p", "y")], ["x"], ["y"])
+
+
+def padded_samples(count, operator="PAD"):
+    tensors = {"x": T((count, 6, 8)), "y": T((count, 9, 8))}
+    tensors["p"] = T((3, 2), "INT32", [[0, 0], [1, 2], [0, 0]])
+    made = options("MirrorPad", mode=0) if operator == "MIRROR_PAD" else options("Pad")
+    return build(tensors, [(operator, ["x", "p"], ["y"], made)], ["x"], ["y"])
 
 
 def padded_sum(channels):
@@ -248,6 +263,32 @@ def strided_pointwise(size):
     return between_floats(tensors, [convolution("x", "k", "b", "m", stride=2)], ["m"])
 
 
+def strided_means(*axes):
+    """The same of means over rows, or over all."""
+    width = 5 if len(axes) == 1 else 1
+    tensors = {
+        "axes": T((len(axes),), "INT32", axes),
+        "g": integers(1, 1, width, 8),
+        "k": integers(8, 1, 1, 8, value=_drawn.integers(-64, 64, (8, 1, 1, 8))),
+        "b": T((8,), "INT32", 100, 1 / 1024),
+        "m": T((1, 1, 3 if width == 5 else 1, 8), "INT8", None, 1 / 16),
+    }
+    mean = ("MEAN", ["x", "axes"], ["g"], options("Reducer", keepDims=True))
+    return between_floats(tensors, [mean, convolution("g", "k", "b", "m", stride=2)], ["m"])
+
+
+def grouped_integers(size):
+    """Two groups of four channels."""
+    kernel = _drawn.integers(-64, 64, (8, size, size, 4))
+    result = (1, 7 - size, 6 - size, 8)
+    tensors = {
+        "k": integers(8, size, size, 4, value=kernel),
+        "b": T((8,), "INT32", 100, 1 / 1024),
+        "m": T(result, "INT8", None, 1 / 4),
+    }
+    return between_floats(tensors, [convolution("x", "k", "b", "m")], ["m"])
+
+
 def constant_along(shape, number, operator="MUL"):
     """A tensor of some shape and a constant of another."""
     result = np.broadcast_shapes(shape, number)
@@ -294,7 +335,43 @@ def cumsum_from_behind(axis):
     return build({"x": T(MAP), "axis": T((), "INT32", axis), "y": T(MAP)}, [call], ["x"], ["y"])
 
 
-def leak_after_prelu(after):
+def cumulated(shape, axis, **settings):
+    tensors = {"x": T(shape), "m": T(shape), "axis": T((), "INT32", axis), "y": T(shape)}
+    calls = [
+        ("TANH", ["x"], ["m"]),
+        ("CUMSUM", ["m", "axis"], ["y"], options("Cumsum", **settings)),
+    ]
+    return build(tensors, calls, ["x"], ["y"])
+
+
+def reversed_channels(channels):
+    shape = (1, 6, 5, channels)
+    call = ("REVERSE_V2", ["x", "axes"], ["y"], options("ReverseV2"))
+    return build({"x": T(shape), "axes": T((1,), "INT32", 3), "y": T(shape)}, [call], ["x"], ["y"])
+
+
+def largest_channel(*shape, above=False):
+    """The largest of numbers below 0, or of their squares."""
+    tensors = {"x": T(shape), "a": T(shape), "m": T(shape), "axis": T((), "INT32", len(shape) - 1)}
+    calls = [
+        ("ABS", ["x"], ["a"]),
+        ("SQUARE" if above else "NEG", ["a"], ["m"]),
+        ("ARG_MAX", ["m", "axis"], ["y"], options("ArgMax", outputType=2)),
+    ]
+    return build(tensors | {"y": T(shape[:-1], "INT32")}, calls, ["x"], ["y"])
+
+
+def short_condition(*shape):
+    """A map of two samples or 0, by a constant."""
+    whole = (2, 6, 5, 8)
+    chosen = _drawn.integers(0, 2, shape)
+    tensors = {"x": T(whole), "c": T(shape, "BOOL", chosen), "0": T((), value=0.0), "y": T(whole)}
+    call = ("SELECT_V2", ["c", "x", "0"], ["y"], options("SelectV2"))
+    return build(tensors, [call], ["x"], ["y"])
+
+
+def leak_after_prelu(after, *, kept=False):
+    """A convolution, a PReLU and what comes after; with the PReLU's result for an output too."""
     tensors = {"x": T(MAP), "k": values(8, 1, 1, 8), "b": values(8), "c": T(MAP)}
     tensors |= {"a": values(1, 1, 8), "m": T(MAP), "y": T(MAP)}
     last = [options("LeakyRelu", alpha=0.3)] if after == "LEAKY_RELU" else []
@@ -303,7 +380,7 @@ def leak_after_prelu(after):
         ("PRELU", ["c", "a"], ["m"]),
         (after, ["m"], ["y"], *last),
     ]
-    return build(tensors, calls, ["x"], ["y"])
+    return build(tensors, calls, ["x"], ["m", "y"] if kept else ["y"])
 
 
 def power(*, base=None, exponent=None, before="TANH"):
@@ -315,10 +392,22 @@ def power(*, base=None, exponent=None, before="TANH"):
     return build(tensors, calls, ["x"], ["y"])
 
 
+def signed_power():
+    tensors = {"x": T(MAP), "m": T(MAP), "c": T((), value=0.01), "p": T(MAP), "s": T(MAP)}
+    calls = [
+        ("RELU", ["x"], ["m"]),
+        ("POW", ["m", "c"], ["p"], options("Pow")),
+        ("SIGN", ["m"], ["s"], options("Sign")),
+        both("MUL", "s", "p", "y"),
+    ]
+    return build(tensors | {"y": T(MAP)}, calls, ["x"], ["y"])
+
+
 CASES = {
     "PADDED_POOL": (padded_pool(between=False), padded_pool(between=True)),
     "PADDED_CONSTANT": (padded_constant(1.5), padded_constant(0.0)),
-    "PADDED_BATCH": (padded_batch(1), padded_batch(0)),
+    "PADDED_BATCH": (padded_batch(1), padded_batch(2)),
+    "PADDED_SAMPLES": (padded_samples(2), padded_samples(1)),
     "PADDED_SUM": (padded_sum(1), padded_sum(12)),
     "FOLDED_BROADCAST": (folded_broadcast(1), folded_broadcast(8)),
     "INNER_OUTPUT": (inner_output("MUL"), inner_output("TANH")),
@@ -337,13 +426,26 @@ CASES = {
     "STRIDED_POINTWISE": (strided_pointwise(1), strided_pointwise(3)),
     "BATCHED_BLOCKS": (batched_blocks(2), batched_blocks(1)),
     "CUMSUM_FROM_BEHIND": (cumsum_from_behind(-1), cumsum_from_behind(3)),
+    "CUMSUM_OPTIONS": (cumulated(MAP, 1, exclusive=True), cumulated(MAP, 1)),
+    "REVERSED_CHANNELS": (reversed_channels(7), reversed_channels(8)),
+    "ARGMAX_OF_NEGATIVES": (largest_channel(1, 6, 5, 21), largest_channel(1, 6, 5, 20)),
+    "SHORT_CONDITION": (short_condition(6, 5, 8), short_condition(1, 6, 5, 8)),
     "LEAK_AFTER_PRELU": (leak_after_prelu("LEAKY_RELU"), leak_after_prelu("RELU")),
     "WIDE_WEIGHTS": (wide_weights(912), wide_weights(904)),
     "CONSTANT_BASE": (power(base=2.0), power(base=4.0)),
-    "ODD_POWER": (power(exponent=5.0), power(exponent=4.0)),
+    "NEGATIVE_BASE": (power(exponent=5.0), power(exponent=5.0, before="ABS")),
+    "SMALL_POWER": (power(exponent=0.01, before="RELU"), power(exponent=0.01, before="LOGISTIC")),
 }
 # Further graphs that break a rule, and their neighbours.
 KIN = [
+    ("PADDED_SAMPLES", padded_samples(3, "MIRROR_PAD"), padded_samples(1, "MIRROR_PAD")),
+    ("PADDED_POOL", padded_below(2), padded_below(1)),
+    ("STRIDED_POINTWISE", strided_means(1), strided_means(1, 2)),
+    (
+        "LEAK_AFTER_PRELU",
+        leak_after_prelu("LEAKY_RELU"),
+        leak_after_prelu("LEAKY_RELU", kept=True),
+    ),
     ("PADDED_CONSTANT", padded_dense(1.5), padded_dense(0.0)),
     ("CONSTANT_ALONG_BATCH", constant_along((8,), (8,), "ADD"), constant_along((8,), (1,), "ADD")),
     (
@@ -356,9 +458,16 @@ KIN = [
         constant_along((1, 3, 4, 8), (2, 1, 1, 1)),
         constant_along((2, 3, 4, 8), (2, 1, 1, 1)),
     ),
+    ("GROUPED_CONV", grouped_integers(1), grouped_integers(3)),
+    ("CUMSUM_OPTIONS", cumulated((1, 6, 8), 2, reverse=True), cumulated((1, 6, 8), 2)),
+    ("CUMSUM_OPTIONS", cumulated((4, 8), 0), cumulated((4, 8), 1)),
+    ("REVERSED_CHANNELS", reversed_channels(5), reversed_channels(3)),
+    ("ARGMAX_OF_NEGATIVES", largest_channel(2, 3), largest_channel(2, 3, above=True)),
+    ("SHORT_CONDITION", short_condition(8), short_condition(2, 1, 1, 8)),
     ("CONSTANT_BASE", power(base=[3.0]), power(base=[2.0, 3.0] * 4)),
-    ("ODD_POWER", power(exponent=-1.0), power(exponent=3.0)),
-    ("ODD_POWER", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),
-    ("ODD_POWER", power(base=-4.0, before="ROUND"), power(base=5.0, before="ROUND")),
+    ("NEGATIVE_BASE", power(exponent=-1.0), power(exponent=3.0)),
+    ("NEGATIVE_BASE", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),
+    ("NEGATIVE_BASE", power(base=-4.0, before="ROUND"), power(base=5.0, before="ROUND")),
+    ("SMALL_POWER", power(exponent=[0.03, 0.3] * 4, before="RELU"), signed_power()),
     ("INNER_OUTPUT", padded_output(kept=False), padded_output(kept=True)),
 ]

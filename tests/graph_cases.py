@@ -128,6 +128,11 @@ RESIZING: Cases = {
     "bilinear_corners": _resized(scale_factor=2, mode="bilinear", align_corners=True),
     "bilinear_corners_size": _resized(size=(5, 17), mode="bilinear", align_corners=True),
     "bicubic": _resized(scale_factor=2, mode="bicubic"),
+    "bilinear_smooth": _resized(size=(4, 17), mode="bilinear", antialias=True),
+    "bicubic_smooth": _resized(size=(5, 17), mode="bicubic", antialias=True),
+    "bicubic_smooth_corners": _resized(
+        size=(4, 6), mode="bicubic", antialias=True, align_corners=True
+    ),
     "linear": lambda x: F.interpolate(x.flatten(2), scale_factor=2, mode="linear"),
     "trilinear": lambda x: F.interpolate(x.unsqueeze(1), scale_factor=2, mode="trilinear"),
     "nearest_volume": lambda x: F.interpolate(x.unsqueeze(1), size=(8, 7, 5)),
@@ -189,6 +194,10 @@ ACTIVATIONS: Cases = {
     "prelu": nn.PReLU(),
     "prelu_channels": nn.PReLU(4),
     "threshold": nn.Threshold(0.1, 2.0),
+    "special_softmax": lambda x: torch.special.softmax(x, 1) - torch.special.log_softmax(x, 2),
+    "safe_softmax": lambda x: torch.ops.aten._safe_softmax(
+        x.masked_fill((x > 0.5) | (x[..., :1] > 0), -torch.inf), 3
+    ),
     "glu": lambda x: F.glu(x, 1),
     "softmax_channels": lambda x: F.softmax(x, 1),
     "softmax_rows": lambda x: F.softmax(x, 3),
@@ -291,6 +300,11 @@ PRODUCTS: Cases = {
         x[:, 0, :9, :9], x[:, 1, :9, :9], x[:, 2, :9, :9], beta=0.5, alpha=2.0
     ),
     "vector": lambda x: x @ torch.arange(11.0),
+    "matmul_of_linalg": lambda x: torch.linalg.matmul(x, x.transpose(2, 3)),
+    "addmm": lambda x: torch.addmm(x[0, 0], torch.ones(9, 3), x[0, 1, :3], beta=0.5) + x,
+    "addmv": lambda x: torch.addmv(x[0, 0, :, 0], x[0, 1], torch.arange(11.0), alpha=2) + x[..., 0],
+    "addr": lambda x: torch.addr(torch.ones(9, 11), torch.arange(9.0), torch.ones(11)) * x,
+    "kron": lambda x: torch.kron(x[0, 0, :3, :4], torch.arange(9.0).view(3, 3))[:, :11] + x,
     "outer": lambda x: tokens(x)[:, :, :1] - tokens(x)[:, :, :1].transpose(1, 2),
     "attention": lambda x: F.scaled_dot_product_attention(tokens(x), tokens(x) * 2, tokens(x)),
     "attention_masked": lambda x: F.scaled_dot_product_attention(
@@ -336,6 +350,7 @@ PRODUCTS: Cases = {
     ),
     "distances": lambda x: torch.cdist(tokens(x), tokens(x)[:, :7].tanh()),
     "distances_of_order_1": lambda x: torch.cdist(x, x[:, :, :5].tanh(), p=1),
+    "distances_of_order_3": lambda x: torch.cdist(x, x[:, :, :5].tanh(), p=3),
     "distances_by_hand": lambda x: x.mean((1, 2))[:, :9, None] + x.mean((1, 3))[:, None],
     "multihead": Attention(True),
     "multihead_positions_first": Attention(False),
@@ -435,6 +450,8 @@ SHAPING: Cases = {
     "stack_last": lambda x: torch.stack([x, x], -1),
     "chunk": lambda x: torch.chunk(x, 3, 2),
     "split": lambda x: x.split([1, 3], 1),
+    "hsplit": lambda x: x.hsplit(2),
+    "dsplit": lambda x: x.dsplit((2, 5)),
     "unbind": lambda x: x.unbind(1)[:2],
     "select": lambda x: x[:, 1],
     "slices": lambda x: x[:, 1:3, ::2, 2:-1],
@@ -455,6 +472,7 @@ SHAPING: Cases = {
     "diag_of_a_vector": lambda x: x[0, 0, 0].diag()[:9] + x,
     "trace": lambda x: x[0, 0].trace() + x,
     "diag_embed": lambda x: torch.diag_embed(x[:, :, 0]),
+    "fill_diagonal": lambda x: x[:, :, :, :9] * torch.ones(9, 9).fill_diagonal_(0),
     "diff": lambda x: x.diff(dim=2),
     "diff_twice": lambda x: x.diff(2, 3),
     "every_other": every_other,
@@ -510,10 +528,12 @@ ARITHMETIC: Cases = {
     "fmod": lambda x: torch.fmod(x, 0.7),
     "lerp": lambda x: torch.lerp(x, x.tanh(), 0.3),
     "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
+    "arctan2": lambda x: torch.arctan2(x + 1, x),
     "atan2": lambda x: torch.atan2(x, x + 1),
     "round_decimals": lambda x: torch.round(x, decimals=1),
     "masks": lambda x: (x > 0) * (x < 1) * x + ((x > 1) + (x < -1)) * x,
     "bits_of_constants": lambda x: x + (torch.arange(11) & 3 | 8) - ~torch.arange(11),
+    "bits_shifted": lambda x: x + (torch.arange(11) << 2) - (torch.arange(11) >> 1),
     "not_nan": lambda x: x * (~torch.isnan(x)),
     "logical_not": lambda x: torch.logical_not(x > 0).to(x.dtype) + x,
     "to_int": lambda x: (x * 3).to(torch.int32).float(),
@@ -530,6 +550,20 @@ ARITHMETIC: Cases = {
     "lower_triangle": lambda x: x.tril(),
     "erfc": torch.erfc,
     "ndtr": torch.special.ndtr,
+    "sinc": lambda x: torch.sinc(x.relu()),
+    "entr": lambda x: torch.special.entr(x.relu()),
+    "xlog1py": lambda x: torch.special.xlog1py(x.relu(), x.abs()),
+    "copysign": lambda x: torch.copysign(x, x.roll(1, 1)),
+    "signbit": lambda x: torch.signbit(x) * x,
+    "infinite": lambda x: torch.isposinf(x * torch.inf) * 2.0 + torch.isneginf(x * torch.inf),
+    "ldexp": lambda x: torch.ldexp(x, torch.arange(11)),
+    "logaddexp2": lambda x: torch.logaddexp2(x, x.roll(1, 1)),
+    "isclose": lambda x: torch.isclose(x, x.roll(1, 1), rtol=0.5, atol=0.1) * x,
+    "isin": lambda x: torch.isin(x.round(), torch.tensor([-1.0, 0.0, 2.0])) * x,
+    "window": lambda x: x * torch.hann_window(11) + torch.kaiser_window(11, False),
+    "windows": lambda x: x * torch.hamming_window(11) + torch.blackman_window(11, False),
+    "chosen": lambda x: x + torch.cartesian_prod(torch.arange(11.0), torch.ones(1))[:, 0],
+    "logspace": lambda x: x * torch.logspace(-1, 1, 11),
     "xlogy": lambda x: torch.xlogy(x.relu(), x.relu()),
     "heaviside": lambda x: torch.heaviside(x.relu(), torch.tensor(0.5)),
     "asinh": torch.asinh,
@@ -571,6 +605,15 @@ REDUCTIONS: Cases = {
     "norm_1": lambda x: x.norm(p=1, dim=(2, 3)),
     "vector_norm": lambda x: torch.linalg.vector_norm(x, dim=-1, keepdim=True),
     "logsumexp": lambda x: x.logsumexp(1),
+    "logcumsumexp": lambda x: x.logcumsumexp(2),
+    "nansum": lambda x: x.sqrt().nansum(1),
+    "nanmean": lambda x: (x + 1).sqrt().nanmean((2, 3)),
+    "norm_0": lambda x: x.relu().norm(p=0, dim=1) + x[:, 0],
+    "norm_least": lambda x: x.norm(p=-torch.inf, dim=(1, 2)),
+    "matrix_norm": lambda x: torch.linalg.matrix_norm(x, keepdim=True),
+    "matrix_norm_1": lambda x: torch.linalg.matrix_norm(x, 1, (1, 3)),
+    "matrix_norm_inf": lambda x: torch.linalg.norm(x, torch.inf, (2, 3)),
+    "any_number": lambda x: x.relu().any(1) * x[:, 0],
     "cumsum": lambda x: x.cumsum(2),
     "prod": lambda x: x.prod(1),
     "cumprod": lambda x: x.cumprod(1),
@@ -579,6 +622,7 @@ REDUCTIONS: Cases = {
     "count_nonzero": lambda x: x.relu().count_nonzero(1) + x[:, 0],
     "any": lambda x: (x > 2).any(1).float() + x[:, 0],
     "cosine_similarity": lambda x: F.cosine_similarity(x, x.roll(1, 1), 1),
+    "pairwise_distance_3": lambda x: F.pairwise_distance(x, x.roll(1, 1), p=3),
     "pairwise_distance": lambda x: F.pairwise_distance(x.flatten(2), x.flatten(2) * 2),
     "linalg_norm": lambda x: torch.linalg.norm(x.flatten(1), dim=1),
     "response": response,
@@ -612,7 +656,8 @@ class Cells(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         h, c = self.lstm(x[:, 0, 0], (x[:, 1, 0, :5], x[:, 1, 1, :5]))
-        return [h, c, self.gru(x[:, 0, 1], h), self.rnn(x[:, 0, 2])]
+        first = torch.zeros(len(x), 11)  # as decoders begin with
+        return [h, c, self.gru(x[:, 0, 1], h), self.gru(first, h), self.rnn(x[:, 0, 2])]
 
 
 class Started(nn.Module):
@@ -694,6 +739,18 @@ def spread(x: Tensor) -> Tensor:
     return torch.zeros(x.shape[0], 4).scatter(1, at, best.softmax(1)) + 0.01 * x[:, :, 0, 0]
 
 
+class Bags(nn.Module):
+    """Sums and means of the rows of tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum, self.mean = nn.EmbeddingBag(5, 3, mode="sum"), nn.EmbeddingBag(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        at = (x[:, :, 0, 0].sigmoid() * 5).long()
+        return self.sum(at) * self.mean(at)
+
+
 POSITIONS_READ: Cases = {
     "topk": lambda x: x.topk(2, 1)[0],
     "sort": lambda x: x.sort(1)[0],
@@ -701,6 +758,9 @@ POSITIONS_READ: Cases = {
     "argsort": lambda x: x.argsort(1).float() + x,
     "kth": lambda x: x.kthvalue(3, 1)[0],
     "kth_of_the_last": lambda x: x.kthvalue(3)[0],
+    "quantile": lambda x: x.quantile(0.3, 1, keepdim=True),
+    "quantiles": lambda x: x.quantile(torch.tensor([0.25, 0.5, 0.9]), 2).transpose(0, 1),
+    "quantile_nearest": lambda x: x.quantile(0.8, 3, interpolation="nearest"),
     "median": lambda x: x.median(2, keepdim=True)[0],
     "gather": lambda x: x.gather(1, x.argsort(1)[:, :2]),
     "gather_constant": lambda x: x.gather(
@@ -712,6 +772,13 @@ POSITIONS_READ: Cases = {
     "take_along_constant": lambda x: torch.take_along_dim(
         x[:, :1], torch.arange(8).view(1, 4, 2, 1), 2
     ),
+    "looked_up_map": lambda x: (
+        torch.arange(8.0).view(4, 2)[x.argmax(1)] + 0.1 * x[:, 0, :, :, None]
+    ),
+    "of_each_sample": lambda x: x[torch.arange(len(x)), x.mean((2, 3)).argmax(1)],
+    "of_each_sample_several": lambda x: tokens(x)[
+        torch.arange(len(x)).view(-1, 1).repeat(1, 5), x.flatten(2)[:, 0].topk(5)[1]
+    ],
     "looked_up": lambda x: torch.arange(8.0).view(4, 2)[x[:, :, 0, 0].argmax(1)] + x[:, 0, :1, 0],
     "bucketize": lambda x: torch.bucketize(x, torch.tensor([-0.5, 0.0, 1.0])) + 0.1 * x,
     "searchsorted": lambda x: torch.searchsorted(torch.arange(4.0), x.round(), side="right") + x,
@@ -724,6 +791,15 @@ POSITIONS_READ: Cases = {
     "index_add": lambda x: x.index_add(3, torch.tensor([1, 1, 4]), x[..., :3], alpha=2),
     "scatter_number": lambda x: x.scatter(1, x.argmax(1, keepdim=True), 9.0),
     "scatter_add": lambda x: x.scatter_add(1, x.argmax(1, keepdim=True), x[:, :1]),
+    "scatter_mean": lambda x: x.scatter_reduce(1, (x > 0).long(), x.tanh(), "mean"),
+    "scatter_amax": lambda x: x.scatter_reduce(
+        2, (x > 0).long(), x.tanh(), "amax", include_self=False
+    ),
+    "scatter_prod": lambda x: x.scatter_reduce(3, (x > 0).long()[..., :3], x[..., :3], "prod"),
+    "scatter_sum": lambda x: x.scatter_reduce(
+        1, (x > 0).long(), x.tanh(), "sum", include_self=False
+    ),
+    "bags": Bags(),
     "scatter_constant": lambda x: x.scatter(
         3, torch.tensor([2, 0]).expand(len(x), 4, 9, 2), x[..., 4:6]
     ),

@@ -22,7 +22,7 @@ class T:
 
 
 _NUMPY = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT32": np.int32, "INT64": np.int64}
-_NUMPY["INT8"] = np.int8
+_NUMPY |= {"INT8": np.int8, "BOOL": np.bool_}
 # The first version that the runtime has, where it is not 1.
 _FIRST = {"BROADCAST_TO": 2}
 

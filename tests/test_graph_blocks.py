@@ -211,6 +211,70 @@ class Queries(nn.Module):
         return self.out(self.recur(y)[0])
 
 
+class Neighbours(nn.Module):
+    """A convolution over the nearest of each point, rows of all samples being looked up as one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * C, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        points = x.flatten(2).transpose(1, 2)
+        at = torch.cdist(points, points).topk(3, largest=False)[1]
+        at = (at + torch.arange(n).view(-1, 1, 1) * (h * w)).view(-1)
+        near = points.reshape(n * h * w, c)[at].view(n, h * w, 3, c)
+        own = points.unsqueeze(2).expand_as(near)
+        return self.conv(torch.cat([near - own, own], 3).permute(0, 3, 1, 2)).amax(3)
+
+
+class Kernels(nn.Module):
+    """A mixture of kernels for each sample, the samples as groups of one convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(C, 3)
+        self.kernels, self.biases = nn.Parameter(torch.randn(3, 4 * C * 9)), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        shares = self.gate(x.mean((2, 3))).softmax(1)
+        kernels = (shares @ self.kernels).view(n * 4, c, 3, 3)
+        bias = self.biases(shares).view(-1)
+        y = F.conv2d(x.reshape(1, n * c, h, w), kernels, bias, padding=1, groups=n)
+        return y.view(n, 4, h, w)
+
+
+class Channels(nn.Module):
+    """Attention within each channel, as samples of their own, over patches of a series."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.attend = nn.Linear(8, 4), nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(x.flatten(2), (0, 4), mode="replicate").unfold(-1, 8, 4)
+        n, c, length, size = y.shape
+        y = self.patch(y.reshape(n * c, length, size))
+        return self.attend(y, y, y, need_weights=False)[0].reshape(n, c, -1)
+
+
+class Codes(nn.Module):
+    """The nearest code of each pixel, by a matrix of ones that is written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes = nn.Embedding(6, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.permute(0, 2, 3, 1)
+        rows, table = y.reshape(-1, C), self.codes.weight
+        apart = rows.pow(2).sum(1, keepdim=True) + table.pow(2).sum(1) - 2 * rows @ table.t()
+        at = apart.argmin(1).unsqueeze(1)
+        ones = torch.zeros(at.shape[0], 6).scatter_(1, at, 1)
+        return (y + ((ones @ table).view(y.shape) - y).detach()).permute(0, 3, 1, 2)
+
+
 def focused(x: Tensor) -> Tensor:
     """Pixels become channels; a wavelet transform of them, and back."""
     a, b = x[:, :, ::2, ::2] / 2, x[:, :, 1::2, 1::2] / 2
@@ -233,6 +297,14 @@ def flowed(x: Tensor) -> Tensor:
     at = torch.stack((columns, rows), 2) + x[:, :2].permute(0, 2, 3, 1)
     at = 2 * at / (torch.tensor([w, h]) - 1) - 1
     return F.grid_sample(x, at, padding_mode="border", align_corners=True)
+
+
+def correlated(x: Tensor) -> Tensor:
+    """A map for every row, each read at constant coordinates of its own."""
+    at = torch.linspace(-1, 1, C)[:, None, None, None] * torch.linspace(0.2, 1, 6).view(3, 1, 2)
+    maps = x.transpose(1, 2).reshape(-1, 1, C, C)
+    grid = at.expand(C, 3, 5, 2).repeat(x.shape[0], 1, 1, 1)
+    return F.grid_sample(maps, grid, align_corners=True).view(x.shape[0], C, 3, 5)
 
 
 def relative(x: Tensor) -> Tensor:
@@ -258,10 +330,12 @@ BLOCKS = {
     "modulated": Modulated(),
     "experts": Experts(),
     "queries": Queries(),
+    "neighbours": Neighbours(),
     "focused": focused,
     "relative": relative,
     "simple": simple,
     "flowed": flowed,
+    "correlated": correlated,
 }
 
 
@@ -273,4 +347,14 @@ def test_blocks(tmp_path: Path) -> None:
     model, report = compare(module, [two], tmp_path, samples=C, dynamic_shapes={"inputs": batch})
     kinds = {(record.kind, record.status) for record in report.weights}
     assert ("parameter", "constant") not in kinds
+    compare_file(module, model, report, SHAPE)
+
+
+# Of one sample, as programs are exported most: where the batch is has to be found.
+OF_ONE_SAMPLE = {"kernels": Kernels(), "channels": Channels(), "codes": Codes()}
+
+
+def test_blocks_of_one_sample(tmp_path: Path) -> None:
+    module = Functions(OF_ONE_SAMPLE)
+    model, report = compare(module, [SHAPE], tmp_path, samples=C)
     compare_file(module, model, report, SHAPE)

@@ -255,6 +255,36 @@ def test_the_batch_is_free_and_sizes_where_the_program_says(
             assert difference <= LIMIT * value.abs().max().item(), name
 
 
+class Words(nn.Module):
+    """A decoder's block: positions are counted, and a mask is cut to the length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.qkv = nn.Embedding(16, 8), nn.Linear(8, 24)
+        self.register_buffer("mask", torch.ones(16, 16).tril())
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, _ = x.shape
+        y = x + self.places(torch.arange(length))
+        q, k, v = self.qkv(y).view(n, length, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(2, 3)).masked_fill(self.mask[:length, :length] == 0, -torch.inf)
+        found = (scores.softmax(-1) @ v).transpose(1, 2).reshape(n, length, 8)
+        return found.mean(1)
+
+
+def test_the_length_of_a_sequence_is_free(tmp_path: Path) -> None:
+    module = Words()
+    free = {"x": {0: Dim("n"), 1: Dim("length", max=15)}}
+    model, report = compare(module, [(2, 12, 8)], tmp_path, samples=3, dynamic_shapes=free)
+    assert model.input_shape == (None, None, 8)
+    x = random_inputs((2, 7, 8), seed=9)
+    with torch.no_grad():
+        wanted = module(*x).numpy()
+    assert (
+        np.abs(answers(model, report, x)["output"] - wanted).max() <= LIMIT * np.abs(wanted).max()
+    )
+
+
 def test_a_layer_called_twice_is_one_layer_and_tied_weights_are_told_of(tmp_path: Path) -> None:
     class Network(nn.Module):
         def __init__(self) -> None:

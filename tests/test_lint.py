@@ -105,7 +105,7 @@ CASES = {
         one("BROADCAST_TO", T((1, 1, 1, 8)), T((4,), "INT32", IMAGE)),
         one("ADD", T((1, 1, 1, 8)), T(IMAGE, value=1.0)),
     ),
-    "GROUPED_CONV": (conv(in_channels=2), conv(in_channels=8)),
+    "GROUPED_CONV": (conv(in_channels=2), conv(in_channels=4)),
     "ONE_WAY_SPLIT": (split(1), split(2)),
     "UNSAFE_EXP": (
         exp_after(("ABS", ["x"], ["s"])),

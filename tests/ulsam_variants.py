@@ -75,6 +75,13 @@ def _slices(x, g):
     return [x[:, k * width : (k + 1) * width] for k in range(g)]
 
 
+def _quotient(s):
+    """Exponentials of what is at most 0, by their sum."""
+    flat = s.flatten(1)
+    e = torch.exp(flat - flat.max(1, keepdim=True)[0].detach())
+    return (e / e.sum(1).unsqueeze(1).expand_as(e)).view(s.shape)
+
+
 def _add_in_place(x, a):
     y = x * a
     y += x
@@ -101,6 +108,16 @@ SAME = {
         "narrow": lambda x, g: [x.narrow(1, k * (C // g), C // g) for k in range(g)],
         "unbind": lambda x, g: x.view(x.shape[0], g, -1, H, W).unbind(1),
         "select": lambda x, g: [x.unflatten(1, (g, -1))[:, k] for k in range(g)],
+        "tensor_split": lambda x, g: x.tensor_split(g, 1),
+        "tensor_split_places": lambda x, g: x.tensor_split((2, 4, 6), dim=1),
+        "hsplit": lambda x, g: x.hsplit(g),
+        "index_select": lambda x, g: [
+            x.index_select(1, torch.arange(k * (C // g), (k + 1) * (C // g))) for k in range(g)
+        ],
+        "positions": lambda x, g: [x[:, [2 * k, 2 * k + 1]] for k in range(g)],
+        "rearranged": lambda x, g: x.unflatten(1, (g, -1)).permute(1, 0, 2, 3, 4).unbind(0),
+        "moved": lambda x, g: [x.unflatten(1, (g, -1)).movedim(1, 0)[k] for k in range(g)],
+        "swapped": lambda x, g: list(x.unflatten(1, (g, -1)).swapaxes(0, 1)),
         "tensor_of_tensor": lambda x, g: [
             p for half in x.chunk(2, 1) for p in half.chunk(g // 2, 1)
         ],
@@ -109,6 +126,17 @@ SAME = {
         "in_place": lambda t: F.relu(t, inplace=True),
         "module": lambda t: nn.ReLU(inplace=True)(t),
         "clamp": lambda t: t.clamp(min=0),
+        "clip_in_place": lambda t: t.clip_(0),
+        "threshold": lambda t: F.threshold(t, 0, 0),
+        "threshold_module": nn.Threshold(0.0, 0.0),
+        "leaky": lambda t: F.leaky_relu(t, 0.0),
+        "max": lambda t: torch.max(t, torch.tensor(0.0)),
+        "maximum": lambda t: torch.maximum(torch.zeros_like(t), t),
+        "where": lambda t: torch.where(t > 0, t, 0),
+        "where_below": lambda t: torch.where(t < 0, torch.zeros(1), t),
+        "masked": lambda t: t.masked_fill(t <= 0, 0.0),
+        "times_mask": lambda t: t * (t > 0).float(),
+        "mask_times": lambda t: (t >= 0) * t,
     },
     "between": {
         "no_ops": lambda t: F.dropout(t.contiguous().clone(), 0.0, True),
@@ -129,6 +157,16 @@ SAME = {
         "squeezed": lambda s: s.squeeze(1).flatten(1).softmax(1).view(len(s), H, W).unsqueeze(1),
         "moved": lambda s: s.permute(0, 2, 3, 1).flatten(1).softmax(1).view(len(s), 1, H, W),
         "dtype": lambda s: F.softmax(s.flatten(2), 2, dtype=torch.float32).view_as(s),
+        "quotient": lambda s: s.exp() / s.exp().sum((2, 3), keepdim=True),
+        "of_shifted": lambda s: by_view(s - s.amax((2, 3), keepdim=True)),
+        "quotient_of_shifted": _quotient,
+        "times_reciprocal": lambda s: s.exp() * s.exp().sum((-1, -2), True).reciprocal(),
+        "shifted_by_all": lambda s: by_view(s - s.max()),
+        "exp_log": lambda s: s.flatten(2).log_softmax(2).exp().view(s.shape),
+        "log_sum_exp": lambda s: (s - s.logsumexp((2, 3), keepdim=True)).exp(),
+        "rows_of_all": lambda s: (
+            s.view(len(s), -1).exp() / s.view(len(s), -1).exp().sum(1, True)
+        ).view_as(s),
     },
     "spread": {
         "broadcast": lambda a, x: a,
@@ -143,6 +181,9 @@ SAME = {
         "functions": lambda x, a: torch.add(torch.mul(a, x), x),
         "one_more": lambda x, a: x * (1 + a),
         "one_more_first": lambda x, a: (a + 1.0) * x,
+        "addcmul": lambda x, a: torch.addcmul(x, x, a),
+        "addcmul_turned": lambda x, a: x.addcmul(a, x, value=1),
+        "ones": lambda x, a: x * (torch.ones_like(a) + a),
         "in_place": _add_in_place,
         "in_place_apart": _add_in_place_apart,
     },
@@ -150,10 +191,14 @@ SAME = {
         "positional": lambda parts, x: torch.cat(parts, 1),
         "negative": lambda parts, x: torch.cat(parts, -3),
         "stack": lambda parts, x: torch.stack(parts, 1).flatten(1, 2),
+        "stack_viewed": lambda parts, x: torch.stack(parts, 1).view(x.shape),
+        "hstack": lambda parts, x: torch.hstack(parts),
+        "rearranged": lambda parts, x: torch.stack(parts).permute(1, 0, 2, 3, 4).reshape(x.shape),
+        "transposed": lambda parts, x: torch.stack(parts).transpose(0, 1).flatten(1, 2),
     },
 }
 
-# Computes something else: step: name: (how, what the report says).
+# Computes something else: step: name: (how, what the report says, if it is like ULSAM at all).
 OTHER = {
     "cut": {
         "overlapping": (
@@ -163,6 +208,10 @@ OTHER = {
         "backwards": (
             lambda x, g: x.chunk(g, 1)[::-1],
             "its groups are joined in the order 3, 2, 1, 0",
+        ),
+        "index_select_overlapping": (
+            lambda x, g: [x.index_select(1, torch.arange(k, k + 2)) for k in range(g)],
+            "its groups of (2, 2, 2, 2) channels start at (0, 1, 2, 3)",
         ),
     },
     "first_norm": {
@@ -186,6 +235,19 @@ OTHER = {
         "missing": (lambda t: t, "the ReLU before the pool is missing"),
         "gelu": (F.gelu, "the ReLU before the pool is replaced by gelu"),
         "relu6": (F.relu6, "the ReLU before the pool is replaced by relu6"),
+        "threshold": (
+            lambda t: F.threshold(t, 0.1, 0),
+            "the ReLU before the pool is replaced by threshold",
+        ),
+        "clamp": (
+            lambda t: t.clamp(min=0.1),
+            "the ReLU before the pool is replaced by clamp",
+        ),
+        "clamp_both": (
+            lambda t: t.clamp(0, 6),
+            "the ReLU before the pool is replaced by clamp",
+        ),
+        "leaky": (F.leaky_relu, "the ReLU before the pool is replaced by leaky_relu"),
     },
     "between": {
         "scaled": (lambda t: t * 2, "there is multiply before the max-pool"),
@@ -229,6 +291,19 @@ OTHER = {
             lambda s: s.flatten().softmax(0).view_as(s),
             "the softmax runs over axis 0 of (60)",
         ),
+        "rows_quotient": (
+            lambda s: s.exp() / s.exp().sum(3, keepdim=True),
+            "the softmax runs over axis 3 of (2, 1, 5, 6)",
+        ),
+        "all_quotient": (
+            lambda s: s.exp() / s.exp().sum(),
+            "the softmax runs over axes (0, 1, 2, 3) of (2, 1, 5, 6)",
+        ),
+        "rows_log": (
+            lambda s: s.log_softmax(3).exp(),
+            "the softmax runs over axis 3 of (2, 1, 5, 6)",
+        ),
+        "of_shifted_rows": (lambda s: by_view(s - s.amax(2, keepdim=True)), None),
         "hot": (lambda s: by_view(s / 0.5), "there is div before the softmax"),
         "transposed": (
             lambda s: s.flatten(2).softmax(2).view(len(s), 1, W, H).transpose(2, 3),
@@ -241,6 +316,14 @@ OTHER = {
         "other_residual": (lambda x, a: x * a + x.relu(), "the input is not added to the product"),
         "alpha": (
             lambda x, a: torch.add(x, x * a, alpha=2),
+            "the input is not added to the product",
+        ),
+        "addcmul": (
+            lambda x, a: torch.addcmul(x, x, a, value=2),
+            "the input is not added to the product",
+        ),
+        "addcmul_of_another": (
+            lambda x, a: torch.addcmul(x.relu(), x, a),
             "the input is not added to the product",
         ),
         "one_and_a_half": (

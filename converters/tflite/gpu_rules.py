@@ -10,10 +10,12 @@ import numpy as np
 
 from converters.tflite.broadcasts import ELEMENTWISE as _DOUBLE
 from converters.tflite.broadcasts import misplaced
+from converters.tflite.channels import broken_pack, reversed_channels, short_condition
 from converters.tflite.flatbuffer import Operator, Tensor
-from converters.tflite.pads import amounts, fill, spatial, uncounted
-from converters.tflite.powers import constant_base, odd
+from converters.tflite.pads import PADS, amounts, fill, of_samples, spatial, uncounted
+from converters.tflite.powers import constant_base, negative, small
 from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
+from converters.tflite.sums import from_behind, mistaken
 from converters.tflite.view import VIEWS, View
 
 # What the delegate folds a sum or a product with a constant into.
@@ -82,11 +84,15 @@ def _padded_constant(view: View) -> Iterator[Place]:
             yield place(operator, _input(operator, 0), before=pad)
 
 
-@operators("PAD", "PADV2", "MIRROR_PAD")
+@operators(*PADS)
 def _padded_batch(view: View, operator: Operator) -> bool:
-    found = amounts(operator)
-    batch = found is not None and found[0].any()
-    return bool(batch) and len(operator.outputs[0].shape) == 4
+    found, x = amounts(operator), _input(operator, 0)
+    if found is None or x is None or len(x.shape) not in (3, 4) or x.shape[0] != 1:
+        return False
+    return bool(found[-len(x.shape)].any())
+
+
+_padded_samples = operators(*PADS)(lambda _, operator: of_samples(operator))
 
 
 def _channels_appended(view: View, operator: Operator) -> Operator | None:
@@ -349,9 +355,11 @@ def _constant_misplaced(view: View) -> Iterator[Place]:
 
 @operators("CONV_2D")
 def _strided_pointwise(view: View, operator: Operator) -> bool:
-    kernel = _input(operator, 1)
-    pointwise = kernel is not None and kernel.shape[1:3] == (1, 1)
-    return pointwise and _integer(operator) and max(_strides(operator)) > 1
+    image, kernel = _input(operator, 0), _input(operator, 1)
+    if image is None or kernel is None or kernel.shape[1:3] != (1, 1):
+        return False
+    sides = zip(image.shape[1:3], _strides(operator), strict=False)
+    return _integer(operator) and any(size > 1 < stride for size, stride in sides)
 
 
 @operators("SPACE_TO_DEPTH", "DEPTH_TO_SPACE")
@@ -359,19 +367,24 @@ def _batched_blocks(view: View, operator: Operator) -> bool:
     return operator.outputs[0].shape[:1] > (1,)
 
 
-@operators("CUMSUM")
-def _cumsum_from_behind(view: View, operator: Operator) -> bool:
-    axis = _input(operator, 1)
-    data = None if axis is None else axis.data
-    return data is not None and bool((data.view(np.int8)[3:] < 0).any())
+_cumsum_from_behind = operators("CUMSUM")(lambda _, operator: from_behind(operator))
+_cumsum_options = operators("CUMSUM")(lambda _, operator: mistaken(operator))
+_reversed_channels = operators("REVERSE_V2")(lambda _, operator: reversed_channels(operator))
+_broken_pack = operators("ARG_MAX")(broken_pack)
+_short_condition = operators("SELECT_V2")(short_condition)
 
 
 def _leak_after_prelu(view: View) -> Iterator[Place]:
-    behind: dict[Tensor, Operator] = {}  # a PReLU, by what is computed where its result is
+    # A PReLU that is computed where a window or a sum is, by what is computed there after it.
+    behind: dict[Tensor, Operator] = {}
     for operator in view.operators:
         computed = view.computed(operator)
-        prelu = behind.get(computed[0]) if len(computed) == 1 else None
-        if operator.name == "PRELU":
+        if len(computed) != 1 or view.reader(computed[0]) is not operator:
+            continue
+        if computed[0] in view.outputs:
+            continue
+        prelu, maker = behind.get(computed[0]), view.producer.get(computed[0])
+        if operator.name == "PRELU" and maker is not None and maker.name not in _SINGLE:
             prelu = operator
         elif operator.name == "LEAKY_RELU" and prelu is not None:
             yield place(operator, computed[0], before=prelu)
@@ -384,7 +397,8 @@ def _constant_base(view: View, operator: Operator) -> bool:
     return constant_base(view, operator) is not None
 
 
-_odd_power = operators("POW")(odd)
+_negative_base = operators("POW")(negative)
+_small_power = operators("POW")(small)
 
 
 def _wide_weights(view: View) -> Iterator[Place]:
@@ -432,9 +446,17 @@ RULES = [
     _rule(
         "PADDED_BATCH",
         _SILENT,
-        "The first dimension, the batch, is padded.",
+        "The first dimension, a batch of 1, is padded.",
         "Concatenate with zeros (`keras.ops.concatenate([x, zeros], axis=0)`).",
         _padded_batch,
+    ),
+    _rule(
+        "PADDED_SAMPLES",
+        _SILENT,
+        "A tensor of three dimensions, the first of more than 1, is padded: several sequences "
+        "(ZeroPadding1D, Conv1D with `padding='causal'`), or the rows of one map.",
+        f"{_CONVERT} use `keras.ops.reshape` to (batch, 1, steps, channels) before, and back.",
+        _padded_samples,
     ),
     _rule(
         "PADDED_SUM",
@@ -582,13 +604,48 @@ RULES = [
         "CUMSUM_FROM_BEHIND",
         "The GPU delegate crashes the process.",
         "A cumulative sum counts its axis from behind.",
-        "Count from the front: `keras.ops.cumsum(x, axis=3)` in place of `axis=-1`.",
+        f"{_CONVERT} count from the front: `keras.ops.cumsum(x, axis=3)` in place of `axis=-1`.",
         _cumsum_from_behind,
+    ),
+    _rule(
+        "CUMSUM_OPTIONS",
+        _SILENT,
+        "A cumulative sum is exclusive or reversed, which the delegate leaves out, or goes along "
+        "the first dimension, which it takes for the batch.",
+        f"{_CONVERT} use `keras.ops.flip` before and after `keras.ops.cumsum`, or subtract what is "
+        "summed; `keras.ops.reshape` to a first dimension of 1 for the batch.",
+        _cumsum_options,
+    ),
+    _rule(
+        "REVERSED_CHANNELS",
+        _SILENT,
+        "The channels are reversed, and are more than 4 and no multiple of it.",
+        f"{_CONVERT} use `keras.ops.take(x, [4, 3, 2, 1, 0], axis=3)` in place of "
+        "`keras.ops.flip(x, axis=3)`.",
+        _reversed_channels,
+    ),
+    _rule(
+        "ARGMAX_OF_NEGATIVES",
+        "The GPU delegate gives back a number of a channel that there is not, silently.",
+        "An argmax goes along channels, or classes, that 4 does not divide, and what fills the "
+        "last four up is 0: it is the largest where all are below 0.",
+        f"{_CONVERT} take the argmax of a softmax or sigmoid.",
+        _broken_pack,
+    ),
+    _rule(
+        "SHORT_CONDITION",
+        _SILENT,
+        "A constant of less dimensions than the tensors chooses between them "
+        "(`keras.ops.where`), and there are several samples: the delegate takes its first "
+        "dimension for the batch.",
+        f"{_CONVERT} give the constant a first dimension of 1.",
+        _short_condition,
     ),
     _rule(
         "LEAK_AFTER_PRELU",
         _LOGGED,
-        "A LeakyReLU comes after a PReLU, with elementwise operations alone between.",
+        "A LeakyReLU comes after a PReLU, with elementwise operations alone between, and the PReLU "
+        "right after a layer of another kind or a sum.",
         "Use PReLU(shared_axes=[1, 2]) for the LeakyReLU too.",
         _leak_after_prelu,
     ),
@@ -602,11 +659,21 @@ RULES = [
         _constant_base,
     ),
     _rule(
-        "ODD_POWER",
-        "The GPU delegate forgets the sign of numbers below 0, silently.",
-        "Numbers that may be below 0 are raised to an odd power other than `x ** 3`, or to several "
-        "powers of which one is odd; or a number below 0 is raised to a tensor.",
-        f"{_CONVERT} use an even power: `x * x ** 4` in place of `x ** 5`; `x ** 3` is right.",
-        _odd_power,
+        "NEGATIVE_BASE",
+        "The GPU delegate forgets the sign of numbers below 0, or makes NaN of them, by driver, "
+        "silently.",
+        "Numbers that may be below 0 are raised to a whole power other than `x ** 2` and `x ** 3`, "
+        "or to several powers; or a number below 0 is raised to a tensor.",
+        f"{_CONVERT} raise the size: `keras.ops.abs(x) ** 4` in place of `x ** 4`, and "
+        "`x * keras.ops.abs(x) ** 4` of `x ** 5`.",
+        _negative_base,
+    ),
+    _rule(
+        "SMALL_POWER",
+        "The GPU delegate gives back a number above 0 for 0, silently.",
+        "Numbers that may be 0 are raised to a power below 0.13, which is computed as if 0 were "
+        "6e-39: `0 ** 0.01` is 0.41.",
+        f"{_CONVERT} write `keras.ops.sign(x) * x ** 0.01`.",
+        _small_power,
     ),
 ]

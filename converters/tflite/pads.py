@@ -8,6 +8,7 @@ import numpy as np
 from converters.tflite.flatbuffer import Operator
 from converters.tflite.view import View
 
+PADS = {"PAD", "PADV2", "MIRROR_PAD"}
 _VALID = 1  # of the schema's Padding
 
 
@@ -21,6 +22,14 @@ def amounts(operator: Operator) -> np.ndarray | None:
         return None
     found = told.data.view(dtype).reshape(-1, 2)
     return np.pad(found, ((max(4 - len(found), 0), 0), (0, 0)))
+
+
+def of_samples(operator: Operator) -> bool:
+    """Whether it pads several samples of three dimensions, whose first the delegate misplaces."""
+    x = operator.inputs[0] if operator.name in PADS and operator.inputs else None
+    found = amounts(operator)
+    several = x is not None and len(x.shape) == 3 and x.shape[0] > 1
+    return several and found is not None and bool(found.any())
 
 
 def fill(view: View, operator: Operator) -> float | None:
@@ -44,12 +53,14 @@ def spatial(operator: Operator) -> bool:
 
 
 def uncounted(view: View, pad: Operator, pool: Operator, lowest: float) -> bool:
-    """Whether a maximum over a padded image is the same where the padding does not count.
+    """Whether a pool of a padded image is the same where the padding does not count.
 
-    So it is if what is padded with is never the largest: below `lowest`, or 0 beside what is not
-    below 0, of which every window has some.
+    So it is if no window reaches it; and a maximum if what is padded with is never the largest:
+    below `lowest`, or 0 beside what is not below 0, of which every window has some.
     """
     value, sizes = fill(view, pad), amounts(pad)
+    if sizes is not None and not _reached(sizes, pad, pool):
+        return True
     if pool.name != "MAX_POOL_2D" or value is None or sizes is None:
         return False
     if value <= lowest:
@@ -58,3 +69,16 @@ def uncounted(view: View, pad: Operator, pool: Operator, lowest: float) -> bool:
     window = (options.filterHeight, options.filterWidth)
     met = bool((sizes[1:3].max(axis=1) < window).all()) and options.padding == _VALID
     return value == 0 and met and pad.inputs[0] in view.nonnegative
+
+
+def _reached(sizes: np.ndarray, pad: Operator, pool: Operator) -> bool:
+    """Whether a window of a pool has padding in it."""
+    x, result, options = pad.inputs[0], pool.outputs[0].shape, pool.options
+    if x is None or len(x.shape) != 4 or len(result) != 4 or options.padding != _VALID:
+        return True
+    ends = (
+        (result[1] - 1) * options.strideH + options.filterHeight,
+        (result[2] - 1) * options.strideW + options.filterWidth,
+    )
+    within = all(end <= size for end, size in zip(ends, x.shape[1:3], strict=True))
+    return bool(sizes[1:3, 0].any()) or not within

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from converters.tflite import gpu_rules
+from converters.tflite import gpu_rules, groups
 from converters.tflite.copies import mistaken
 from converters.tflite.flatbuffer import Operator, Tensor, Tflite, read_graphs
 from converters.tflite.rule import Place, Rule, Severity, described, operators, place, repeated
@@ -205,7 +205,7 @@ def _rank(view: View) -> Iterator[Place]:
 
 @operators("CONV_2D")
 def _grouped_conv(view: View, operator: Operator) -> bool:
-    return len({t.shape[-1:] for t in operator.inputs[:2] if t is not None}) > 1
+    return groups.mistaken(operator)
 
 
 @operators("SPLIT", "SPLIT_V")
@@ -345,10 +345,13 @@ _RULES = [
     Rule(
         "GROUPED_CONV",
         "warning",
-        "With few outputs per group the GPU delegate crashes, or computes wrong numbers and says "
-        "why in its log at most.",
-        "The kernel has fewer input channels than the image: a grouped convolution.",
-        "Use one dense convolution with a block-diagonal kernel, or a depthwise convolution.",
+        "The GPU delegate crashes, or gives back wrong numbers or zeros; it says why in its log at "
+        "most.",
+        "A convolution of several groups, each of a number of channels or filters that is no "
+        "multiple of 4; or, in int8, a grouped convolution of 1x1.",
+        "Convert with `to_tflite`, which writes it otherwise, or use fewer `groups`, so that 4 "
+        "divides the channels and filters of each, and in int8 a kernel of 3x3; or "
+        "DepthwiseConv2D.",
         _grouped_conv,
     ),
     Rule(

@@ -15,6 +15,8 @@ PyTorch: Keras
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import Value
 from converters.pytorch.graph.registry import converts
@@ -29,6 +31,7 @@ _NAMED = {
     "aten.hardswish": "hard_silu",
     "aten.hardsigmoid": "hard_sigmoid",
     "aten.log_sigmoid": "log_sigmoid",
+    "aten.log_sigmoid_forward": "log_sigmoid",
 }
 
 
@@ -38,12 +41,12 @@ def _input(call: Call) -> Value:
 
 def _named(target: str, name: str) -> None:
     @converts(target)
-    def convert(call: Call) -> Value:
+    def convert(call: Call) -> list[Value]:
         import keras
 
         x = _input(call)
         tensor = call.layer(keras.layers.Activation, x.tensor, activation=name)
-        return x.with_tensor(tensor, nonnegative=name in ("sigmoid", "hard_sigmoid"))
+        return [x.with_tensor(tensor, nonnegative=name in ("sigmoid", "hard_sigmoid"))]
 
 
 for _target, _name in _NAMED.items():
@@ -179,7 +182,10 @@ def glu(call: Call) -> Value:
     return call.elementwise(lambda p, q: p * call.ops.sigmoid(q), a, b)
 
 
-@converts("aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax")
+@converts(
+    "aten.softmax", "aten._softmax", "aten.special_softmax",
+    "aten.log_softmax", "aten._log_softmax", "aten.special_log_softmax",
+)  # fmt: skip
 def softmax(call: Call) -> Value:
     """Over one dimension."""
     import keras
@@ -191,6 +197,19 @@ def softmax(call: Call) -> Value:
         return x.with_tensor(call.ops.log_softmax(x.tensor, axis=axis))
     axis = -1 if axis == len(x.axes) - 1 else axis
     return x.with_tensor(call.layer(keras.layers.Softmax, x.tensor, axis=axis), nonnegative=True)
+
+
+@converts("aten._safe_softmax")
+def safe_softmax(call: Call) -> Value:
+    """Softmax that gives zeros where all is minus infinity."""
+    import keras
+
+    x, axis = call.isolated(_input(call), call.get("dim"))
+    ops, least = call.ops, float(np.finfo(np.float32).min)
+    tensor = ops.maximum(x.tensor, least)
+    some = ops.greater(ops.max(tensor, axis=axis, keepdims=True), least)
+    shares = call.layer(keras.layers.Softmax, tensor, axis=axis)
+    return x.with_tensor(ops.multiply(shares, ops.cast(some, "float32")), nonnegative=True)
 
 
 @converts(

@@ -58,6 +58,7 @@ class Arranger:
         self._emit_samples = samples
         self._emit_take = take
         self._fixed = fixed
+        self._counting: dict[int, tuple[Any, int]] = {}
         # The tensor is kept with the result, so that its id stays its own.
         self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
@@ -66,6 +67,14 @@ class Arranger:
     def fixed(self, value: Value) -> bool:
         """Whether a value is the same for every input: a constant, or computed of weights."""
         return value.constant or self._fixed(value.tensor)
+
+    def counts(self, tensor: Any, step: int = 1) -> bool:
+        """Whether a tensor says of each sample which it is, in steps of so many."""
+        return self._counting.get(id(tensor), (None, 0))[1] == step
+
+    def counting(self, tensor: Any, step: int) -> None:
+        """Takes note of a tensor that says of each sample which it is."""
+        self._counting[id(tensor)] = tensor, step
 
     def own_to_a_sample(self, group: Group) -> None:
         """Raises where a dimension that is computed across holds samples, where 1 was exported.
@@ -294,6 +303,10 @@ class Arranger:
         self, done: list[Value], other: int, value: Value, dim: int
     ) -> tuple[list[Value], Value]:
         """Values whose atoms in one dimension are the same, split as both need it."""
+        if is_free(value.dims[dim]):
+            done[other] = _same_along(done[other], dim)
+        elif is_free(done[other].dims[dim]):
+            value = _same_along(value, dim)
         mine, theirs = list(value.dims[dim]), list(done[other].dims[dim])
         if extent(mine) != extent(theirs):
             raise ValueError(
@@ -309,7 +322,8 @@ class Arranger:
                     # Neither divides: each is to have an axis of one atom.
                     done = [self.fused(v, dim) if v.dims[dim] else v for v in done]
                     return self._matched(done, other, self.fused(value, dim), dim)
-                if small.size == 1 and not big.free:
+                held = any(big in flat(v.axes) for v in (*done, value))
+                if small.size == 1 and not big.free and held:
                     raise BatchError("one of its operands has the batch in a dimension, one not")
                 open_ = big.free and small.free
                 parts = (Atom(small.size, open_ or big.free), Atom(big.size // small.size))
@@ -381,6 +395,19 @@ def _with_atom(value: Value, old: Atom, new: Atom) -> Value:
         groups = tuple(tuple(new if a is old else a for a in g) for g in value.dims)
         return replace(value, dims=groups)
     return with_atom_split(value, old, (new,))
+
+
+def _same_along(value: Value, dim: int) -> Value:
+    """A constant that is the same all along a dimension, without that."""
+    group = value.dims[dim]
+    if not value.constant or is_free(group) or group not in value.axes:
+        return value
+    axis = value.axes.index(group)
+    first = value.tensor.take([0], axis)
+    if not (value.tensor == first).all():
+        return value
+    axes = tuple(() if n == axis else g for n, g in enumerate(value.axes))
+    return replace(value, tensor=first, axes=axes)
 
 
 def _without_repetition(value: Value, atom: Atom) -> Value:

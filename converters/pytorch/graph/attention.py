@@ -2,8 +2,9 @@
 
 PyTorch: Keras
 
-- matmul, bmm, mm, baddbmm: `keras.ops.matmul`; `Dense` where the second is a weight
-- outer, inner, tensordot, multi_dot, vecdot, cross, bilinear, cdist: products, and sums
+- matmul, bmm, mm, addmm, baddbmm, addmv, addr: `keras.ops.matmul`; `Dense` where the second is a
+  weight
+- outer, inner, tensordot, multi_dot, vecdot, cross, kron, bilinear, cdist: products, and sums
 - scaled_dot_product_attention: product, scale, mask, softmax, product; keys that heads share are
   repeated
 - einsum of two: a product of matrices, where letters are shared, summed or apart
@@ -32,6 +33,7 @@ from converters.pytorch.graph.layout import (
     squeezed,
     unsqueezed,
 )
+from converters.pytorch.graph.reduction import length
 from converters.pytorch.graph.registry import converts
 from converters.pytorch.graph.slicing import taken
 
@@ -91,7 +93,7 @@ def _batch_axes(left: Value, right: Value, lead: tuple[Any, ...]) -> tuple[Any, 
     return tuple(groups)
 
 
-@converts("aten.matmul", "aten.bmm", "aten.mm", "aten.mv", "aten.dot")
+@converts("aten.matmul", "aten.linalg_matmul", "aten.bmm", "aten.mm", "aten.mv", "aten.dot")
 def matmul(call: Call) -> Value:
     """`self @ other`."""
     from converters.pytorch.graph.convolution import dense
@@ -103,12 +105,29 @@ def matmul(call: Call) -> Value:
     return multiplied(call, a, call.value(names[1]))
 
 
-@converts("aten.baddbmm", "aten.addbmm")
-def baddbmm(call: Call) -> Value:
-    """`beta * self + alpha * batch1 @ batch2`."""
+@converts("aten.addmm")
+def addmm(call: Call) -> Value:
+    """A linear layer as older programs have it, or any product added to."""
+    from converters.pytorch.graph.convolution import dense
+
+    linear = call.get("beta", 1) == call.get("alpha", 1) == 1
+    weight, bias = call.weight("mat2"), call.weight("self")
+    if linear and weight.constant and bias.constant and bias.rank == 1:
+        return dense(call, call.value("mat1"), "mat2", "self", turned=True)
+    return product_added(call)
+
+
+@converts("aten.baddbmm", "aten.addbmm", "aten.addmv", "aten.addr")
+def product_added(call: Call) -> Value:
+    """`beta * self + alpha * a @ b`."""
     if "addbmm" in call.node.target and "baddbmm" not in call.node.target:
         call.refuse("it sums over the batch")
-    product = multiplied(call, call.value("batch1"), call.value("batch2"))
+    factors = [name for name in call.node.arguments if name not in ("self", "beta", "alpha")]
+    a, b = map(call.value, factors)
+    if "addr" in call.node.target:
+        product = call.elementwise(call.ops.multiply, unsqueezed(a, 1), b)
+    else:
+        product = multiplied(call, a, b)
     alpha, beta = call.get("alpha", 1), call.get("beta", 1)
     product = product if alpha == 1 else product.with_tensor(product.tensor * float(alpha))
     if beta == 0:
@@ -199,6 +218,23 @@ def outer(call: Call) -> Value:
     return call.elementwise(call.ops.multiply, unsqueezed(a, 1), b)
 
 
+@converts("aten.kron")
+def kron(call: Call) -> Value:
+    """Every element of one times the whole of the other."""
+    a, b = call.value("self"), call.value("other")
+    rank = max(a.rank, b.rank)
+    a, b = (replace(v, dims=((),) * (rank - v.rank) + v.dims) for v in (a, b))
+    apart = [
+        replace(
+            v, dims=tuple(g for group in v.dims for g in ((group, ()) if first else ((), group)))
+        )
+        for v, first in ((a, True), (b, False))
+    ]
+    product = call.elementwise(call.ops.multiply, *apart)
+    pairs = zip(product.dims[::2], product.dims[1::2], strict=True)
+    return replace(product, dims=tuple((*outer, *within) for outer, within in pairs))
+
+
 @converts("aten.linalg_multi_dot", "aten.chain_matmul")
 def multi_dot(call: Call) -> Value:
     """Several matrices, one after the other."""
@@ -268,13 +304,10 @@ def trilinear(call: Call) -> Value:
 @converts("aten.cdist", "aten._cdist_forward")
 def cdist(call: Call) -> Value:
     """How far every two rows are from each other."""
-    a, b, ops, p = call.value("x1"), call.value("x2"), call.ops, float(call.get("p", 2.0))
-    if p not in (1.0, 2.0):
-        call.refuse("distances of order 1 and 2 are known")
-    apart = call.elementwise(ops.subtract, unsqueezed(a, a.rank - 1), unsqueezed(b, b.rank - 2))
-    single = apart.with_tensor(ops.square(apart.tensor) if p == 2 else ops.abs(apart.tensor))
-    total = call.summed(single, [-1])
-    return total.with_tensor(ops.sqrt(total.tensor)) if p == 2 else total
+    a, b = call.value("x1"), call.value("x2")
+    ahead, behind = unsqueezed(a, a.rank - 1), unsqueezed(b, b.rank - 2)
+    apart = call.elementwise(call.ops.subtract, ahead, behind)
+    return squeezed(call.reduced(apart, [-1], length(call, float(call.get("p", 2.0)))), [-1])
 
 
 @converts("aten.einsum")

@@ -355,6 +355,27 @@ class Call:
         name = outputs[index] if index < len(outputs) else None
         return name is not None and name in self._emitter.wanted
 
+    def positions(self, size: int) -> Value | None:
+        """0, 1, 2 … along the one dimension of what it gives that is open, of this size."""
+        shape = self.meta.shape
+        names = [n for n, hint in zip(shape, self.meta.hint, strict=True) if hint == size]
+        symbol = next((n for n in names if isinstance(n, str)), None)
+        return self._emitter.positions(symbol, size) if symbol is not None else None
+
+    def samples(self, like: Value) -> Value:
+        """Which sample each is, seen as another value that has one number for each."""
+        places = self._emitter.samples()
+        return replace(places, dims=(*places.dims, *((),) * (like.rank - 1)))
+
+    def feeds(self, operator: str, argument: str, number: float) -> bool:
+        """Whether all that takes its first value is an operator whose argument is a number."""
+        name = self.node.outputs[0]
+        takers = self._emitter.users.get(name, []) if name is not None else []
+        return bool(takers) and all(
+            n.target.startswith(f"{operator}.") and n.arguments.get(argument) == number
+            for n in takers
+        )
+
     def note(self, text: str) -> None:
         """Something that the report is to say of this node."""
         self._emitter.notes.setdefault(self.node.name, []).append(text)

@@ -2,13 +2,15 @@
 
 PyTorch: becomes
 
-- zeros, ones, full, arange, linspace, eye, tril, triu, tril_indices, meshgrid, new_…, …_like: an
-  array
+- zeros, ones, full, arange, linspace, logspace, eye, tril, triu, tril_indices, meshgrid,
+  cartesian_prod, hann_window …, new_…, …_like: an array
+- arange along a dimension that is open: a running sum of ones
 - sizes, and arithmetic with them: numbers; those of open dimensions only where they say how a
   value is seen
 - assertions: nothing
 """
 
+import itertools
 import math
 import operator
 from collections.abc import Callable
@@ -91,10 +93,74 @@ def scalar_tensor(call: Call) -> Value:
 @converts("aten.arange")
 def arange(call: Call) -> Value:
     """Numbers in equal steps."""
+    if call.free[0] and (places := call.positions(call.meta.hint[0])) is not None:
+        start, step = call.fixed("start", 0), call.fixed("step", 1)
+        dtype = _dtype(call).replace("64", "32")
+        tensor = places.tensor
+        if step != 1:
+            tensor = call.ops.multiply(tensor, np.asarray(step, tensor.dtype))
+        if start != 0:
+            tensor = call.ops.add(tensor, np.asarray(start, tensor.dtype))
+        tensor = tensor if "int" in dtype else call.ops.cast(tensor, dtype)
+        if start == 0 and call.meta.hint[0] == call.batch:
+            call.arranger.counting(tensor, step)
+        return places.with_tensor(tensor, dtype=call.meta.dtype)
     start, end, step = (
         call.fixed(name, default) for name, default in (("start", 0), ("end", None), ("step", 1))
     )
     return constant(np.arange(start, end, step).astype(_dtype(call)))
+
+
+@converts("aten.range")
+def range_(call: Call) -> Value:
+    """Numbers in equal steps, the last among them."""
+    start, end, step = (call.fixed(n, d) for n, d in (("start", 0), ("end", None), ("step", 1)))
+    return constant((start + step * np.arange(int((end - start) / step) + 1)).astype(_dtype(call)))
+
+
+@converts("aten.logspace")
+def logspace(call: Call) -> Value:
+    """A given count of powers of a number."""
+    start, end, steps = (call.fixed(name) for name in ("start", "end", "steps"))
+    return constant(
+        np.logspace(start, end, steps, base=call.get("base", 10.0)).astype(_dtype(call))
+    )
+
+
+@converts(
+    "aten.hann_window", "aten.hamming_window", "aten.blackman_window", "aten.bartlett_window",
+    "aten.kaiser_window",
+)  # fmt: skip
+def window(call: Call) -> Value:
+    """A window, by default one of a period."""
+    length, periodic = call.fixed("window_length"), call.get("periodic", True)
+    count = length + 1 if periodic and length > 1 else length
+    kind = call.node.target.split(".")[1].removesuffix("_window")
+    turn = np.linspace(0, 2 * np.pi, count) if count > 1 else np.zeros(1)
+    if kind == "hamming":
+        alpha = call.get("alpha", 0.54)
+        array = alpha - call.get("beta", 0.46) * np.cos(turn)
+    elif kind == "kaiser":
+        array = np.kaiser(count, call.get("beta", 12.0))
+    else:
+        array = getattr(np, "hanning" if kind == "hann" else kind)(count)
+    return constant(array[:length].astype(_dtype(call)))
+
+
+@converts("aten.cartesian_prod", "aten.combinations")
+def pairs(call: Call) -> Value:
+    """Every choice of one of each of several constants, or of several of one."""
+    values = call.values("tensors") or [call.value("self")]
+    if not all(v.constant for v in values):
+        call.refuse("what it chooses from depends on the input")
+    arrays = [call.arranger.array(v) for v in values]
+    if "cartesian" in call.node.target:
+        chosen = list(itertools.product(*arrays))
+    else:
+        again = call.get("with_replacement", False)
+        choose = itertools.combinations_with_replacement if again else itertools.combinations
+        chosen = list(choose(arrays[0], call.get("r", 2)))
+    return constant(np.asarray(chosen, arrays[0].dtype).reshape(call.meta.hint))
 
 
 @converts("aten.linspace")

@@ -9,6 +9,7 @@ PyTorch: Keras
 - dilation together with a stride: stride 1, then every n-th position
 - conv_transpose1d, 2d, 3d: `Conv1DTranspose`, `Conv2DTranspose`, `Conv3DTranspose`, cropped;
   dilated and grouped kernels are filled with zeros
+- conv2d with kernels that depend on the input: a product of its windows with them
 - linear, addmm, mm, matmul with a weight: `Dense`; after a flatten its rows are reordered instead
   of the map
 - embedding: `Embedding`
@@ -27,7 +28,10 @@ from converters.pytorch.graph.layout import (
     Value,
     extent,
     flat,
+    is_free,
     permuted,
+    reshaped,
+    squeezed,
     with_axis,
 )
 from converters.pytorch.graph.registry import converts
@@ -49,6 +53,8 @@ def convolution(call: Call) -> Value:
     stride, dilation = call.ints("stride", count, 1), call.ints("dilation", count, 1)
     padding = call.get("padding", 0)
     kernel = weight.shape[2:]
+    if not weight.constant:
+        return _with_computed_kernel(call, x, weight)
     if padding == "same":
         pads = [divmod((k - 1) * d, 2) for k, d in zip(kernel, dilation, strict=True)]
         before_after = [(half, half + odd) for half, odd in pads]
@@ -56,6 +62,42 @@ def convolution(call: Call) -> Value:
         sizes = (0,) * count if padding == "valid" else call.ints("padding", count, 0)
         before_after = [(p, p) for p in sizes]
     return _convolved(call, x, weight, stride, dilation, before_after)
+
+
+def _with_computed_kernel(call: Call, x: Value, weight: Value) -> Value:
+    """A product of windows with kernels that depend on the input; each group may be a sample."""
+    from converters.pytorch.graph.attention import multiplied
+    from converters.pytorch.graph.elementwise import added
+    from converters.pytorch.graph.slicing import windows
+
+    groups, count = call.get("groups", 1), weight.rank - 2
+    if count != 2 or isinstance(call.get("padding", 0), str) or groups > 1 and x.shape[0] > 1:
+        call.refuse("its weight depends on the input, which is known of maps, in groups of one map")
+    # Of one sample, a group for each looks like no groups.
+    apart = groups > 1 or is_free(weight.dims[0])
+    rows = call.meta.hint[2:]
+    channels, units = x.shape[1] // groups, weight.shape[0] // groups
+    unsure = [None] * 4
+    if apart:
+        # (1, groups * channels, …) as a map for each group.
+        maps = reshaped(squeezed(x, [0]), (groups, channels, *x.shape[2:]), unsure, call.batch)
+        each = (groups, units, *weight.shape[1:])
+        kernels = reshaped(weight, each, [*unsure, None], call.batch)
+        assert maps is not None and kernels is not None
+        x, weight = maps, kernels
+    flat_weight = replace(weight, dims=(*weight.dims[:-3], tuple(flat(weight.dims[-3:]))))
+    kernel = weight.shape[-2:]
+    product = multiplied(call, flat_weight, windows(call, x, kernel))
+    bias = call.optional("bias")
+    if bias is not None:
+        bias = reshaped(bias, (groups, units), [None, None], call.batch) if apart else bias
+        assert bias is not None
+        product = added(call, product, replace(bias, dims=(*bias.dims, ())))
+    found = reshaped(product, (*product.shape[:2], *rows), unsure, call.batch)
+    assert found is not None
+    if apart:
+        found = replace(found, dims=((), (*found.dims[0], *found.dims[1]), *found.dims[2:]))
+    return found
 
 
 def _convolved(
@@ -260,14 +302,6 @@ def _block_diagonal(kernel: np.ndarray, groups: int) -> np.ndarray:
 def linear(call: Call) -> Value:
     """`Dense`, over the last dimension."""
     return dense(call, call.value("input"), "weight", "bias")
-
-
-@converts("aten.addmm")
-def addmm(call: Call) -> Value:
-    """A linear layer, as older programs have it."""
-    if not call.weight("mat2").constant or call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
-        call.refuse("only the form of a linear layer is known")
-    return dense(call, call.value("mat1"), "mat2", "self", turned=True)
 
 
 def dense(call: Call, x: Value, weight_name: str, bias_name: str, turned: bool = False) -> Value:

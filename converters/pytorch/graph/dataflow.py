@@ -20,9 +20,9 @@ _KINDS = {
     "max_pool": "max_pool2d max_pool2d_with_indices",
     "softmax": "softmax _softmax special_softmax",
     "reshape": "view reshape flatten unflatten unsqueeze squeeze view_as reshape_as _unsafe_view",
-    "permute": "permute transpose",
-    "expand": "expand expand_as broadcast_to repeat",
-    "split": "chunk split split_with_sizes unsafe_chunk unsafe_split unbind",
+    "permute": "permute transpose swapaxes swapdims movedim moveaxis",
+    "expand": "expand expand_as broadcast_to repeat tile",
+    "split": "chunk split split_with_sizes unsafe_chunk unsafe_split unbind tensor_split",
     "slice": "slice narrow select",
     "join": "cat concat concatenate",
     "multiply": "mul multiply",
@@ -36,6 +36,7 @@ _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split
 # Of floating point types: whether one has more digits.
 WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 _VIEWS = {"reshape", "permute", "expand", "split", "slice", "same", "cast", "dropout", "detach"}
+_PAIRS = ("dim0", "dim1"), ("axis0", "axis1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,10 @@ class Dataflow:
         ops: The steps in order, those looked through left out.
         made_by: The step by the value that it makes.
         readers: The steps that read a value.
-        passing: The nodes that give a value on as it is, by that value.
+        passing: The nodes that give a value on as it is, by that value, or that no other step
+            needs since it is spelled otherwise.
         ends: The values that the program answers or keeps.
+        inner: What is known of values that the program has no name for.
     """
 
     program: Program
@@ -82,10 +85,11 @@ class Dataflow:
     readers: dict[str, list[Op]] = field(default_factory=dict)
     passing: dict[str, list[Node]] = field(default_factory=dict)
     ends: set[str] = field(default_factory=set)
+    inner: dict[str, Meta] = field(default_factory=dict)
 
     def meta(self, value: str) -> Meta | None:
         """What is known of a tensor; None for numbers and values that were overwritten."""
-        return self.program.values.get(value)
+        return self.program.values.get(value) or self.inner.get(value)
 
     def shape(self, value: str) -> tuple[Dimension, ...]:
         """The sizes of a tensor; none where they are not known."""
@@ -96,6 +100,41 @@ class Dataflow:
         """The key of the weight that an argument is, the first of those that are tied."""
         weight = self.program.weights.get(argument.name) if isinstance(argument, Ref) else None
         return self.program.aliases.get(weight.key, weight.key) if weight else None
+
+    def add(self, op: Op, at: int | None = None) -> None:
+        """Put a step in its place, by default at the end."""
+        self.ops.insert(len(self.ops) if at is None else at, op)
+        self.made_by |= {output: op for output in op.node.outputs if output}
+        for name in op.reads:
+            self.readers.setdefault(name, []).append(op)
+
+    def replace(self, old: Op, *new: Op) -> None:
+        """Put steps in the place of one; those that only it has needed go with it."""
+        at = self.ops.index(old)
+        self._take_out(old)
+        for op in reversed(new):
+            self.add(op, at)
+        left, nodes = list(old.reads), []
+        for value in left:
+            made = self.made_by.get(value)
+            if made is None or made in new or made not in self.ops:
+                continue
+            outputs = [output for output in made.node.outputs if output]
+            readers = [r for output in outputs for r in self.readers.get(output, [])]
+            if any(any(r.node.outputs) for r in readers) or not self.ends.isdisjoint(outputs):
+                continue
+            left += made.reads
+            for gone in (made, *readers):  # and what asserts something of it
+                self._take_out(gone)
+                nodes.append(gone.node)
+            nodes += [node for output in outputs for node in self.passing.pop(output, [])]
+        for value in (new[0].inputs[0], new[-1].result):
+            self.passing[value] = [*self.passing.get(value, []), *nodes]
+
+    def _take_out(self, op: Op) -> None:
+        self.ops.remove(op)
+        for name in op.reads:
+            self.readers[name].remove(op)
 
 
 def dataflow(program: Program) -> Dataflow:
@@ -127,11 +166,7 @@ def dataflow(program: Program) -> Dataflow:
                     now.root[alias] = value
                     flow.passing.setdefault(value, []).append(node)
             continue
-        op = Op(kind, node, arguments, inputs, reads)
-        flow.ops.append(op)
-        flow.made_by |= dict.fromkeys(outputs, op)
-        for name in reads:
-            flow.readers.setdefault(name, []).append(op)
+        flow.add(Op(kind, node, arguments, inputs, reads))
     answered = [end.value for end in program.outputs if isinstance(end.value, str)]
     flow.ends = {now.read(value) for value in [*answered, *program.mutated.values()]}
     return flow
@@ -139,8 +174,41 @@ def dataflow(program: Program) -> Dataflow:
 
 def axis(op: Op, rank: int, default: int = 0) -> int | None:
     """The one axis that an operator works along, from 0; None if it is not one known number."""
+    found = axes(op, rank, default)
+    return found[0] if len(found) == 1 else None
+
+
+def axes(op: Op, rank: int, default: int = 0) -> tuple[int, ...]:
+    """The axes that an operator works along, from 0, in order; none if they are not known."""
     given = op.arguments.get("dim", default)
-    return given % rank if isinstance(given, int) and rank else None
+    listed = given if isinstance(given, tuple) else (given,)
+    return tuple(sorted(n % rank for n in listed)) if rank and _known(listed) else ()
+
+
+def order(op: Op, rank: int) -> tuple[int, ...]:
+    """The order that an operator brings dimensions into; none where it does something else."""
+    given, name = op.arguments, op.node.target.split(".")[1]
+    if name not in _KINDS["permute"].split():
+        return ()
+    if "dims" in given:
+        return tuple(d % rank for d in given["dims"])
+    moved = list(range(rank))
+    for a, b in _PAIRS:
+        if a in given:
+            moved[given[a]], moved[given[b]] = moved[given[b]], moved[given[a]]
+    if "source" in given:
+        sources, places = (
+            [d % rank for d in (v if isinstance(v, tuple) else (v,))]
+            for v in (given["source"], given["destination"])
+        )
+        moved = [d for d in moved if d not in sources]
+        for place, source in sorted(zip(places, sources, strict=True)):
+            moved.insert(place, source)
+    return tuple(moved)
+
+
+def _known(numbers: tuple[Any, ...]) -> bool:
+    return all(isinstance(n, int) for n in numbers)
 
 
 class _Now:
@@ -227,24 +295,9 @@ def _refined(
     if kind == "copy" or (kind == "slice" and before == after):
         return "same"
     if kind == "permute":
-        return "reshape" if _keeps_order(before, arguments) else kind
+        op = Op(kind, node, arguments, inputs, inputs)
+        moved = [d for d in order(op, len(before)) if before[d] != 1]  # of more than one element
+        return "reshape" if moved == sorted(moved) else kind
     if kind == "stack":
         return "join"
-    if kind in ("clamp", "clamp_min"):
-        bounds = (arguments.get("min"), arguments.get("max"))
-        return "relu" if bounds == (0, None) else kind
-    if kind == "add" and len(inputs) == 1 and arguments.get("other") == 1:
-        return "add_one" if arguments.get("alpha", 1) == 1 else kind
     return kind
-
-
-def _keeps_order(shape: tuple[Dimension, ...], arguments: Mapping[str, Any]) -> bool:
-    """Whether a permutation moves only axes of one element."""
-    order = list(range(len(shape)))
-    if "dims" in arguments:
-        order = [order[d] for d in arguments["dims"]]
-    else:
-        a, b = arguments["dim0"], arguments["dim1"]
-        order[a], order[b] = order[b], order[a]
-    moved = [d for d in order if shape[d] != 1]
-    return moved == sorted(moved)

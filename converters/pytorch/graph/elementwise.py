@@ -8,7 +8,9 @@ PyTorch: Keras
 - comparisons, logical operators, where, masked_fill, clamp: `keras.ops`; of the bits of whole
   numbers only where they are constants
 - exp, log, sqrt, rsqrt, abs, sin …: `keras.ops` of that name
-- erfc, special_ndtr, xlogy, heaviside, lerp, addcmul, fmod, logit, nan_to_num: operations
+- erf, erfc, special_ndtr: `gelu`, divided
+- xlogy, xlog1py, entr, sinc, heaviside, lerp, addcmul, fmod, ldexp, copysign,
+  signbit, logit, logaddexp2, nan_to_num, isclose, isin of constants: operations
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.layout import Value, constant, squeezed, unsqueezed
 from converters.pytorch.graph.operations import taken_for_a_bias
 from converters.pytorch.graph.registry import converts
 
@@ -54,6 +56,8 @@ def _alike(a: Value, b: Value) -> tuple[Value, Value]:
         wanted = getattr(other.tensor, "dtype", None)
         if str(wanted).startswith("float") and not fixed.tensor.dtype.name.startswith("float"):
             fixed = replace(fixed, tensor=fixed.tensor.astype("float32"), dtype="float32")
+        elif wanted == "int32" and fixed.tensor.dtype == "int64":
+            fixed = replace(fixed, tensor=fixed.tensor.astype("int32"))
         a, b = (fixed, b) if a.constant else (a, fixed)
     return a, b
 
@@ -146,6 +150,7 @@ for _target, _name in {
     "aten.logical_xor": "logical_xor",
     "aten.logaddexp": "logaddexp",
     "aten.atan2": "arctan2",
+    "aten.arctan2": "arctan2",
     "aten.hypot": "hypot",
     "aten.fmax": "maximum",
     "aten.fmin": "minimum",
@@ -171,6 +176,8 @@ def _bitwise(targets: Sequence[str], name: str) -> None:
 for _name in ("and", "or", "xor"):
     _bitwise((f"aten.bitwise_{_name}", f"aten.__{_name}__"), _name)
 _bitwise(("aten.bitwise_not",), "not")
+_bitwise(("aten.bitwise_left_shift", "aten.__lshift__"), "left_shift")
+_bitwise(("aten.bitwise_right_shift", "aten.__rshift__"), "right_shift")
 
 
 @converts("aten.pow", "aten.float_power")
@@ -213,7 +220,6 @@ for _target, _name in {
     "aten.log10": "log10",
     "aten.log1p": "log1p",
     "aten.expm1": "expm1",
-    "aten.erf": "erf",
     "aten.asin": "arcsin",
     "aten.acos": "arccos",
     "aten.atan": "arctan",
@@ -238,14 +244,13 @@ for _target, _name in {
     "aten.arctanh": "arctanh",
     "aten.deg2rad": "deg2rad",
     "aten.special_exp2": "exp2",
-    "aten.special_erf": "erf",
     "aten.special_expm1": "expm1",
     "aten.special_log1p": "log1p",
 }.items():
     _unary(_target, _name)
 
 
-@converts("aten.round")
+@converts("aten.round", "aten.special_round")
 def round_(call: Call) -> Value:
     """To whole numbers, or to so many decimals."""
     x = call.value("self")
@@ -300,15 +305,23 @@ def _chosen(call: Call, condition: Value, a: Value, b: Value) -> Value:
     return call.elementwise(call.ops.where, condition, a, b)
 
 
-@converts("aten.erfc", "aten.special_erfc", "aten.special_ndtr")
-def erfc(call: Call) -> Value:
-    """`1 - erf(x)`; the share of a normal distribution that is less."""
-    x, ops = call.value("self"), call.ops
-    if "ndtr" in call.node.target:
-        tensor = ops.add(ops.multiply(ops.erf(ops.multiply(x.tensor, 0.5**0.5)), 0.5), 0.5)
-    else:
-        tensor = ops.subtract(1.0, ops.erf(x.tensor))
-    return x.with_tensor(tensor)
+@converts("aten.erf", "aten.special_erf", "aten.erfc", "aten.special_erfc", "aten.special_ndtr")
+def erf(call: Call) -> Value:
+    """The share of a normal distribution that is less, and what is made of it."""
+    x, ops, name = call.value("self"), call.ops, call.node.target
+    if "erf." in name and (x.constant or call.feeds("aten.add", "other", 1)):
+        return x.with_tensor(ops.erf(x.tensor))  # GELU by hand, which the converter knows
+    root = float(np.sqrt(2.0))
+    scale = root if "erf." in name else -root if "erfc" in name else 1.0
+    at = x.tensor if scale == 1.0 else ops.multiply(x.tensor, scale)
+    # LiteRT has no erf but in GELU, which is x times that share.
+    zero = ops.equal(at, 0.0)
+    share = ops.divide(ops.gelu(at, approximate=False), ops.where(zero, 1.0, at))
+    share = ops.where(zero, 0.5, share)
+    if "ndtr" in name:
+        return x.with_tensor(share)
+    twice = ops.multiply(share, 2.0)
+    return x.with_tensor(twice if "erfc" in name else ops.subtract(twice, 1.0))
 
 
 @converts("aten.rad2deg")
@@ -318,17 +331,112 @@ def rad2deg(call: Call) -> Value:
     return x.with_tensor(call.ops.multiply(x.tensor, 180 / np.pi))
 
 
-@converts("aten.xlogy", "aten.special_xlogy")
+@converts("aten.xlogy", "aten.special_xlogy", "aten.special_xlog1py")
 def xlogy(call: Call) -> Value:
-    """`x * log(y)`, 0 where x is."""
+    """`x * log(y)`, or of `1 + y`; 0 where x is."""
     ops = call.ops
     a, b = _alike(call.value("self"), call.value("other"))
+    more = "log1py" in call.node.target
 
     def compute(x: Any, y: Any) -> Any:
         zero = ops.equal(x, 0.0)
-        return ops.multiply(x, ops.log(ops.where(zero, 1.0, y)))
+        log = ops.log1p if more else ops.log
+        return ops.multiply(x, log(ops.where(zero, 0.0 if more else 1.0, y)))
 
     return call.elementwise(compute, a, b)
+
+
+@converts("aten.special_entr")
+def entropy(call: Call) -> Value:
+    """`-x * log(x)`, 0 where x is, minus infinity below."""
+    x, ops = call.value("self"), call.ops
+    above = ops.greater(x.tensor, 0.0)
+    entropy = ops.negative(ops.multiply(x.tensor, ops.log(ops.where(above, x.tensor, 1.0))))
+    return x.with_tensor(ops.where(ops.less(x.tensor, 0.0), -np.inf, entropy))
+
+
+@converts("aten.sinc", "aten.special_sinc")
+def sinc(call: Call) -> Value:
+    """`sin(pi x) / (pi x)`, 1 at 0."""
+    x, ops = call.value("self"), call.ops
+    zero = ops.equal(x.tensor, 0.0)
+    angle = ops.where(zero, 1.0, ops.multiply(x.tensor, float(np.pi)))
+    return x.with_tensor(ops.where(zero, 1.0, ops.divide(ops.sin(angle), angle)))
+
+
+@converts("aten.copysign")
+def copysign(call: Call) -> Value:
+    """The size of one with the sign of the other."""
+    ops = call.ops
+    a, b = _alike(call.value("self"), call.value("other"))
+    return call.elementwise(
+        lambda x, y: ops.multiply(ops.abs(x), ops.where(ops.less(y, 0.0), -1.0, 1.0)), a, b
+    )
+
+
+@converts("aten.signbit")
+def signbit(call: Call) -> Value:
+    """Whether it is below 0."""
+    x = call.value("self")
+    return x.with_tensor(call.ops.less(x.tensor, 0))
+
+
+@converts("aten.isposinf", "aten.isneginf")
+def infinite(call: Call) -> Value:
+    """Whether it is infinity, or minus infinity."""
+    x = call.value("self")
+    number = np.inf if "pos" in call.node.target else -np.inf
+    return x.with_tensor(call.ops.equal(x.tensor, number))
+
+
+@converts("aten.ldexp")
+def ldexp(call: Call) -> Value:
+    """`self * 2 ** other`."""
+    ops = call.ops
+    a, b = (
+        v.with_tensor(ops.cast(v.tensor, "float32")) for v in map(call.value, ("self", "other"))
+    )
+    return call.elementwise(lambda x, y: ops.multiply(x, ops.power(2.0, y)), a, b)
+
+
+@converts("aten.logaddexp2")
+def logaddexp2(call: Call) -> Value:
+    """`log2(2 ** a + 2 ** b)`."""
+    ops, two = call.ops, float(np.log(2.0))
+    return call.elementwise(
+        lambda a, b: ops.multiply(
+            ops.logaddexp(ops.multiply(a, two), ops.multiply(b, two)), 1 / two
+        ),
+        *_alike(call.value("self"), call.value("other")),
+    )
+
+
+@converts("aten.isclose")
+def isclose(call: Call) -> Value:
+    """`|a - b| <= atol + rtol * |b|`."""
+    ops, rtol, atol = call.ops, call.get("rtol", 1e-5), call.get("atol", 1e-8)
+    return call.elementwise(
+        lambda a, b: ops.less_equal(
+            ops.abs(ops.subtract(a, b)), ops.add(ops.multiply(ops.abs(b), rtol), atol)
+        ),
+        *_alike(call.value("self"), call.value("other")),
+    )
+
+
+@converts("aten.isin")
+def isin(call: Call) -> Value:
+    """Whether it is one of constants."""
+    listed = call.value(
+        "test_elements" if "test_elements" in call.node.arguments else "test_element"
+    )
+    if not listed.constant:
+        call.refuse("what it is searched in depends on the input")
+    x, ops = call.value("elements"), call.ops
+    numbers = constant(call.arranger.array(listed).ravel().astype(str(x.tensor.dtype)))
+    hits = call.elementwise(ops.equal, unsqueezed(x, x.rank), numbers)
+    found = call.reduced(hits, [x.rank], lambda t, axes: ops.any(t, axis=axes, keepdims=True))
+    found = squeezed(found, [x.rank])
+    return found.with_tensor(ops.logical_not(found.tensor)) if call.get("invert") else found
 
 
 @converts("aten.heaviside")
@@ -349,7 +457,7 @@ def frac(call: Call) -> Value:
     return x.with_tensor(call.ops.subtract(x.tensor, call.ops.trunc(x.tensor)))
 
 
-@converts("aten.logit")
+@converts("aten.logit", "aten.special_logit")
 def logit(call: Call) -> Value:
     """`log(x / (1 - x))`, x within bounds where they are given."""
     x, eps, ops = call.value("self"), call.get("eps"), call.ops

@@ -344,6 +344,12 @@ class Emitter:
         if keeps and tensor.shape[0] is None and shape[0] == -1 and shape[1:].count(-1) <= 1:
             config = {"target_shape": shape[1:]}
             return self.layer(self._current, keras.layers.Reshape, tensor, {}, "reshape", config)
+        if shape.count(-1) > 1 and _alike(tensor.shape, shape):
+            ones = tuple(n for n, size in enumerate(tensor.shape) if size == 1)
+            tensor = self.ops.squeeze(tensor, ones) if ones else tensor
+            for axis in (n for n, size in enumerate(shape) if size == 1):
+                tensor = self.ops.expand_dims(tensor, axis)
+            return tensor
         if shape.count(-1) > 1:
             raise ValueError(
                 self.where(self._current) + "more than one of the sizes that it gives is open; "
@@ -376,6 +382,30 @@ class Emitter:
         zeros = ops.reshape(ops.cast(zeros, str(tensor.dtype)), tuple(shape))
         return ops.add(zeros, tensor)
 
+    def positions(self, symbol: str, size: int) -> Value | None:
+        """0, 1, 2 … along a dimension that is open, by its name in the program."""
+        for end in self.program.inputs:
+            value = self.values.get(end.value) if isinstance(end.value, str) else None
+            shape = self.program.values[str(end.value)].shape if value is not None else ()
+            if symbol in shape and isinstance(value, Value) and not value.constant:
+                group = value.dims[shape.index(symbol)]
+                if group in value.axes and is_free(group):
+                    return self._counted(value.tensor, value.axes.index(group), size)
+        return None
+
+    def samples(self) -> Value:
+        """Which sample each is."""
+        if self.first_input is None or self.first_input.shape[0] is not None:
+            raise BatchError("it counts the samples")
+        return self._counted(self.first_input, 0, self.batch)
+
+    def _counted(self, tensor: Any, axis: int, size: int) -> Value:
+        cut = tuple(slice(None) if n == axis else 0 for n in range(len(tensor.shape)))
+        ones = self.ops.ones_like(tensor[cut], dtype="int32")
+        group = (Atom(size, True),)
+        places = self.ops.subtract(self.ops.cumsum(ones, axis=0), ones)
+        return Value(places, (group,), (group,), dtype="int64")
+
     def _take(self, tensor: Any, positions: np.ndarray, axis: int) -> Any:
         return self.ops.take(tensor, positions.astype("int32"), axis=axis)
 
@@ -384,6 +414,11 @@ def end_record(name: str, value: Value, order: Sequence[int]) -> EndRecord:
     """The account of an input or output."""
     sizes = tuple(None if is_free(group) else extent(group) for group in value.dims)
     return EndRecord(name, sizes, tuple(order))
+
+
+def _alike(have: Sequence[int | None], want: Sequence[int]) -> bool:
+    """Whether only axes of one come or go."""
+    return [n for n in have if n != 1] == [None if n == -1 else n for n in want if n != 1]
 
 
 def _built_with_zeros(layer: Any, shape: Any) -> None:

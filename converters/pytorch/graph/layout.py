@@ -159,9 +159,18 @@ def reshaped(
     Raises:
         BatchError: If it is not clear which of the sizes holds the batch.
     """
-    left = flat(value.dims)
-    dims: list[Group] = []
-    for number, size in enumerate(sizes):
+    # Leading dimensions of the same sizes stay what they are; a batch of 1 behind may be apart.
+    kept = 0
+    for size, known, whole in zip(sizes, free, value.dims, strict=False):
+        alike = whole and size == extent(whole) and all(a.size > 1 for a in whole[1:])
+        if not alike or known not in (None, is_free(whole)):
+            break
+        kept += 1
+    left = flat(value.dims[kept:])
+    # A batch in one dimension with what comes after is counted with that.
+    joined = {atom for whole in value.dims for atom in whole[:-1]}
+    dims: list[Group] = list(value.dims[:kept])
+    for number, size in enumerate(sizes[kept:], kept):
         group: list[Atom] = []
         # A batch of 1 goes to the first dimension of 1 that is reached, if there is one.
         if size == 1 and left and left[0].size == 1 and free[number] is not False:
@@ -175,7 +184,7 @@ def reshaped(
                 # rows, whose features are not those of several samples. Else both may be meant.
                 heads = left[0].size % size == 0 and left[0].size > size
                 rows = number == len(sizes) - 1
-                if not heads and not rows:
+                if not heads and not rows and atom not in joined:
                     last, this = sizes[number - 1], sizes[number]
                     raise BatchError(f"either its size {last} or its size {this} has the batch")
                 if rows and not heads:

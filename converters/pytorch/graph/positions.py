@@ -2,14 +2,16 @@
 
 PyTorch: Keras
 
-- topk, sort, argsort, msort, kthvalue, median: `top_k` of the last axis
+- topk, sort, argsort, msort, kthvalue, median, quantile: `top_k` of the last axis
 - gather, take_along_dim, index_select, index, at positions that are computed: `take`,
   `take_along_axis`
 - gather at constant positions: `take`
 - a step of slices, index_put, index_fill, index_copy, scatter at constant positions: `where` and
   `take`
 - index_put at a mask, of one number: `where`
-- scatter, scatter_add at positions that are computed: a comparison with every position, and a sum
+- scatter, scatter_add, scatter_reduce at positions that are computed: a comparison with every
+  position, and a sum, product, mean or the largest
+- embedding_bag of equally many each: `take`, and a sum, mean or the largest
 - index_add: a product with a matrix of zeros and ones
 - bucketize, searchsorted of constant boundaries: comparisons, summed
 """
@@ -25,6 +27,7 @@ from converters.pytorch.graph.elementwise import added
 from converters.pytorch.graph.layout import (
     Value,
     constant,
+    is_free,
     permuted,
     reshaped,
     squeezed,
@@ -32,7 +35,9 @@ from converters.pytorch.graph.layout import (
     with_axis,
 )
 from converters.pytorch.graph.registry import converts
-from converters.pytorch.graph.slicing import placed, sliced, taken
+from converters.pytorch.graph.slicing import looked_up, placed, sliced, taken
+
+_LEAST = float(np.finfo(np.float32).min)
 
 # The order of values
 
@@ -67,6 +72,35 @@ def kth_value(call: Call) -> list[Value]:
         one = sliced(call, value, dim, k - 1, k)
         results.append(one if call.get("keepdim", False) else squeezed(one, [dim]))
     return results
+
+
+@converts("aten.quantile")
+def quantile(call: Call) -> Value:
+    """Between the two values of a dimension in order that are next to a share of it."""
+    if call.get("dim") is None:
+        call.refuse("of the tensor as a whole; give a dim")
+    x, shares = call.value("self"), call.value("q")
+    if not shares.constant or is_free(x.dims[x.dim(call.get("dim"))]):
+        call.refuse("the share, or the number of values, is not fixed; export it with fixed ones")
+    dim, ops = x.dim(call.get("dim")), call.ops
+    size = x.shape[dim]
+    at = call.arranger.array(shares).ravel() * (size - 1)
+    mode = call.get("interpolation", "linear")
+    low, high = np.floor(at), np.ceil(at)
+    part = {"linear": at - low, "midpoint": (low != high) * 0.5, "nearest": np.rint(at) - low}
+    part |= {"lower": at * 0, "higher": high - low}
+    ordered = _in_order(call, x, dim, size, True)[0]
+    ends = [taken(call, ordered, dim, constant(n.astype(int))) for n in (low, high)]
+    weight = constant(part[mode].astype("float32"))
+    weight = replace(weight, dims=tuple(weight.dims[0] if d == dim else () for d in range(x.rank)))
+    found = call.elementwise(
+        lambda a, b, w: ops.add(a, ops.multiply(ops.subtract(b, a), w)), *ends, weight
+    )
+    if shares.rank == 0:
+        return found if call.get("keepdim", False) else squeezed(found, [dim])
+    order = [dim, *(d for d in range(x.rank) if d != dim)]
+    moved = permuted(found, order)
+    return unsqueezed(moved, dim + 1) if call.get("keepdim", False) else moved
 
 
 def _falls(call: Call) -> bool:
@@ -202,14 +236,13 @@ def index_add(call: Call) -> Value:
     return added(call, x, permuted(moved, back))
 
 
-@converts("aten.scatter", "aten.scatter_add")
+@converts("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(call: Call) -> Value:
-    """Each position of the index writes to its own position of a dimension."""
+    """Each position of the index writes to its own position of a dimension, or adds to it."""
     x, index, ops = call.value("self"), call.value("index"), call.ops
     dim = x.dim(call.get("dim"))
-    adds = "scatter_add" in call.node.target
-    if call.get("reduce") is not None:
-        call.refuse("a reduction other than scatter_add's is not known")
+    how = call.get("reduce", "sum" if "scatter_add" in call.node.target else None)
+    how = {"add": "sum", "multiply": "prod"}.get(how, how)
     others = [d for d in range(x.rank) if d != dim]
     if any(index.shape[d] != x.shape[d] for d in others):
         call.refuse("its index has other sizes than what it writes to")
@@ -228,11 +261,58 @@ def scatter(call: Call) -> Value:
         return permuted(total, [*range(dim), x.rank - 1, *range(dim, x.rank - 1)])
 
     hits = call.elementwise(lambda i, p: ops.cast(ops.equal(i, p), "float32"), apart(index), places)
-    if src is None:
-        written = call.value("value")
-    else:
-        written = summed(call.elementwise(ops.multiply, hits, apart(src)))
-        if adds:
+    written = call.value("value") if src is None else src
+    count = summed(hits)
+    if how in ("prod", "amax", "amin"):
+        # All at once, what is not written being no more than 1, or the least or the largest.
+        neutral = {"prod": 1.0, "amax": _LEAST, "amin": -_LEAST}[how]
+        reduce = {"prod": ops.prod, "amax": ops.max, "amin": ops.min}[how]
+        join = {"prod": ops.multiply, "amax": ops.maximum, "amin": ops.minimum}[how]
+        chosen = call.elementwise(
+            lambda h, s: ops.where(ops.greater(h, 0.5), s, neutral), hits, apart(written)
+        )
+        last = x.rank - 1
+        found = call.reduced(chosen, [last], lambda t, axes: reduce(t, axis=axes, keepdims=True))
+        order = [*range(dim), last, *range(dim, last)]
+        written = permuted(squeezed(found, [last]), order)
+        if call.get("include_self", True):
+            return call.elementwise(join, x, written)
+    elif src is not None or how:
+        written = summed(call.elementwise(ops.multiply, hits, apart(written)))
+        own = 1.0 if call.get("include_self", True) else 0.0
+        if how == "mean":
+            total = added(call, x, written) if own else written
+            written = call.elementwise(
+                lambda t, n: ops.divide(t, ops.maximum(ops.add(n, own), 1.0)), total, count
+            )
+        elif how == "sum" and own:
             return added(call, x, written)
-    mask = summed(hits)
-    return call.elementwise(lambda m, w, t: ops.where(ops.greater(m, 0.5), w, t), mask, written, x)
+    return call.elementwise(lambda m, w, t: ops.where(ops.greater(m, 0.5), w, t), count, written, x)
+
+
+@converts("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(call: Call) -> list[Value]:
+    """Rows of a table, looked up for each bag and summed, averaged or compared."""
+    weight, indices, ops = call.value("weight"), call.value("indices"), call.ops
+    bags = call.metas[0].hint[0]
+    size = indices.shape[0] // max(bags, 1)
+    offsets = call.optional("offsets")
+    even = indices.shape[0] == size * bags and not call.get("include_last_offset", False)
+    if offsets is not None and offsets.constant:
+        even = even and bool((call.arranger.array(offsets) == np.arange(bags) * size).all())
+    elif offsets is not None:
+        even = even and call.arranger.counts(offsets.tensor, size)
+    if not even or call.get("padding_idx", -1) != -1:
+        call.refuse("its bags are not all of one size; give the indices as (samples, indices)")
+    apart = reshaped(indices, (bags, size), [None, False], call.batch)
+    if apart is None:
+        call.refuse("its bags are not all of one size; give the indices as (samples, indices)")
+    rows = looked_up(call, weight, 0, apart)
+    scale = call.optional("per_sample_weights")
+    if scale is not None:
+        each = reshaped(scale, (bags, size), [None, False], call.batch)
+        assert each is not None
+        rows = call.elementwise(ops.multiply, rows, unsqueezed(each, 2))
+    reduce = {0: ops.sum, 1: ops.mean, 2: ops.max}[call.get("mode", 0)]
+    found = call.reduced(rows, [1], lambda t, axes: reduce(t, axis=axes, keepdims=True))
+    return [squeezed(found, [1])]

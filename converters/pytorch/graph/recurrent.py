@@ -169,21 +169,24 @@ def _gates(call: Call, value: Value, count: int) -> list[Value]:
 
 
 def _lstm(call: Call, x: Value, h: Value, states: Sequence[Value]) -> list[Value]:
-    ops = call.ops
+    ops, times = call.ops, call.ops.multiply
     i, f, g, o = _gates(call, added(call, x, h), 4)
     cell = call.elementwise(
-        lambda i, f, g, c: ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g), i, f, g, states[1]
+        lambda i, f, g, c: ops.add(times(ops.sigmoid(f), c), times(ops.sigmoid(i), ops.tanh(g))),
+        *(i, f, g, states[1]),
     )
-    return [call.elementwise(lambda o, c: ops.sigmoid(o) * ops.tanh(c), o, cell), cell]
+    return [call.elementwise(lambda o, c: times(ops.sigmoid(o), ops.tanh(c)), o, cell), cell]
 
 
 def _gru(call: Call, x: Value, h: Value, states: Sequence[Value]) -> list[Value]:
-    ops = call.ops
+    ops, times = call.ops, call.ops.multiply
 
+    # An array has no sum with a tensor of the model but by Keras.
     def compute(*of: Any) -> Any:
         r, z, n, hr, hz, hn, state = of
-        z = ops.sigmoid(z + hz)
-        return (1 - z) * ops.tanh(n + ops.sigmoid(r + hr) * hn) + z * state
+        z = ops.sigmoid(ops.add(z, hz))
+        new = ops.tanh(ops.add(n, times(ops.sigmoid(ops.add(r, hr)), hn)))
+        return ops.add(times(ops.subtract(1.0, z), new), times(z, state))
 
     return [call.elementwise(compute, *_gates(call, x, 3), *_gates(call, h, 3), states[0])]
 

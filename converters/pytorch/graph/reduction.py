@@ -3,12 +3,15 @@
 PyTorch: Keras
 
 - mean, amax, max over height and width of a map: `GlobalAveragePooling2D`, `GlobalMaxPooling2D`
-- mean, sum, amax, amin, prod, any, all: `keras.ops` of that name, over axes
+- mean, sum, amax, amin, prod, any, all, logsumexp: `keras.ops` of that name, over axes
+- nansum, nanmean: the same of what is a number
 - var, std: `keras.ops.var`, with PyTorch's correction
-- norm, linalg_vector_norm, normalize: sums of powers
-- max, min with positions; argmax, argmin: `keras.ops.argmax`
+- norm, linalg_vector_norm, normalize, pairwise_distance: sums of powers, of any order
+- linalg_matrix_norm of order 1, infinity and "fro": sums of absolute values, and their largest
+- max, min with positions; argmax, argmin: `top_k` of the last axis; `keras.ops.argmax` of whole
+  numbers
 - cumsum: constants, and a triangular matrix
-- cumprod, cummax, cummin: position after position
+- cumprod, cummax, cummin, logcumsumexp: position after position
 """
 
 import math
@@ -39,7 +42,7 @@ def _operation(target: str, name: str, keeps_sign: bool = False) -> None:
     def convert(call: Call) -> Value:
         x = call.value("self")
         if name in ("any", "all") and x.dtype != "bool":
-            call.refuse("it is of numbers, not of a comparison")
+            x = x.with_tensor(call.ops.not_equal(x.tensor, 0), dtype="bool")
         dims = _dims(call, x)
         if (layer := _global(call, x, dims, name)) is not None:
             return _finished(call, layer, dims)
@@ -78,8 +81,22 @@ for _target, _name, _sign in (
     ("aten.any", "any", False),
     ("aten.all", "all", False),
     ("aten.logsumexp", "logsumexp", False),
+    ("aten.special_logsumexp", "logsumexp", False),
 ):
     _operation(_target, _name, _sign)
+
+
+@converts("aten.nansum", "aten.nanmean")
+def nansum(call: Call) -> Value:
+    """The sum or mean of what is a number."""
+    x, ops = call.value("self"), call.ops
+    dims, gone = _dims(call, x), ops.isnan(x.tensor)
+    total = call.reduced(x.with_tensor(ops.where(gone, 0.0, x.tensor)), dims, _along(ops.sum))
+    if "nanmean" in call.node.target:
+        ones = x.with_tensor(ops.where(gone, 0.0, 1.0))
+        count = call.reduced(ones, dims, _along(ops.sum))
+        total = call.elementwise(ops.divide, total, count)
+    return _finished(call, total, dims)
 
 
 @converts("aten.prod")
@@ -128,23 +145,48 @@ def norm(call: Call) -> Value:
     x = call.value("self")
     dims = _dims(call, x)
     if "linalg_norm" in call.node.target and len(dims) > 1 and call.get("ord") is not None:
-        call.refuse("it is a norm of matrices")
+        return matrix_norm(call)
     order = call.get("p", call.get("ord", 2))
     order = 2 if order in (None, "fro") else float(order)
+    value = replace(call.reduced(x, dims, length(call, order)), nonnegative=True)
+    return _finished(call, value, dims)
+
+
+def length(call: Call, order: float) -> Callable[[Any, Any], Any]:
+    """The function that gives the norm of an order over axes of a tensor."""
     ops = call.ops
     by_order: dict[float, Callable[[Any, Any], Any]] = {
         2: lambda t, axes: ops.sqrt(ops.sum(ops.square(t), axis=axes, keepdims=True)),
         1: lambda t, axes: ops.sum(ops.abs(t), axis=axes, keepdims=True),
+        0: lambda t, axes: ops.sum(
+            ops.cast(ops.not_equal(t, 0.0), "float32"), axis=axes, keepdims=True
+        ),
         math.inf: lambda t, axes: ops.max(ops.abs(t), axis=axes, keepdims=True),
+        -math.inf: lambda t, axes: ops.min(ops.abs(t), axis=axes, keepdims=True),
     }
-    if order <= 0:
-        call.refuse(f"norms of order {order:g} are not known, those above 0 are")
 
     def any_order(tensor: Any, axes: Any) -> Any:
-        return ops.sum(ops.abs(tensor) ** order, axis=axes, keepdims=True) ** (1 / order)
+        total = ops.sum(ops.power(ops.abs(tensor), order), axis=axes, keepdims=True)
+        return ops.power(total, 1 / order)
 
-    value = replace(call.reduced(x, dims, by_order.get(order, any_order)), nonnegative=True)
-    return _finished(call, value, dims)
+    return by_order.get(order, any_order)
+
+
+@converts("aten.linalg_matrix_norm")
+def matrix_norm(call: Call) -> Value:
+    """Of matrices: over all of one, or the largest or least sum of rows or columns."""
+    name = "self" if "self" in call.node.arguments else "A"
+    x, order, ops = call.value(name), call.get("ord", "fro"), call.ops
+    rows, columns = (x.dim(d) for d in call.get("dim") or (-2, -1))
+    if order == "fro":
+        value = call.reduced(x, [rows, columns], length(call, 2))
+    elif order in (1, -1, math.inf, -math.inf):
+        summed, other = (rows, columns) if abs(order) == 1 else (columns, rows)
+        value = call.reduced(x, [summed], length(call, 1))
+        value = call.reduced(value, [other], _along(ops.max if order > 0 else ops.min))
+    else:
+        call.refuse(f"a norm of order {order!r} needs the singular values of a matrix")
+    return _finished(call, replace(value, nonnegative=True), [rows, columns])
 
 
 @converts("aten.cosine_similarity", "aten.pairwise_distance")
@@ -160,11 +202,9 @@ def distance(call: Call) -> Value:
         return x.with_tensor(ops.square(x.tensor))
 
     if "pairwise" in call.node.target:
-        if call.get("p", 2) != 2:
-            call.refuse("distances other than of order 2 are not known")
         apart = call.elementwise(lambda s, t: ops.add(ops.subtract(s, t), eps), a, b)
-        found = total(square(apart), apart.rank - 1)
-        return _finished(call, found.with_tensor(ops.sqrt(found.tensor)), [apart.rank - 1])
+        found = call.reduced(apart, [apart.rank - 1], length(call, float(call.get("p", 2))))
+        return _finished(call, found, [apart.rank - 1])
     dim = a.dim(call.get("dim", 1))
     product = total(call.elementwise(ops.multiply, a, b), dim)
     lengths = [total(square(x), dim) for x in (a, b)]
@@ -204,22 +244,31 @@ def position(call: Call) -> Value:
 
 
 def _position(call: Call, x: Value, dim: int, name: str) -> Value:
-    x, axis = call.isolated(x, dim)
-    tensor = getattr(call.ops, name)(x.tensor, axis=axis)
+    ops = call.ops
+    if x.constant or not x.dtype.startswith(("float", "bfloat")):
+        x, axis = call.isolated(x, dim)
+        tensor = getattr(ops, name)(x.tensor, axis=axis)
+    else:
+        # Of real numbers Keras's own looks at the bits of zeros, which no file can.
+        x = call.last(x, dim)
+        axis = len(x.axes) - 1
+        tensor = ops.top_k(x.tensor if name == "argmax" else ops.negative(x.tensor), 1)[1]
+        tensor = tensor[..., 0]
     axes = (*x.axes[:axis], *x.axes[axis + 1 :])
     dims = (*x.dims[:dim], (), *x.dims[dim + 1 :])
     value = replace(x, tensor=tensor, axes=axes, dims=dims, dtype="int64")
     return _finished(call, value, [dim])
 
 
-@converts("aten.cumprod", "aten.cummax", "aten.cummin")
+@converts("aten.cumprod", "aten.cummax", "aten.cummin", "aten.logcumsumexp", "aten._logcumsumexp")
 def cumulated(call: Call) -> list[Value]:
-    """Running products, or the largest or least so far: position after position."""
-    kind = call.node.target.split(".")[1]
+    """Running products, sums of exponentials, or the largest or least: position after position."""
+    kind = call.node.target.split(".")[1].removeprefix("_")
     function = {
         "cumprod": call.ops.multiply,
         "cummax": call.ops.maximum,
         "cummin": call.ops.minimum,
+        "logcumsumexp": call.ops.logaddexp,
     }[kind]
     if call.used(1):
         call.refuse("the positions of the largest so far are asked for")

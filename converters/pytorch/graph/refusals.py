@@ -39,15 +39,16 @@ REFUSALS = (
         _CUT,
     ),
     Refusal(
-        "masked_select, unique, bincount, histc",
-        r"aten\.(masked_select|masked_scatter|_?unique\w*|bincount|histc)",
+        "masked_select, unique, bincount, histc, mode",
+        r"aten\.(masked_select|masked_scatter|_?unique\w*|bincount|hist\w+|mode)",
         "how much it gives depends on the input",
         "multiply by the mask, or take the top k",
     ),
     Refusal(
         "inverses and decompositions of matrices",
-        r"aten\.(linalg_)?(svd|inv|inv_ex|inverse|pinv|pinverse|eig\w*|det|slogdet|logdet|qr|lu\w*"
-        r"|solve\w*|lstsq|cholesky\w*|matrix_exp|matrix_power|matrix_rank)",
+        r"aten\._?(linalg_)?(svd|inv|inv_ex|inverse|pinv|pinverse|eig\w*|det|slogdet|logdet|qr|lu\w*"
+        r"|solve\w*|lstsq|cholesky\w*|matrix_exp|matrix_power|matrix_rank|tensor(inv|solve)|ldl\w*"
+        r"|svdvals|cond|householder_product|triangular_solve|geqrf|ormqr|orgqr)|aten\.nuclear_norm",
         "LiteRT decomposes no matrices",
         _CUT,
     ),
@@ -84,9 +85,22 @@ REFUSALS = (
     ),
     Refusal(
         "random numbers",
-        r"aten\.(multinomial|normal|poisson|randint\w*|randperm|binomial|exponential|random)",
+        r"aten\.(multinomial|\w*normal\w*|poisson|randint\w*|randperm|binomial|exponential|random"
+        r"|uniform|cauchy|geometric)",
         "it is random",
         "give the random numbers as an input, or call .eval() on the module before the export",
+    ),
+    Refusal(
+        "packed sequences",
+        r"aten\._?(pack_padded_sequence|pad_packed_sequence)",
+        "how long they are depends on the input",
+        "export the recurrent layer on padded sequences, and choose with torch.where",
+    ),
+    Refusal(
+        "torch.equal, allclose",
+        r"aten\.(equal|allclose|is_nonzero)",
+        "it steers by what is computed",
+        "compare element by element, and choose with torch.where",
     ),
     Refusal(
         "as_strided, put, resize",

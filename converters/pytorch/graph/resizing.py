@@ -6,8 +6,7 @@ PyTorch: Keras
 - upsample_bilinear, align_corners=False, a whole number of times:
   `UpSampling2D(interpolation="bilinear")`
 - upsample_bilinear, align_corners=False, to any size: `keras.ops.image.resize`
-- … align_corners=True, bicubic, linear, trilinear, antialiased nearest: a matrix along each axis,
-  exact
+- … align_corners=True, bicubic, linear, trilinear, antialiased: a matrix along each axis, exact
 - pixel_shuffle, pixel_unshuffle, channel_shuffle: reshapes and transposes of rank 4 or less
 """
 
@@ -60,14 +59,13 @@ def upsample(call: Call) -> Value:
     order = CHANNELS_LAST[x.rank]
     goal, sizes = call.meta.hint[2:], x.shape[2:]
     target = call.node.target
-    if "_aa" in target and any(n > o for n, o in zip(sizes, goal, strict=True)):
-        call.refuse("it makes smaller with antialiasing")
+    smooth = "_aa" in target
     x = call.ordered(x, order)
     nearest, corners = "nearest" in target, bool(call.get("align_corners", False))
     whole = all(o % n == 0 for n, o in zip(sizes, goal, strict=True))
     if goal == sizes and not any(map(is_free, x.dims[2:])):
         return x
-    linear = "linear" in target and not corners
+    linear = "linear" in target and not corners and not smooth
     scales = _scales(call, sizes, goal, count)
     plain = all(abs(s * n - o) < 1e-6 * o for s, n, o in zip(scales, sizes, goal, strict=True))
     open_ = any(map(is_free, x.dims[2:]))
@@ -102,7 +100,8 @@ def upsample(call: Call) -> Value:
             at = (np.arange(o) + (0.5 if "exact" in target else 0)) / s
             tensor = call.ops.take(tensor, np.minimum(at.astype(int), n - 1).astype("int32"), axis)
         else:
-            matrices[axis] = _matrix(n, o, s, corners, "cubic" in target)
+            make = _smooth_matrix if smooth else _matrix
+            matrices[axis] = make(n, o, s, corners, "cubic" in target)
     tensor = mapped(call, tensor, matrices)
     return call.result(tensor, order, nonnegative=x.nonnegative and "cubic" not in target)
 
@@ -137,9 +136,19 @@ def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.
     return matrix.astype("float32")
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
+def _smooth_matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.ndarray:
+    """As `_matrix`, with a kernel as wide as what becomes one position, and a = -0.5."""
+    step = ((old - 1) / (new - 1) if new > 1 else 0.0) if corners else 1 / scale
+    wide = max(step, 1.0)
+    distance = np.abs(np.arange(old) + 0.5 - (np.arange(new)[:, None] + 0.5) * step) / wide
+    matrix = np.where(distance < 2, _cubic(distance, -0.5), 0) if cubic else 1 - distance
+    matrix = matrix if cubic else np.maximum(matrix, 0)
+    return (matrix / matrix.sum(1, keepdims=True)).astype("float32")
+
+
+def _cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:
     """Keys's kernel."""
-    return np.where(x <= 1, near(x), far(x))
+    return np.where(x <= 1, near(x, a), far(x, a))
 
 
 def near(x: Any, a: float = -0.75) -> Any:

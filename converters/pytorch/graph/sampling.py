@@ -9,6 +9,7 @@ PyTorch: Keras
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,19 @@ def grid_sample(call: Call) -> Value:
         call.refuse("it reads a constant at coordinates that depend on the input")
     ops, sizes = call.ops, x.shape[2:]
     goal = grid.shape[1:-1]
+    # Both count the same samples.
+    more, before = ((),) * (count + 1), ((),) * (count + 1)
+    (x, grid), _ = call.arranger.unified(
+        [
+            replace(x, dims=(*x.dims, *more)),
+            replace(grid, dims=(grid.dims[0], *before, *grid.dims[1:])),
+        ]
+    )
+    x = replace(x, dims=x.dims[: count + 2])
+    grid = replace(grid, dims=(grid.dims[0], *grid.dims[count + 2 :]))
     x = call.ordered(x, CHANNELS_LAST[x.rank])
     channels = x.shape[1]
-    shared = not is_free(flat(grid.axes))
+    shared = not any(a in flat(grid.axes) for a in grid.dims[0])
     # (…, P, count): positions of all rows as one axis; those that all samples share have no batch.
     group = tuple(flat(grid.dims[1:-1]))
     lead = () if shared else (grid.dims[0],)

@@ -23,6 +23,7 @@ from converters.pytorch.graph.layout import (
     Value,
     constant,
     expanded,
+    flat,
     is_free,
     permuted,
     repeated,
@@ -39,7 +40,7 @@ _REAL = ("float16", "bfloat16", "float32", "float64")
 @converts(
     "aten.view", "aten.reshape", "aten._unsafe_view", "aten.flatten", "aten.unflatten",
     "aten.view_as", "aten.reshape_as", "aten.view_copy", "aten._reshape_alias", "aten.ravel",
-    "aten._reshape_copy",
+    "aten._reshape_copy", "aten.atleast_1d", "aten.atleast_2d", "aten.atleast_3d",
 )  # fmt: skip
 def reshape(call: Call) -> Value:
     """To the sizes that the program gives for the result."""
@@ -50,7 +51,9 @@ def reshape(call: Call) -> Value:
 
 def seen_as(call: Call, x: Value, sizes: Sequence[int], free: Sequence[bool | None]) -> Value:
     """A value in other sizes."""
-    if x.shape == tuple(sizes) and _alike(x, free):
+    # Of one sample, (1, samples * channels) as (samples, channels) says nothing else.
+    regroups = sizes[:1] == (1,) and free[0] is None and not x.dims[0] and is_free(flat(x.dims))
+    if x.shape == tuple(sizes) and _alike(x, free) and not regroups:
         return x
     value = reshaped(x, sizes, free, call.batch)
     if value is not None:
@@ -96,7 +99,9 @@ def transpose(call: Call) -> Value:
     return permuted(x, order)
 
 
-@converts("aten.t", "aten.numpy_T", "aten.mT", "aten.adjoint", "aten.t_copy")
+@converts(
+    "aten.t", "aten.numpy_T", "aten.mT", "aten.adjoint", "aten.t_copy", "aten.mH", "aten.matrix_H"
+)
 def t(call: Call) -> Value:
     """A matrix turned over."""
     x = call.value("self")
@@ -183,7 +188,8 @@ def repeat_interleave(call: Call) -> Value:
 @converts(
     "aten.contiguous", "aten.clone", "aten.detach", "aten.alias", "aten.lift_fresh_copy",
     "aten.lift_fresh", "aten.detach_copy", "aten.alias_copy", "aten.positive", "aten.real",
-    "aten.requires_grad_", "aten.resolve_conj",
+    "aten.requires_grad_", "aten.resolve_conj", "aten.resolve_neg", "aten.lift", "aten.pin_memory",
+    "aten._lazy_clone",
 )  # fmt: skip
 def same(call: Call) -> Value:
     """The same value; a constant is copied, as it may be written to."""

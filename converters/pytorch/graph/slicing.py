@@ -4,13 +4,14 @@ PyTorch: Keras
 
 - slice, select, narrow, index_select, index by constants: slices; `take` where positions are not
   a range, of several dimensions as one where they are in pairs, or of a mask
-- chunk, split, unbind, tensor_split: `keras.ops.split`; slices of an axis that holds more
+- chunk, split, unbind, tensor_split, hsplit: `keras.ops.split`; slices of an axis that holds more
 - cat, stack: `Concatenate`
 - flip, roll: `flip`; a concatenation of two slices
 - constant_pad_nd, pad, reflection_pad, replication_pad: `ZeroPadding2D`, `Cropping2D`, `pad`;
   copies of the border
 - unfold, im2col; fold, col2im: shifted slices, joined or summed
 - diagonal, diag, diag_embed, trace: a product with the identity, and a sum
+- fill_diagonal of a matrix: `where`
 - slice_scatter, select_scatter, copy_ to a slice: a concatenation
 """
 
@@ -120,6 +121,10 @@ def slice_(call: Call) -> Value:
     x = call.value("self")
     dim = x.dim(call.get("dim", 0))
     start, stop, step = bounds(call, x.shape[dim])
+    if call.free[dim] and not is_free(x.dims[dim]) and (start, step) == (0, 1):
+        places = call.positions(stop)
+        if places is not None:
+            return _read(call, x, dim, places)
     return sliced(call, x, dim, start, stop, step)
 
 
@@ -165,19 +170,21 @@ def unbind(call: Call) -> list[Value]:
 @converts(
     "aten.chunk", "aten.split", "aten.split_with_sizes", "aten.tensor_split",
     "aten.unsafe_chunk", "aten.unsafe_split", "aten.split_copy", "aten.split_with_sizes_copy",
+    "aten.unsafe_split_with_sizes", "aten.hsplit", "aten.vsplit", "aten.dsplit",
 )  # fmt: skip
 def split(call: Call) -> list[Value]:
     """Several ranges of a dimension."""
     x = call.value("self")
-    dim = x.dim(call.get("dim", 0))
-    sizes = [m.hint[dim] for m in call.metas] if None not in call.node.outputs else _sizes(call, x)
+    named = {"hsplit": min(1, x.rank - 1), "dsplit": 2}.get(call.node.target.split(".")[1], 0)
+    dim = x.dim(call.get("dim", named))
+    known = None not in call.node.outputs
+    sizes = [m.hint[dim] for m in call.metas] if known else _sizes(call, x.shape[dim])
     if is_free(x.dims[dim]):
         raise BatchError("it cuts a dimension that is open")
     return parts(call, x, dim, sizes)
 
 
-def _sizes(call: Call, x: Value) -> list[int]:
-    size = x.shape[x.dim(call.get("dim", 0))]
+def _sizes(call: Call, size: int) -> list[int]:
     given = call.get("split_sizes", call.get("split_size"))
     if isinstance(given, list):
         return given
@@ -198,9 +205,7 @@ def index_select(call: Call) -> Value:
 def taken(call: Call, x: Value, dim: int, index: Value) -> Value:
     """Positions of a dimension, given by a list of them."""
     if not index.constant:
-        if is_free(x.dims[dim]):
-            raise BatchError("it takes samples of the batch")
-        return _looked_up(call, x, dim, index)
+        return looked_up(call, x, dim, index)
     at = call.arranger.array(index)
     if at.dtype == bool:
         at = np.flatnonzero(at)
@@ -215,12 +220,20 @@ def taken(call: Call, x: Value, dim: int, index: Value) -> Value:
     return with_axis(x, dim, axis, tensor, len(at))
 
 
-def _looked_up(call: Call, x: Value, dim: int, index: Value) -> Value:
-    """What stands at positions that are computed: of all samples, or of a table."""
-    if index.rank != 1 or index.dtype == "bool":
+def looked_up(call: Call, x: Value, dim: int, index: Value) -> Value:
+    """What stands at positions that are computed: of all samples, of a table, or in all of them."""
+    if index.dtype == "bool":
         call.refuse("how much it takes depends on the input")
-    if not call.arranger.fixed(x) and not call.arranger.fixed(index):
+    rows = is_free(x.dims[dim])
+    # Positions in all samples as one are what they say where the batch is no number in them.
+    if rows and call.arranger.batch_in_sizes:
+        raise BatchError("it takes samples of the batch")
+    if not rows and not call.arranger.fixed(x) and not call.arranger.fixed(index):
         call.refuse("all samples take the positions of all; use gather")
+    return _read(call, x, dim, index)
+
+
+def _read(call: Call, x: Value, dim: int, index: Value) -> Value:
     x, axis = call.isolated(x, dim)
     index = call.ordered(index)
     tensor = call.ops.take(x.tensor, index.tensor, axis=axis)
@@ -240,8 +253,10 @@ def index(call: Call) -> Value:
     if x.constant and all(i.constant for _, i in named):
         key = tuple(slice(None) if i is None else call.arranger.array(i) for i in indices)
         return replace(constant(np.array(call.arranger.array(x)[key])), keys=x.keys)
-    if len(named) == 1 and named[0][1].rank == 1:
+    if len(named) == 1 and (named[0][1].rank == 1 or not named[0][1].constant):
         return taken(call, x, *named[0])
+    if (found := _of_each_sample(call, x, indices)) is not None:
+        return found
     first = named[0][0]
     if not all(i.constant for _, i in named) or None in indices[first : named[-1][0] + 1]:
         call.refuse("it takes positions that are not constants of neighbouring dimensions")
@@ -268,6 +283,35 @@ def index(call: Call) -> Value:
     return value
 
 
+def _of_each_sample(call: Call, x: Value, indices: Sequence[Value | None]) -> Value | None:
+    """`x[samples, at]`: each sample's own positions, the samples being counted."""
+    if len(indices) < 2 or indices[0] is None or indices[1] is None or any(indices[2:]):
+        return None
+    samples, at = indices[0], indices[1]
+    if samples.constant:
+        batch = np.arange(call.batch)
+        counted = x.shape[0] == call.batch and is_free(x.dims[0])
+        counted = counted and (call.arranger.array(samples).ravel() == batch).all()
+    else:
+        counted = call.arranger.counts(samples.tensor)
+    if not counted or at.constant or at.rank != samples.rank or samples.shape[0] != x.shape[0]:
+        return None
+    if is_free(x.dims[1]):
+        call.refuse("how many positions a sample has is open; export it with a fixed size")
+    # All samples as one, in which each sample's positions begin where it does.
+    ops, size = call.ops, x.shape[1]
+    samples = call.samples(samples) if samples.constant else samples
+
+    def from_the_start(position: Any, sample: Any) -> Any:
+        position = ops.where(ops.less(position, 0), ops.add(position, size), position)
+        return ops.add(position, ops.multiply(sample, size))
+
+    at = call.ordered(call.elementwise(from_the_start, at, samples))
+    x = call.arranger.arranged(x, ((*x.dims[0], *x.dims[1]), *x.dims[2:]))
+    tensor = ops.take(x.tensor, at.tensor, axis=0)
+    return Value(tensor, (*at.axes, *x.axes[1:]), (*at.dims, *x.dims[2:]), dtype=x.dtype)
+
+
 def _grid(indices: list[np.ndarray]) -> list[np.ndarray] | None:
     """The index of each dimension, if together they span a grid."""
     rank = max((i.ndim for i in indices), default=0)
@@ -290,11 +334,11 @@ def cat(call: Call) -> Value:
     return joined(call, values, dim)
 
 
-@converts("aten.hstack", "aten.vstack", "aten.dstack", "aten.column_stack")
+@converts("aten.hstack", "aten.vstack", "aten.row_stack", "aten.dstack", "aten.column_stack")
 def stack_along(call: Call) -> Value:
     """Along the second, first or third dimension."""
     values = call.values("tensors")
-    dim = {"v": 0, "d": 2}.get(call.node.target.split(".")[1][0], 1)
+    dim = {"v": 0, "r": 0, "d": 2}.get(call.node.target.split(".")[1][0], 1)
     if values[0].rank <= dim:
         call.refuse("it is of tensors with fewer dimensions")
     return joined(call, values, dim)
@@ -451,11 +495,16 @@ def unfold(call: Call) -> Value:
 
 @converts("aten.im2col")
 def im2col(call: Call) -> Value:
+    """Windows of a map, as columns."""
+    return windows(call, call.value("self"), call.ints("kernel_size", 2))
+
+
+def windows(call: Call, x: Value, kernel: Sequence[int]) -> Value:
     """Windows of a map, as columns: a concatenation of shifted slices."""
-    x = call.ordered(call.value("self"), CHANNELS_LAST[4])
-    kernel, step, hole, more = (
+    x = call.ordered(x, CHANNELS_LAST[4])
+    step, hole, more = (
         call.ints(name, 2, default)
-        for name, default in (("kernel_size", 1), ("stride", 1), ("dilation", 1), ("padding", 0))
+        for name, default in (("stride", 1), ("dilation", 1), ("padding", 0))
     )
     tensor = x.tensor
     if any(more):
@@ -554,6 +603,17 @@ def diagonal(call: Call) -> Value:
     product = call.elementwise(call.ops.multiply, x, constant(mask))
     total = sliced(call, call.summed(product, [-1]), x.rank - 2, start, start + count)
     return call.summed(total, [0]) if "trace" in call.node.target else total
+
+
+@converts("aten.fill_diagonal")
+def fill_diagonal(call: Call) -> Value:
+    """A matrix with one number where row and column are the same."""
+    x, number = call.value("self"), call.get("fill_value")
+    if x.rank != 2:
+        call.refuse(f"it is of {x.rank} dimensions; torch.where with torch.eye is known")
+    eye = constant(np.eye(*x.shape, dtype=bool))
+    number = np.asarray(number, str(x.tensor.dtype))
+    return call.elementwise(lambda here, t: call.ops.where(here, number, t), eye, x)
 
 
 @converts("aten.diag_embed")

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from converters.program import Dimension, Node, Program
-from converters.pytorch.graph.dataflow import WIDTHS, Dataflow, Op, axis, dataflow
+from converters.pytorch.graph.dataflow import WIDTHS, Dataflow, Op, axes, axis, dataflow
+from converters.pytorch.graph.spellings import respell
 from converters.pytorch.tables import TABLES
 from converters.pytorch.targets import Leaf
 
@@ -157,6 +158,7 @@ def find_ulsam_calls(program: Program) -> tuple[list[UlsamCall], list[NearMiss]]
         The calls, and the near misses, each in the program's order. No node is in two of them.
     """
     flow = dataflow(program)
+    respell(flow)
     groups = [group for op in flow.ops if op.kind == "multiply" for group in _groups(flow, op)]
     groups = [group for group in groups if group.result in flow.readers.keys() | flow.ends]
     sites = _sites(flow, groups)
@@ -403,9 +405,11 @@ def _wrong_positions(
     for op in [*tail, product]:
         given, made = flow.shape(op.inputs[0]), flow.shape(op.result)
         if op.kind == "softmax":
-            at = axis(op, len(given), -1)
-            if at is None or _size(given[:at]) != before or _size(given[at + 1 :]) != ():
-                yield f"the softmax runs over axis {at} of {_text(given)}"
+            along = axes(op, len(given), -1)
+            row = along and along == tuple(range(along[0], along[-1] + 1))
+            if not row or (_size(given[: along[0]]), _size(given[along[-1] + 1 :])) != (before, ()):
+                where = f"axis {along[0]}" if len(along) == 1 else f"axes {_text(along)}"
+                yield f"the softmax runs over {where} of {_text(given)}"
             continue
         if op is product:
             given = flow.shape(tail[-1].result)
@@ -611,12 +615,21 @@ def _start(flow: Dataflow, op: Op, value: str) -> int | None:
         sizes = given.get("split_sizes", given.get("split_size"))
         if isinstance(sizes, tuple):
             return sum(sizes[:place])
+        if name in ("tensor_split", "hsplit"):
+            return _bounds(given.get("sections", given.get("indices")), size)[place]
         each = {"unbind": 1, "split": sizes, "chunk": -(-size // given.get("chunks", 1))}
         return place * each[name]
     start = op.arguments.get("start" if name != "select" else "index") or 0
     if not isinstance(start, int) or op.arguments.get("step", 1) != 1:
         return None
     return start % size
+
+
+def _bounds(given: Any, size: int) -> tuple[int, ...]:
+    """Where the parts begin: so many that are as alike as can be, or at given places."""
+    if isinstance(given, tuple):
+        return (0, *given)
+    return tuple(part * (size // given) + min(part, size % given) for part in range(given))
 
 
 def _once(texts: Iterable[str]) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.rewrites import (
+    channels,
     copies,
     divisors,
+    groups,
     padding,
     parts,
     powers,
@@ -23,6 +25,7 @@ from converters.tflite.rewrites import (
     roots,
     softmax,
     strides,
+    sums,
 )
 from converters.tflite.rewrites.edit import Edit
 
@@ -121,6 +124,43 @@ _ROWS = [
         parts.repeated,
     ),
     Rewrite(
+        "cumulative sums",
+        "CUMSUM that is exclusive or reversed, along an axis from behind, or along the first of "
+        "less than four dimensions",
+        "the same without options of what is reversed by REVERSE_V2, or moved by SLICE and PAD, of "
+        "four dimensions",
+        "the options and the batch are left out; an axis from behind crashes the process",
+        sums.cumulative,
+    ),
+    Rewrite(
+        "reversed channels",
+        "REVERSE_V2 of more than 4 channels that 4 does not divide",
+        "GATHER",
+        "the packs of four are reversed with what fills the last up",
+        channels.backwards,
+    ),
+    Rewrite(
+        "largest channel",
+        "ARG_MAX along channels that 4 does not divide, of values that may be below 0",
+        "PADV2 with the least number before it, up to a multiple of 4",
+        "what fills the last four up is 0, which is the largest where all are below",
+        channels.largest,
+    ),
+    Rewrite(
+        "choice by a constant",
+        "SELECT_V2 of several samples by a constant of less dimensions",
+        "the constant with as many dimensions",
+        "the constant's first dimension is taken for the batch",
+        channels.conditions,
+    ),
+    Rewrite(
+        "padded samples",
+        "PAD, PADV2 and MIRROR_PAD of three dimensions, the first of more than 1",
+        "the same of four dimensions, between RESHAPEs",
+        "other dimensions are padded",
+        padding.samples,
+    ),
+    Rewrite(
         "padded maximum",
         "PAD or PADV2 before MAX_POOL_2D in float, of values that may be less than the padding",
         "MAXIMUM with the least number in between",
@@ -147,6 +187,15 @@ _ROWS = [
         "a 1x1 MAX_POOL_2D with the stride before it",
         "the stride is forgotten",
         strides.pointwise,
+    ),
+    Rewrite(
+        "groups of channels",
+        "CONV_2D of groups whose channels or filters are no multiple of 4; in int8, 1x1 of groups",
+        "as few groups together as make it one, with weights of 0 between them; a kernel of 1x2 "
+        "whose second column is 0",
+        "a group is taken for a number of four channels, and the process crashes or says why the "
+        "answer is wrong in its log; the groups are forgotten",
+        groups.of_packs,
     ),
     Rewrite(
         "1x1 with a multiplier",
@@ -178,11 +227,19 @@ _ROWS = [
         powers.of_number,
     ),
     Rewrite(
-        "odd power",
-        "POW of floats with an odd exponent other than 3",
-        "x * x ** (n - 1), and one by that where n is below 0; equal to a few roundings of float32",
-        "the sign of numbers below 0 is lost",
-        powers.odd,
+        "power of what is below 0",
+        "POW of floats that may be below 0 with a whole exponent other than 2 and 3",
+        "the power of ABS; x * |x| ** (n - 1) of an odd one, and one by that where n is below 0; "
+        "equal to a few roundings of float32",
+        "the sign of numbers below 0 is lost, or the answer is NaN, by the driver",
+        powers.negative,
+    ),
+    Rewrite(
+        "small power",
+        "POW of floats that may be 0 with exponents below 0.13",
+        "the power times the SIGN of its base",
+        "0 ** 0.01 is computed as 0.41",
+        powers.small,
     ),
     Rewrite(
         "log-softmax",

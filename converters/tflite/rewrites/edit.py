@@ -101,7 +101,13 @@ class Edit:
         return self._new_tensor(twin, tensor, name=name, shape=size, open_shape=size)
 
     def constant(
-        self, values: Any, part: str, like: Tensor | None = None, scales: Any = (), zeros: Any = ()
+        self,
+        values: Any,
+        part: str,
+        like: Tensor | None = None,
+        scales: Any = (),
+        zeros: Any = (),
+        axis: int = -1,
     ) -> Tensor:
         """A new constant.
 
@@ -109,8 +115,9 @@ class Edit:
             values: An array of the type that is to be stored.
             part: Its name.
             like: A tensor whose steps it counts in; `None` if it has none, or has `scales`.
-            scales: Its own steps, along the last axis if there are several.
+            scales: Its own steps.
             zeros: The integers that stand for 0.
+            axis: The axis along which its steps lie, if there are several.
 
         Raises:
             ValueError: If it is larger than what a model for a phone would have in one piece.
@@ -130,13 +137,15 @@ class Edit:
         if len(scales):
             tensor.quantization.scale = [float(s) for s in scales]
             tensor.quantization.zeroPoint = [int(z) for z in zeros]
-            tensor.quantization.quantizedDimension = array.ndim - 1 if len(scales) > 1 else 0
+            axis = axis % array.ndim if len(scales) > 1 else 0
+            tensor.quantization.quantizedDimension = axis
         self._model.buffers.append(buffer)
         return self._new_tensor(
             tensor,
             Tensor(0, part, array.shape, False, dtype, False, data),
             scales=tuple(scales),
             zero_points=tuple(zeros),
+            axis=axis if len(scales) > 1 else 0,
             open_shape=array.shape,
         )
 

@@ -2,13 +2,14 @@
 
 The delegate makes a `PAD` part of what reads it. A pool's own padding does not count, neither as a
 value nor among those that a mean divides by; a convolution's own is of zeros, whatever was padded
-with. Of integers it keeps the two apart, and they are right.
+with. Of integers it keeps the two apart, and they are right. Of three dimensions it pads others
+than it was told where the first is more than 1.
 """
 
 import numpy as np
 
 from converters.tflite.flatbuffer import Operator, schema
-from converters.tflite.pads import fill, spatial, uncounted
+from converters.tflite.pads import amounts, fill, of_samples, spatial, uncounted
 from converters.tflite.rewrites.edit import Edit
 
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
@@ -24,6 +25,21 @@ def _before(edit: Edit, reader: Operator) -> Operator | None:
     return None if fill(edit.view, pad) is None else pad
 
 
+def samples(edit: Edit) -> None:
+    """Several samples of three dimensions, as maps of one row each."""
+    for pad in edit.graph.operators:
+        if not of_samples(pad):
+            continue
+        x, told, output, sizes = pad.inputs[0], pad.inputs[1], pad.outputs[0], amounts(pad)
+        assert x is not None and told is not None and sizes is not None
+        sizes = np.insert(sizes[1:], 1, 0, axis=0).astype("int32")
+        map_, result = ((t.shape[0], 1, *t.shape[1:]) for t in (x, output))
+        wide = edit.constant(sizes, f"{told.name};four")
+        inputs = (edit.reshaped(pad, x, map_), wide, *pad.inputs[2:])
+        edit.reshape(pad, edit.again(pad, inputs, edit.like(output, result, "four")), output)
+        edit.drop(pad)
+
+
 def maximum(edit: Edit) -> None:
     """Pools of the largest, where what is padded with can be it."""
     for pool in edit.graph.operators:
@@ -35,7 +51,8 @@ def maximum(edit: Edit) -> None:
 def mean(edit: Edit) -> None:
     """Pools of the mean: as depthwise convolutions, whose windows count all values alike."""
     for pool in edit.graph.operators:
-        if pool.name != "AVERAGE_POOL_2D" or _before(edit, pool) is None:
+        pad = _before(edit, pool) if pool.name == "AVERAGE_POOL_2D" else None
+        if pad is None or uncounted(edit.view, pad, pool, float(_LEAST)):
             continue
         x, output = pool.inputs[0], pool.outputs[0]
         assert x is not None

@@ -14,7 +14,7 @@ def pointwise(edit: Edit) -> None:
         rows, columns = conv.options.strideH, conv.options.strideW
         if x is None or weights is None or x.dtype != "INT8" or rows * columns == 1:
             continue
-        if weights.shape[1:3] != (1, 1):
+        if weights.shape[1:3] != (1, 1) or x.shape[1:3] == (1, 1):
             continue
         key = (x.index, rows, columns)
         if key not in thinned:
