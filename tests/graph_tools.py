@@ -131,20 +131,26 @@ def compare(
     return model, report
 
 
-def compare_file(module: torch.nn.Module, model: Any, report: Any, shape: Sequence[int]) -> None:
-    """Compares the file of a model with PyTorch; no tensor has more than four dimensions."""
+def compare_file(
+    module: torch.nn.Module, model: Any, report: Any, shape: Sequence[int], rank: int = 4
+) -> None:
+    """Compares the file of a model with PyTorch; no tensor has more dimensions than the rank."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = converters.to_tflite(model)
     graph = read_graphs(content)[0]
-    assert max(len(t.shape) for op in graph.operators for t in op.outputs) <= 4
+    assert max(len(t.shape) for op in graph.operators for t in op.outputs) <= rank
     x = random_inputs(shape, seed=5)
-    array = np.ascontiguousarray(x[0].numpy().transpose(0, 2, 3, 1))
+    array = np.ascontiguousarray(x[0].numpy().transpose(report.inputs[0].order))
     result = runtime.run(content, {next(iter(graph.named_inputs)): array})
-    assert result.outcome == "ok"
+    assert result.outcome == "ok", result.message
     with torch.no_grad():
-        wanted = module(*x)
+        wanted = by_name(module(*x))
+    wrong = {}
     for end in report.outputs:
         found = np.transpose(result.outputs[end.name], np.argsort(end.order))
-        expected = wanted[end.name].numpy()
-        assert np.abs(found - expected).max() <= LIMIT * np.abs(expected).max(), end.name
+        expected = wanted[end.name].astype("float32")
+        difference = np.abs(found - expected).max() / np.abs(expected).max()
+        if not difference <= LIMIT:
+            wrong[end.name] = difference
+    assert not wrong, wrong

@@ -190,11 +190,11 @@ def softmax(call: Call) -> Value:
     """Over one dimension."""
     import keras
 
-    x = _input(call)
-    call.arranger.own_to_a_sample(x.dims[x.dim(call.get("dim"))])
-    x, axis = call.isolated(x, call.get("dim"))
+    x, axis = _along_one(call)
     if "log" in call.node.target:
         return x.with_tensor(call.ops.log_softmax(x.tensor, axis=axis))
+    if any(call.feeds("aten.nan_to_num", "nan", number) for number in (None, 0.0)):
+        return _safe(call, x, axis)
     axis = -1 if axis == len(x.axes) - 1 else axis
     return x.with_tensor(call.layer(keras.layers.Softmax, x.tensor, axis=axis), nonnegative=True)
 
@@ -202,9 +202,20 @@ def softmax(call: Call) -> Value:
 @converts("aten._safe_softmax")
 def safe_softmax(call: Call) -> Value:
     """Softmax that gives zeros where all is minus infinity."""
+    return _safe(call, *_along_one(call))
+
+
+def _along_one(call: Call) -> tuple[Value, int]:
+    """The input and the axis that is the dimension alone."""
+    x = _input(call)
+    call.arranger.own_to_a_sample(x.dims[x.dim(call.get("dim"))])
+    return call.isolated(x, call.get("dim"))
+
+
+def _safe(call: Call, x: Value, axis: int) -> Value:
+    # Of nothing but minus infinity LiteRT's softmax makes equal shares, where others make NaN.
     import keras
 
-    x, axis = call.isolated(_input(call), call.get("dim"))
     ops, least = call.ops, float(np.finfo(np.float32).min)
     tensor = ops.maximum(x.tensor, least)
     some = ops.greater(ops.max(tensor, axis=axis, keepdims=True), least)

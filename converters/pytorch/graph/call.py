@@ -367,8 +367,8 @@ class Call:
         places = self._emitter.samples()
         return replace(places, dims=(*places.dims, *((),) * (like.rank - 1)))
 
-    def feeds(self, operator: str, argument: str, number: float) -> bool:
-        """Whether all that takes its first value is an operator whose argument is a number."""
+    def feeds(self, operator: str, argument: str, number: float | None) -> bool:
+        """Whether all that takes its first value is an operator with a number as argument."""
         name = self.node.outputs[0]
         takers = self._emitter.users.get(name, []) if name is not None else []
         return bool(takers) and all(

@@ -9,6 +9,7 @@ PyTorch: Keras
   numbers only where they are constants
 - exp, log, sqrt, rsqrt, abs, sin …: `keras.ops` of that name
 - erf, erfc, special_ndtr: `gelu`, divided
+- asinh, acosh, atanh: `log1p`
 - xlogy, xlog1py, entr, sinc, heaviside, lerp, addcmul, fmod, ldexp, copysign,
   signbit, logit, logaddexp2, nan_to_num, isclose, isin of constants: operations
 """
@@ -236,18 +237,42 @@ for _target, _name in {
     "aten.arcsin": "arcsin",
     "aten.arccos": "arccos",
     "aten.arctan": "arctan",
-    "aten.asinh": "arcsinh",
-    "aten.acosh": "arccosh",
-    "aten.atanh": "arctanh",
-    "aten.arcsinh": "arcsinh",
-    "aten.arccosh": "arccosh",
-    "aten.arctanh": "arctanh",
     "aten.deg2rad": "deg2rad",
     "aten.special_exp2": "exp2",
     "aten.special_expm1": "expm1",
     "aten.special_log1p": "log1p",
 }.items():
     _unary(_target, _name)
+
+
+# LiteRT has no inverse of a hyperbolic function; by log1p they are exact around 0.
+
+
+@converts("aten.asinh", "aten.arcsinh")
+def asinh(call: Call) -> Value:
+    """`sign(x) * log1p(|x| + x ** 2 / (1 + sqrt(x ** 2 + 1)))`."""
+    x, ops = call.value("self"), call.ops
+    square = ops.square(x.tensor)
+    more = ops.divide(square, ops.add(ops.sqrt(ops.add(square, 1.0)), 1.0))
+    size = ops.log1p(ops.add(ops.abs(x.tensor), more))
+    return x.with_tensor(ops.multiply(ops.sign(x.tensor), size))
+
+
+@converts("aten.acosh", "aten.arccosh")
+def acosh(call: Call) -> Value:
+    """`log1p(y + sqrt(y * (y + 2)))` of y = x - 1."""
+    x, ops = call.value("self"), call.ops
+    y = ops.subtract(x.tensor, 1.0)
+    root = ops.sqrt(ops.multiply(y, ops.add(y, 2.0)))
+    return x.with_tensor(ops.log1p(ops.add(y, root)))
+
+
+@converts("aten.atanh", "aten.arctanh")
+def atanh(call: Call) -> Value:
+    """`(log1p(x) - log1p(-x)) / 2`."""
+    x, ops = call.value("self"), call.ops
+    twice = ops.subtract(ops.log1p(x.tensor), ops.log1p(ops.negative(x.tensor)))
+    return x.with_tensor(ops.multiply(twice, 0.5))
 
 
 @converts("aten.round", "aten.special_round")
@@ -384,9 +409,10 @@ def signbit(call: Call) -> Value:
 @converts("aten.isposinf", "aten.isneginf")
 def infinite(call: Call) -> Value:
     """Whether it is infinity, or minus infinity."""
-    x = call.value("self")
-    number = np.inf if "pos" in call.node.target else -np.inf
-    return x.with_tensor(call.ops.equal(x.tensor, number))
+    x, ops, most = call.value("self"), call.ops, float(np.finfo(np.float32).max)
+    # TensorFlow's converter makes the largest number of an infinity that a graph holds.
+    above = "pos" in call.node.target
+    return x.with_tensor(ops.greater(x.tensor, most) if above else ops.less(x.tensor, -most))
 
 
 @converts("aten.ldexp")
