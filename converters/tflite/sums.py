@@ -20,6 +20,14 @@ def axis(operator: Operator) -> int | None:
     return found if -len(x.shape) <= found < len(x.shape) else None
 
 
+def told(operator: Operator) -> tuple[bool, bool]:
+    """Whether it is exclusive, and whether reversed; neither if it has no such options."""
+    exclusive, reverse = (
+        bool(getattr(operator.options, name, False)) for name in ("exclusive", "reverse")
+    )
+    return exclusive, reverse
+
+
 def from_behind(operator: Operator) -> bool:
     """Whether its axis is counted from behind."""
     found = axis(operator)
@@ -34,4 +42,4 @@ def mistaken(operator: Operator) -> bool:
     first = found % len(x.shape) == 0
     if first and (len(x.shape) == 4 and x.shape[0] == 1 or x.shape[0] > 1 and len(x.shape) < 4):
         return True
-    return bool(operator.options.exclusive or operator.options.reverse)
+    return any(told(operator))

@@ -4,32 +4,32 @@ import numpy as np
 
 from converters.tflite.flatbuffer import Operator, Tensor, schema
 from converters.tflite.rewrites.edit import Edit
-from converters.tflite.sums import axis, from_behind, mistaken
+from converters.tflite.sums import axis, from_behind, mistaken, told
 
 
 def cumulative(edit: Edit) -> None:
     """Sums of what is reversed, or moved by one, along an axis that is not the first."""
     for total in edit.graph.operators:
-        told = axis(total)
-        if told is None or not (from_behind(total) or mistaken(total)):
+        given, (exclusive, backwards) = axis(total), told(total)
+        if given is None or not (from_behind(total) or mistaken(total)):
             continue
         x, output = total.inputs[0], total.outputs[0]
         assert x is not None
-        along, shape = told % len(x.shape), x.shape
+        along, shape = given % len(x.shape), x.shape
         if along == 0 and len(shape) < 4:
             along, shape = 4 - len(shape), (1,) * (4 - len(shape)) + shape
         if (along == 0 and mistaken(total)) or shape[along] < 2:
             continue  # along the batch, or nothing to sum
         part = edit.reshaped(total, x, shape)
-        backwards = bool(total.options.reverse)
         if backwards:
             part = _reversed(edit, total, part, along)
-        if total.options.exclusive:
+        if exclusive:
             part = _moved(edit, total, part, along)
         number = edit.constant(np.array(along, "int32"), f"{output.name};axis")
         plain = output if shape == output.shape and not backwards else None
         result = edit.like(output, shape, "sum") if plain is None else plain
-        part = edit.again(total, (part, number), result, exclusive=False, reverse=False)
+        changed = {"exclusive": False, "reverse": False} if exclusive or backwards else {}
+        part = edit.again(total, (part, number), result, **changed)
         if backwards:
             turned = output if shape == output.shape else edit.like(output, shape, "turned")
             part = _reversed(edit, total, part, along, turned)
