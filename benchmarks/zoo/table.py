@@ -40,7 +40,7 @@ models and float32 files. Written by `benchmarks/zoo/`: {versions}. Nothing was 
   trained ones.
 - **s**: seconds of `to_keras` and of the float32 file, on two cores.
 - **\\***: a row, or a cell, of an earlier state of this project, in which TensorFlow rounded batch
-  normalizations.
+  normalizations. Findings of GROUPED_CONV are of before that rule told the right ones apart.
 """
 NOT_RUN = "not run"
 STAR = "\\*"
