@@ -1,6 +1,6 @@
 """What the GPU delegate computes wrongly of channels, which it packs in fours.
 
-Imports the flatbuffer reader and NumPy.
+Imports the flatbuffer reader.
 """
 
 from converters.tflite.flatbuffer import Operator

@@ -263,11 +263,14 @@ def scatter(call: Call) -> Value:
     hits = call.elementwise(lambda i, p: ops.cast(ops.equal(i, p), "float32"), apart(index), places)
     written = call.value("value") if src is None else src
     count = summed(hits)
-    if how in ("prod", "amax", "amin"):
-        # All at once, what is not written being no more than 1, or the least or the largest.
-        neutral = {"prod": 1.0, "amax": _LEAST, "amin": -_LEAST}[how]
-        reduce = {"prod": ops.prod, "amax": ops.max, "amin": ops.min}[how]
-        join = {"prod": ops.multiply, "amax": ops.maximum, "amin": ops.minimum}[how]
+    # What is not written is no more than 1, or the least or the largest.
+    extremes = {
+        "prod": (1.0, ops.prod, ops.multiply),
+        "amax": (_LEAST, ops.max, ops.maximum),
+        "amin": (-_LEAST, ops.min, ops.minimum),
+    }
+    if how in extremes:
+        neutral, reduce, join = extremes[how]
         chosen = call.elementwise(
             lambda h, s: ops.where(ops.greater(h, 0.5), s, neutral), hits, apart(written)
         )

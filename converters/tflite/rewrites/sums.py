@@ -26,14 +26,14 @@ def cumulative(edit: Edit) -> None:
         if exclusive:
             part = _moved(edit, total, part, along)
         number = edit.constant(np.array(along, "int32"), f"{output.name};axis")
-        plain = output if shape == output.shape and not backwards else None
-        result = edit.like(output, shape, "sum") if plain is None else plain
+        same = shape == output.shape
+        result = output if same and not backwards else edit.like(output, shape, "sum")
         changed = {"exclusive": False, "reverse": False} if exclusive or backwards else {}
         part = edit.again(total, (part, number), result, **changed)
         if backwards:
-            turned = output if shape == output.shape else edit.like(output, shape, "turned")
+            turned = output if same else edit.like(output, shape, "turned")
             part = _reversed(edit, total, part, along, turned)
-        if shape != output.shape:
+        if not same:
             edit.reshape(total, part, output)
         edit.drop(total)
 
