@@ -211,6 +211,8 @@ def reshaped(
 
 def expanded(value: Value, sizes: Sequence[int], free: Sequence[bool]) -> Value:
     """`expand`: dimensions of one are repeated without an operation."""
+    if len(sizes) < value.rank:
+        raise BatchError("the batch is squeezed out before it")
     dims = ((),) * (len(sizes) - value.rank) + value.dims
     return replace(
         value,
