@@ -62,7 +62,7 @@ ENVIRONMENTS = {
     "tensorflow-2.20": Environment(pins=_tensorflow("2.20")),
     "tensorflow-2.21": Environment(pins=_NEWEST),
     "older-beside": Environment(
-        pins=(*_NEWEST, "keras==3.13.*", "numpy==1.26.*"),
+        pins=(*_NEWEST, "keras==3.15.0", "numpy==1.26.*"),
         without=("jax",),
     ),
     "litert-nightly": Environment(

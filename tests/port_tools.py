@@ -1,18 +1,11 @@
 """What the tests of the port share: random PyTorch modules, state dicts, comparison of outputs.
 
-Imports NumPy, pytest and PyTorch; Keras only inside functions.
+Imports NumPy and PyTorch; Keras only inside functions.
 """
 
-from importlib.metadata import version
-
 import numpy as np
-import pytest
 import torch
 
-NEEDS_SHUFFLES = pytest.mark.skipif(
-    tuple(map(int, version("keras").split(".")[:2])) < (3, 14),
-    reason="keras.ops.depth_to_space and space_to_depth begin with Keras 3.14",
-)
 # float32: both frameworks sum in different orders, a few roundings of 6e-8 each.
 TOLERANCE = 1e-5
 

@@ -94,7 +94,7 @@ def test_it_is_a_notebook(name, tmp_path):
 def test_what_is_missing_is_told_at_once(name):
     """A module that is `None` is one that is not installed."""
     without = "import runpy, sys"
-    without += "; sys.modules.update(dict.fromkeys(('sklearn', 'tf_keras', 'torch')))"
+    without += "; sys.modules.update(dict.fromkeys(('jax', 'sklearn', 'tf_keras', 'torch')))"
     run = f"runpy.run_path({str(FOLDER / name)!r} + '.py', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", f"{without}; sys.path.insert(0, {str(FOLDER)!r}); {run}"],
@@ -102,7 +102,11 @@ def test_what_is_missing_is_told_at_once(name):
         text=True,
         timeout=60,
     )
-    missing = {"qat": "sklearn, tf_keras", "pytorch_network": "sklearn, torch"}.get(name, "sklearn")
+    missing = {
+        "qat": "sklearn, tf_keras",
+        "pytorch_network": "sklearn, torch",
+        "workers_jax": "jax, sklearn",
+    }.get(name, "sklearn")
     assert done.returncode == 1 and done.stderr.endswith(f"Missing: {missing}\n")
     assert 'pip install ".[dev]"' in done.stderr and done.stderr.count("\n") == 1
 

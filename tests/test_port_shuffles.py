@@ -8,7 +8,6 @@ from torch import nn
 
 from converters.pytorch import port_weights
 from port_tools import (
-    NEEDS_SHUFFLES,
     TOLERANCE,
     assert_balanced,
     difference,
@@ -17,7 +16,7 @@ from port_tools import (
     state_of,
 )
 
-pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), NEEDS_SHUFFLES]
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 
 def shuffle(x):

@@ -1,6 +1,5 @@
 """Every layer pair that the port knows, with its arguments, PyTorch against Keras: the verdicts."""
 
-import re
 import warnings
 
 import keras
@@ -14,7 +13,6 @@ import torch_reference
 from converters.pytorch import port_weights
 from port_cases import CASES
 from port_tools import (
-    NEEDS_SHUFFLES,
     TOLERANCE,
     inputs_of,
     randomise,
@@ -82,11 +80,7 @@ def outcome(case):
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(
-            case,
-            id=f"{case.theirs} into {case.ours} {case.shape}",
-            marks=[NEEDS_SHUFFLES] if re.search("depth_to_space|space_to_depth", case.ours) else [],
-        )
+        pytest.param(case, id=f"{case.theirs} into {case.ours} {case.shape}")
         for cases in CASES.values()
         for case in cases
     ],
