@@ -22,6 +22,7 @@ from converters.extras import EXTRAS, require
 from converters.scratch import scratch_folder, unwritable
 from converters.tflite import jobs
 from converters.tflite.ahead import done_ahead
+from converters.tflite.argmax import plain_argmax
 from converters.tflite.constants import with_biases
 from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
@@ -371,7 +372,12 @@ class Exporter:
             tf.TensorSpec(shape, dtype, name)
             for shape, dtype, name in zip(inputs.shapes, inputs.dtypes, inputs.names, strict=True)
         ]
-        with without_native_logs(), attention_form(form), exact_norms(self.model):
+        with (
+            without_native_logs(),
+            attention_form(form),
+            exact_norms(self.model),
+            plain_argmax(self.model),
+        ):
             try:
                 function = tf.function(forward, input_signature=signature, autograph=False)
                 return function.get_concrete_function()

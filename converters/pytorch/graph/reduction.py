@@ -8,8 +8,7 @@ PyTorch: Keras
 - var, std: `keras.ops.var`, with PyTorch's correction
 - norm, linalg_vector_norm, normalize, pairwise_distance: sums of powers, of any order
 - linalg_matrix_norm of order 1, infinity and "fro": sums of absolute values, and their largest
-- max, min with positions; argmax, argmin: `top_k` of the last axis; `keras.ops.argmax` of whole
-  numbers
+- max, min with positions; argmax, argmin: `keras.ops.argmax`, `argmin`
 - cumsum: constants, and a triangular matrix
 - cumprod, cummax, cummin, logcumsumexp: position after position
 """
@@ -244,16 +243,8 @@ def position(call: Call) -> Value:
 
 
 def _position(call: Call, x: Value, dim: int, name: str) -> Value:
-    ops = call.ops
-    if x.constant or not x.dtype.startswith(("float", "bfloat")):
-        x, axis = call.isolated(x, dim)
-        tensor = getattr(ops, name)(x.tensor, axis=axis)
-    else:
-        # Of real numbers Keras's own looks at the bits of zeros, which no file can.
-        x = call.last(x, dim)
-        axis = len(x.axes) - 1
-        tensor = ops.top_k(x.tensor if name == "argmax" else ops.negative(x.tensor), 1)[1]
-        tensor = tensor[..., 0]
+    x, axis = call.isolated(x, dim)
+    tensor = getattr(call.ops, name)(x.tensor, axis=axis)
     axes = (*x.axes[:axis], *x.axes[axis + 1 :])
     dims = (*x.dims[:dim], (), *x.dims[dim + 1 :])
     value = replace(x, tensor=tensor, axes=axes, dims=dims, dtype="int64")
