@@ -211,6 +211,33 @@ class Queries(nn.Module):
         return self.out(self.recur(y)[0])
 
 
+class Rotary(nn.Module):
+    """Attention whose biases are joined of two parameters and zeros, with positions that turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3 * C, C) / 3)
+        self.q, self.v = nn.Parameter(torch.randn(C)), nn.Parameter(torch.randn(C))
+        angles = torch.arange(C * C)[:, None] * torch.tensor([1.0, 0.3, 0.1, 0.03])
+        self.register_buffer("none", torch.zeros(C))
+        self.register_buffer("sines", angles.sin().repeat_interleave(2, -1))
+        self.register_buffer("cosines", angles.cos().repeat_interleave(2, -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = torch.cat([self.q, self.none, self.v])
+        qkv = F.linear(x.flatten(2).transpose(1, 2), self.weight, bias)
+        q, k, v = qkv.unflatten(-1, (3, C)).unbind(2)
+        table = torch.cat([self.sines, self.cosines], -1)
+        q, k = self.turned(q, table), self.turned(k, table)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+
+    @staticmethod
+    def turned(x: Tensor, table: Tensor) -> Tensor:
+        sines, cosines = table.tensor_split(2, -1)
+        turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
+        return x * cosines + turned * sines
+
+
 class Neighbours(nn.Module):
     """A convolution over the nearest of each point, rows of all samples being looked up as one."""
 
@@ -330,6 +357,7 @@ BLOCKS = {
     "modulated": Modulated(),
     "experts": Experts(),
     "queries": Queries(),
+    "rotary": Rotary(),
     "neighbours": Neighbours(),
     "focused": focused,
     "relative": relative,

@@ -476,7 +476,7 @@ def _sites(flow: Dataflow, groups: list[_Group]) -> list[_Site]:
     by_result = {group.result: group for group in groups}
     sites, rest = [], list(groups)
     for join in flow.ops:
-        if join.kind == "join" and all(value in by_result for value in join.inputs):
+        if join.kind == "join" and join.inputs and by_result.keys() >= set(join.inputs):
             members = tuple(by_result[value] for value in join.inputs)
             if site := _joined(flow, join, members):
                 sites.append(site)
