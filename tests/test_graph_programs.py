@@ -214,7 +214,16 @@ class Open(nn.Module):
         z = z + F.interpolate(self.down(y), scale_factor=2)
         tokens = self.linear(y.view(b, c, h * w).permute(0, 2, 1))
         y = y * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+        both = torch.stack([y, z], 1)
+        shares = (
+            both.sum(1).mean((2, 3)).view(b, 1, c, 1, 1) * self.linear.bias[:2, None, None, None]
+        )
         return {
+            "selected": self.down((both * shares.softmax(1)).sum(1)),
+            "ceiled": F.max_pool2d(y, 3, 2, ceil_mode=True),
+            "rows_up": F.max_pool2d(y[:, :, 1:].relu(), 3, 2, (1, 0), ceil_mode=True),
+            "means": F.avg_pool2d(y[:, :, 1:], 2, ceil_mode=True, count_include_pad=False),
+            "dilated": F.max_pool2d(y, 2, 2, dilation=2),
             "tokens": tokens.permute(0, 2, 1).reshape(b, 5, h, w),
             "z": z,
             "flat": y.flatten(2),

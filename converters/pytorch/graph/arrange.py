@@ -103,7 +103,7 @@ class Arranger:
         if group and (start := _run_start(atoms, group)) is not None:
             axes = _cut(value.axes, atoms[start], atoms[start + len(group) - 1])
             where = axes.index(group)
-            while len(axes) > MOST_AXES and len(axes) > len(value.axes):
+            while too_many(axes) and len(axes) > len(value.axes):
                 # Merge what is furthest away from the front, where the batch is.
                 at = len(axes) - 2 if where < len(axes) - 2 else where - 2
                 if at < 0:
@@ -490,11 +490,20 @@ def _cut_by(axes: Groups, kind: Callable[[Atom], Any]) -> Groups:
     return tuple(result)
 
 
+def too_many(axes: Groups) -> bool:
+    """Whether some of the axes are to be joined.
+
+    Where height and width are open no reshape joins any, nor takes them apart again; where such a
+    model goes to a file, they no longer are.
+    """
+    return len(axes) > MOST_AXES and sum(map(is_free, axes)) < 3
+
+
 def _merged(axes: Groups, kind: Callable[[Group], Any]) -> Groups:
     """Neighbouring axes of one kind joined, from the end, until there are few enough."""
     axes = tuple(g for g in axes if g) if len(axes) > MOST_AXES else axes
     at = len(axes) - 2
-    while len(axes) > MOST_AXES and at >= 0:
+    while too_many(axes) and at >= 0:
         if axes[at] and axes[at + 1] and kind(axes[at]) == kind(axes[at + 1]):
             axes = (*axes[:at], axes[at] + axes[at + 1], *axes[at + 2 :])
         at -= 1

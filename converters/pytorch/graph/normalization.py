@@ -38,6 +38,8 @@ def batch_norm(call: Call) -> list[Value]:
         if call.batch == 1:
             return [_grouped(call, x.shape[1], call.get("eps", 1e-5))]
         return [_per_channel(call, x, call.get("eps", 1e-5))]
+    if mean is None and ((x := call.value("input")).constant or call.again):
+        return [_per_channel(call, x, call.get("eps", 1e-5), first=True)]  # weights, standardised
     trains = call.get("training", call.get("train", False)) or "with_update" in call.node.target
     if trains or mean is None or variance is None:
         call.refuse(
@@ -143,10 +145,10 @@ def _grouped(call: Call, groups: int, epsilon: float) -> Value:
     return replace(x, tensor=tensor, dims=call.value("input").dims, nonnegative=False)
 
 
-def _per_channel(call: Call, x: Value, epsilon: float) -> Value:
-    """Over all dimensions but the first two, of which the first is 1."""
+def _per_channel(call: Call, x: Value, epsilon: float, first: bool = False) -> Value:
+    """Over all dimensions but the first two, or but the second."""
     ops = call.ops
-    dims = range(2, x.rank)
+    dims = (*((0,) if first else ()), *range(2, x.rank))
     mean = call.reduced(x, dims, lambda t, axes: ops.mean(t, axis=axes, keepdims=True))
     variance = call.reduced(x, dims, lambda t, axes: ops.var(t, axis=axes, keepdims=True))
     scale = variance.with_tensor(ops.rsqrt(ops.add(variance.tensor, epsilon)))
@@ -154,7 +156,7 @@ def _per_channel(call: Call, x: Value, epsilon: float) -> Value:
     for name, function in (("weight", ops.multiply), ("bias", ops.add)):
         held = call.optional(name)
         if held is not None:
-            shaped = replace(held, dims=(*held.dims, *((),) * len(dims)))
+            shaped = replace(held, dims=(*held.dims, *((),) * (x.rank - 2)))
             y = call.elementwise(function, y, shaped)
     return y
 

@@ -32,7 +32,7 @@ _LEAST = float(np.finfo(np.float32).min)
 class _Window:
     """What a pool's arguments say of its windows, along each spatial dimension."""
 
-    def __init__(self, call: Call, x: Value, count: int) -> None:
+    def __init__(self, call: Call, x: Value, count: int, kind: str) -> None:
         self.kernel = call.ints("kernel_size", count)
         self.stride = call.ints("stride", count) if call.get("stride") else self.kernel
         self.padding = call.ints("padding", count, 0)
@@ -41,18 +41,28 @@ class _Window:
         self.open = [is_free(group) for group in x.dims[2:]]
         self.outputs = call.meta.hint[2:]
         self.spans = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
-        # ceil_mode reads past the end.
-        self.pads = [
-            (p, max(p, (o - 1) * s + k - n - p) if call.get("ceil_mode", False) else p)
-            for p, o, s, k, n in zip(
-                self.padding, self.outputs, self.stride, self.spans, self.sizes, strict=True
-            )
-        ]
-        if call.get("ceil_mode", False) and any(self.open) and self.stride != (1,) * count:
+        self.pads = [(p, p) for p in self.padding]
+        # Of windows of 2 side by side "same" adds the half that ceil_mode lacks.
+        self.pairs = {*self.spans, *self.stride} == {2} and not any(self.padding)
+        if call.get("ceil_mode", False):
+            self.pads = [self._past_the_end(call, kind, n) for n in range(count)]
+
+    def _past_the_end(self, call: Call, kind: str, dim: int) -> tuple[int, int]:
+        """The padding of a dimension for ceil_mode, which reads past the end."""
+        padding, stride, span = self.padding[dim], self.stride[dim], self.spans[dim]
+        if not self.open[dim] or stride == 1:
+            reach = (self.outputs[dim] - 1) * stride + span
+            return padding, max(padding, reach - self.sizes[dim] - padding)
+        # With so much more of it the sizes that come are rounded up; what of it no window reads
+        # does not matter to the largest. No window may begin past the end.
+        if not self.pairs and (kind != "Max" or padding + stride - 1 >= span):
             call.refuse("ceil_mode with an open height or width; export it with fixed sizes")
+        return padding, padding + stride - 1
 
     def same(self) -> bool:
         """Whether "same" pads so."""
+        if self.pairs:
+            return True
         sizes = [None if o else n for n, o in zip(self.sizes, self.open, strict=True)]
         pads = [(b, a if s == 1 else b) for (b, a), s in zip(self.pads, self.stride, strict=True)]
         if any(o is None and s > 1 for o, s in zip(sizes, self.stride, strict=True)):
@@ -135,7 +145,7 @@ def max_pool(call: Call) -> list[Value]:
     x = call.value("self")
     if call.used(1):
         call.refuse("the positions of the largest are asked for")
-    window = _Window(call, x, count)
+    window = _Window(call, x, count, "Max")
     order = CHANNELS_LAST[count + 2]
     x = call.ordered(x, order)
     if any(d > 1 for d in window.dilation):
@@ -172,15 +182,11 @@ def _max_of_slices(call: Call, x: Value, window: _Window, order: Sequence[int]) 
     result = None
     for offset in np.ndindex(*window.kernel):
         starts = [o * d for o, d in zip(offset, window.dilation, strict=True)]
-        part = tensor[
-            (
-                slice(None),
-                *(
-                    slice(b, b + (n - 1) * s + 1, s)
-                    for b, n, s in zip(starts, window.outputs, window.stride, strict=True)
-                ),
-            )
-        ]
+        slices = (
+            slice(start, start + 1 - span or None, stride)
+            for start, span, stride in zip(starts, window.spans, window.stride, strict=True)
+        )
+        part = tensor[(slice(None), *slices)]
         result = part if result is None else call.ops.maximum(result, part)
     return call.result(result, order, nonnegative=x.nonnegative)
 
@@ -190,7 +196,7 @@ def avg_pool(call: Call) -> Value:
     """The mean of each window."""
     count = _spatial(call)
     x = call.value("self")
-    window = _Window(call, x, count)
+    window = _Window(call, x, count, "Average")
     divisor = call.get("divisor_override")
     whole = window.kernel == window.sizes and not any(map(any, window.pads))
     if whole and divisor is None and not any(window.open) and call.flattened:

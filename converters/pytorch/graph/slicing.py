@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.pytorch.graph.arrange import CHANNELS_LAST, MOST_AXES
+from converters.pytorch.graph.arrange import CHANNELS_LAST, too_many
 from converters.pytorch.graph.call import Call
 from converters.pytorch.graph.layout import (
     Atom,
@@ -415,7 +415,7 @@ def _joint_axes(lead: Value, mark: Group, dims: Groups, dim: int) -> Groups:
     rest = [a for g in full for a in g if a is not _JOINT]
     if not mark and len(rest) > 3 and lead.axes and set(flat(lead.axes)) == set(rest):
         axes = (lead.axes[0], (_JOINT,), *lead.axes[1:])
-        while len(axes) > MOST_AXES:
+        while too_many(axes):
             axes = (*axes[:2], axes[2] + axes[3], *axes[4:])
         return axes
     order: Sequence[int] = range(len(full))
