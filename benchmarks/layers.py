@@ -451,7 +451,7 @@ def _write(path: Path, results: Mapping[str, Any]) -> None:
         for case, of in results["cells"].items()
     }
     lines = ",\n".join(f"{json.dumps(case)}: {json.dumps(of)}" for case, of in cells.items())
-    head = f'{json.dumps(results["versions"])}, "notes": {json.dumps(results.get("notes", []))}'
+    head = json.dumps(results["versions"])
     said = ",\n".join(map(json.dumps, words))
     text = f'{{"versions": {head},\n"words": [\n{said}],\n"cells": {{\n{lines}}}}}\n'
     path.with_suffix(".new").write_text(text)
@@ -501,9 +501,8 @@ def write(options: argparse.Namespace) -> None:
         keras=versions["keras"], litert=versions["ai-edge-litert"], calibration=CALIBRATION,
         checked=CHECKED, company=COMPANY, most=MOST, least=LEAST, margin=MARGIN, draws=DRAWS,
     )  # fmt: skip
-    text += "".join(f"- {note}\n" for note in results.get("notes", [])) + "\n"
     sections = (_counts, _failures, _redrawn, _refusals, _better, _numbers)
-    options.page.write_text(text + "\n".join(section(cells) for section in sections))
+    options.page.write_text(text + "\n" + "\n".join(section(cells) for section in sections))
 
 
 Cell = tuple[str, str, str, list[Any]]
