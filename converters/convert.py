@@ -152,7 +152,8 @@ def convert(request: Request, progress: Callable[[str, int, int], None] | None =
             model = made.model
             _save(model, folder)
         with stages("trace the model"):
-            exporter, ours, attention = _exporter(model, request, size, made.reference)
+            given = made.reference.inputs if made.reference else made.examples
+            exporter, ours, attention = _exporter(model, request, size, list(given.values()))
         stem = request.name or stem_of(request.source)
         app = _app(request, labels, stem, exporter, ours)
         floats = [p for p in request.precision if p not in INTEGER_PRECISIONS]
@@ -300,7 +301,7 @@ def _exporter(
     model: "keras.Model",
     request: Request,
     size: tuple[int, int] | None,
-    reference: Reference | None,
+    given: Sequence[np.ndarray],
 ) -> "tuple[Exporter, KerasSide, dict[str, str]]":
     """What makes the files, the float32 model, and the layer of each output that is attention."""
     from converters.tflite import Exporter
@@ -308,7 +309,7 @@ def _exporter(
     from converters.tflite.rebuild import float32_model
     from ulsam_keras import with_attention
 
-    shapes = _input_shapes(model, request.input_size, size or DEFAULT_SIZE, reference)
+    shapes = _input_shapes(model, request.input_size, size or DEFAULT_SIZE, given)
     if not request.with_attention:
         exporter = Exporter(model, input_shape=shapes)
         return exporter, keras_side(exporter.model, "keras", exporter.output_names), {}
@@ -327,15 +328,14 @@ def _input_shapes(
     model: "keras.Model",
     asked: tuple[int, int] | None,
     default: tuple[int, int],
-    reference: Reference | None,
+    given: Sequence[np.ndarray],
 ) -> list[tuple[int, ...] | None] | None:
     """The shape of every input, in order: of those whose size is open; `None` for the others.
 
     A size that is asked for must fit the images whose size is not open; else open sizes are those
-    of the reference's inputs, and of images without one the default.
+    of what is given to the model, and of images without that the default.
     """
     shapes: list[tuple[int, ...] | None] = []
-    recorded = list(reference.inputs.values()) if reference is not None else []
     for position, tensor in enumerate(getattr(model, "inputs", None) or []):
         declared = tuple(tensor.shape)
         shapes.append(None)
@@ -348,8 +348,8 @@ def _input_shapes(
         if None not in declared[1:]:
             continue
         size = (*(asked or default), declared[3]) if image else None
-        if not (image and asked) and position < len(recorded):
-            views = layouts(recorded[position]).values()
+        if not (image and asked) and position < len(given):
+            views = layouts(given[position]).values()
             size = next((v.shape[1:] for v in views if fits(v.shape[1:], declared[1:])), size)
         if size is not None:
             shapes[-1] = tuple(have or want for have, want in zip(declared[1:], size, strict=True))
@@ -363,9 +363,12 @@ def _samples(made: Made, ours: KerasSide, exporter: "Exporter") -> tuple[Referen
     if made.reference is not None:
         theirs = replace(made.reference.fitted(model), name="pytorch")
         return theirs, theirs
-    if made.examples and set(made.examples) == set(shapes):
-        examples = Samples(made.examples, "example", name="examples", arranged=True)
-        return None, examples.fitted(model)
+    examples = made.examples
+    if set(examples) == set(shapes) and all(
+        fits(examples[name].shape[1:], shape[1:]) for name, shape in shapes.items()
+    ):
+        samples = Samples(examples, "example", name="examples", arranged=True)
+        return None, samples.fitted(model)
     return None, random_samples(ours, ours, [shape[1:] for shape in shapes.values()])
 
 

@@ -99,6 +99,23 @@ def test_a_reference_of_ones_own_takes_the_place_of_that_inside(command, archive
     assert status == 0, text
 
 
+def test_open_sizes_are_those_of_the_example(command, tmp_path):
+    sizes = {0: torch.export.Dim("n"), **{n: torch.export.Dim(f"d{n}", min=4) for n in (2, 3)}}
+    program = torch.export.export(
+        randomised(Net()), (torch.rand(2, 3, 20, 28),), dynamic_shapes=(sizes,)
+    )
+    torch.export.save(program, tmp_path / "open.pt2")
+    arguments = ("convert", tmp_path / "open.pt2", "-o", tmp_path / "out")
+    for options, shape, samples in (
+        ((), [1, 20, 28, 3], "example"),
+        (("--input-size", "24x32"), [1, 24, 32, 3], "random"),
+    ):
+        status, text, _ = command(*arguments, "--precision", "float32", *options)
+        assert status == 0, text
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert (report["input_shapes"]["image"], report["samples"]) == (shape, samples)
+
+
 def test_integers_are_calibrated_on_what_came_with_it(command, archive, tmp_path):
     # Random weights answer much the same to all pictures: little signal above the rounding.
     options = ("--precision", "int8", "--tolerance", "snr_int8=5")
