@@ -114,7 +114,7 @@ def inspect(path: str | os.PathLike[str], *, entry: str | None = None) -> Inspec
 
 
 def inspect_program(path: str | os.PathLike[str]) -> "Summary | None":
-    """What a `.pt2` computes, the ULSAM in it, and what would not convert; `None` for other files.
+    """What a `.pt2` computes, its ULSAM and the operators that are refused; `None` for other files.
 
     Raises:
         OSError: If the file cannot be read.

@@ -26,7 +26,7 @@ def inspect(file: str, entry: str | None, summary: bool, as_json: bool) -> int:
     """Say what is in a FILE, without running it.
 
     Of a checkpoint, its tensors and what network they are of; of a program (.pt2), its operators,
-    and what would not convert; of a .tflite or .keras file, its inputs, outputs, operators or
+    and which of them are refused; of a .tflite or .keras file, its inputs, outputs, operators or
     layers, and metadata; of all, the ULSAM modules.
     """
     from converters.inspection import Inspection, inspect_program

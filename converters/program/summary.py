@@ -41,7 +41,8 @@ class Summary:
         operators: Calls by operator, the most frequent first.
         modules: Classes by path, in the order of the calls.
         ulsam: Where ULSAM was found, a line each; `None` if nobody looked.
-        obstacles: What would not convert, a line each; `None` if nobody looked.
+        obstacles: Operators that are refused whatever their arguments, a line each; `None` if
+            nobody looked.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Summary:
             *_counts("operators", self.operators),
             *_counts("modules", Counter(self.modules.values())),
             *_found("ULSAM", self.ulsam),
-            *_found("would not convert", self.obstacles),
+            *_found("operators refused whatever their arguments", self.obstacles),
         ]
 
 
@@ -97,7 +98,7 @@ def summarise(
     Args:
         program: The program.
         ulsam: Where ULSAM was found in it, a line each.
-        obstacles: What would not convert, a line each.
+        obstacles: Operators that are refused whatever their arguments, a line each.
     """
     held = {weight.key: weight.kind for weight in program.weights.values()}
     sizes = {w.key: math.prod(program.values[n].hint) for n, w in program.weights.items()}
