@@ -264,6 +264,33 @@ def test_the_batch_is_free_and_sizes_where_the_program_says(
             assert difference <= LIMIT * value.abs().max().item(), name
 
 
+class Positions(nn.Module):
+    """Attention over channels, then over positions, of maps that are flattened in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.last = nn.Conv2d(8, 24, 1), nn.Conv2d(8, 4, 1)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = (t.reshape(b, 2, c // 2, h * w) for t in self.qkv(x).chunk(3, 1))
+        shares = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)).softmax(-1)
+        x = x + (shares @ v).reshape(b, c, h, w)
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.last(tokens.transpose(1, 2).view(b, c, h, w))
+
+
+def test_sizes_that_cannot_stay_open_are_those_of_the_example(tmp_path: Path) -> None:
+    sizes = {"x": {0: Dim("n", min=1), 2: Dim("h", min=4), 3: Dim("w", min=4)}}
+    shape = (2, 8, 6, 10)
+    model, report = compare(Positions(), [shape], tmp_path, samples=3, dynamic_shapes=sizes)
+    assert model.input_shape == (None, 6, 10, 8)
+    (told,) = report.warnings
+    assert "fixed at those of its example inputs, x of (N, 8, 6, 10): aten." in told
+
+
 class Words(nn.Module):
     """A decoder's block: positions are counted, and a mask is cut to the length."""
 

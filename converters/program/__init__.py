@@ -14,5 +14,6 @@ from converters.program.program import Program as Program
 from converters.program.program import Ref as Ref
 from converters.program.program import Weight as Weight
 from converters.program.reading import read_program as read_program
+from converters.program.specialising import at_example_sizes as at_example_sizes
 from converters.program.summary import Summary as Summary
 from converters.program.summary import summarise as summarise

@@ -7,9 +7,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from converters.program import End, Node, Program, read_program
+from converters.program import Dimension, End, Node, Program, at_example_sizes, read_program
 from converters.pytorch.graph import (  # noqa: F401, the tables register their operators
     activation,
     attention,
@@ -90,8 +91,28 @@ def unconvertible(program: Program) -> dict[str, int]:
 
 def convert_program(program: Program) -> tuple[Any, ProgramReport]:
     """As `to_keras`, of a program that was read."""
-    calls, near = find_ulsam_calls(program)
+    calls, _ = find_ulsam_calls(program)
     _check_known(program, {name for call in calls for name in call.nodes})
+    try:
+        return _converted(program)
+    except ValueError as error:
+        # Keras takes no map apart again whose height and width are both open.
+        program, shapes = at_example_sizes(program)
+        if not shapes:
+            raise
+        reason = str(error)
+    model, report = _converted(program)
+    told = ", ".join(f"{name} of {_text(shape)}" for name, shape in shapes.items())
+    warning = f"its open sizes are fixed at those of its example inputs, {told}: {reason}"
+    return model, replace(report, warnings=(warning, *report.warnings))
+
+
+def _text(shape: Sequence[Dimension]) -> str:
+    return f"({', '.join('N' if isinstance(size, str) else str(size) for size in shape)})"
+
+
+def _converted(program: Program) -> tuple[Any, ProgramReport]:
+    calls, near = find_ulsam_calls(program)
     reserved: set[str] = set()
     while True:
         emitter = Emitter(program, frozenset(reserved))
