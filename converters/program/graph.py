@@ -175,6 +175,7 @@ def meta(value: Mapping[str, Any]) -> Meta:
         tuple(size for size, _ in sizes),
         scalar_type(value["dtype"]),
         tuple(hint for _, hint in sizes),
+        tuple(symbols.dimension(stride)[1] for stride in value.get("strides") or ()),
     )
 
 

@@ -40,11 +40,13 @@ class Meta:
         shape: Its sizes; a `str` for one that depends on a dynamic dimension.
         dtype: NumPy's or ml_dtypes' name.
         hint: The sizes as they were with the example inputs; -1 for one that is not known.
+        strides: How many elements apart its neighbours lie in memory, with the example inputs.
     """
 
     shape: tuple[Dimension, ...]
     dtype: str
     hint: tuple[int, ...]
+    strides: tuple[int, ...] = ()
 
     @property
     def rank(self) -> int:

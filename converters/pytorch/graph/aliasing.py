@@ -4,11 +4,13 @@ Imports NumPy.
 """
 
 from dataclasses import replace
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.program import Node, Program, Ref
+from converters.program import Meta, Node, Program, Ref
 from converters.pytorch.graph.layout import Value
 from converters.pytorch.graph.registry import base_name, in_place
 from converters.pytorch.graph.uses import given
@@ -24,7 +26,17 @@ _VIEWS = {
     *("aten.split_with_sizes", "aten.tensor_split", "aten.detach", "aten.detach_", "aten.alias"),
     *("aten.contiguous", "aten.lift_fresh"),
 }
-_SAME = {"aten.detach", "aten.alias", "aten.contiguous", "aten.detach_", "aten.lift_fresh"}
+# In inference they give what they are given.
+_DROPOUTS = {
+    *("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout"),
+}
+_VIEWS |= _DROPOUTS
+_SAME = {
+    *("aten.detach", "aten.alias", "aten.contiguous", "aten.detach_", "aten.lift_fresh"),
+    *_DROPOUTS,
+}
+# Copy what does not lie in memory as they are to give it.
+_MAY_COPY = {"aten.contiguous", "aten.reshape", "aten.flatten"}
 
 
 class Aliases:
@@ -40,7 +52,7 @@ class Aliases:
         for position, node in enumerate(program.nodes):
             taken = given(node)
             self._last_use.update(dict.fromkeys(taken, position))
-            if base_name(node.target) in _VIEWS and taken:
+            if base_name(node.target) in _VIEWS and taken and _shares_memory(program, node):
                 for name in node.outputs:
                     if name is not None:
                         self._view_of[name] = (taken[0], node)
@@ -120,6 +132,32 @@ class Aliases:
         if isinstance(old, Value) and whole.axes == old.axes == new.axes:
             return replace(whole, tensor=new.tensor)
         return None
+
+
+def _shares_memory(program: Program, node: Node) -> bool:
+    """Whether what may copy gives other sizes of the memory that it is given."""
+    name = node.outputs[0]
+    first = next((a.name for a in node.arguments.values() if isinstance(a, Ref)), None)
+    if base_name(node.target) not in _MAY_COPY or name is None or first is None:
+        return True
+    before, after = program.values[first], program.values[name]
+    # One whose neighbours lie so that it is laid out again, or in runs that the sizes cut across.
+    if "contiguous" in node.target:
+        return _steps(before) == _steps(after)
+    ends = set(accumulate((n for n in after.hint if n != 1), mul))
+    steps = _steps(before)
+    sizes = list(accumulate((size for size, _ in steps), mul))
+    breaks = (
+        product
+        for product, ((_, outer), (size, inner)) in zip(sizes, pairwise(steps), strict=False)
+        if outer != size * inner
+    )
+    return ends.issuperset(breaks)
+
+
+def _steps(meta: Meta) -> list[tuple[int, int]]:
+    """The sizes of more than one, and their strides."""
+    return [(n, s) for n, s in zip(meta.hint, meta.strides, strict=False) if n != 1]
 
 
 def _spread(value: Value, like: Value) -> Value:
