@@ -63,12 +63,13 @@ def upsample(call: Call) -> Value:
     x = call.ordered(x, order)
     nearest, corners = "nearest" in target, bool(call.get("align_corners", False))
     whole = all(o % n == 0 for n, o in zip(sizes, goal, strict=True))
-    if goal == sizes and not any(map(is_free, x.dims[2:])):
-        return x
     linear = "linear" in target and not corners and not smooth
     scales = _scales(call, sizes, goal, count)
     plain = all(abs(s * n - o) < 1e-6 * o for s, n, o in zip(scales, sizes, goal, strict=True))
     open_ = any(map(is_free, x.dims[2:]))
+    # With a factor of a little more than one, cubic is another map of the same size.
+    if goal == sizes and not open_ and ("cubic" not in target or corners or plain):
+        return x
     # Keras repeats for the nearest, which is five dimensions in the file.
     if whole and plain and count == 2 and (nearest and open_ or linear):
         tensor = call.layer(
@@ -78,6 +79,10 @@ def upsample(call: Call) -> Value:
             interpolation="nearest" if nearest else "bilinear",
             data_format="channels_last",
         )
+        return call.result(tensor, order, nonnegative=x.nonnegative)
+    if whole and plain and count == 1 and nearest and open_:
+        times = goal[0] // sizes[0]
+        tensor = call.layer(keras.layers.UpSampling1D, x.tensor, size=times)
         return call.result(tensor, order, nonnegative=x.nonnegative)
     if open_:
         call.refuse(
@@ -97,8 +102,8 @@ def upsample(call: Call) -> Value:
         if n == o and s == 1:
             continue
         if nearest:
-            at = (np.arange(o) + (0.5 if "exact" in target else 0)) / s
-            tensor = call.ops.take(tensor, np.minimum(at.astype(int), n - 1).astype("int32"), axis)
+            at = _nearest(n, o, s, 0.5 if "exact" in target else 0.0)
+            tensor = call.ops.take(tensor, at, axis)
         else:
             make = _smooth_matrix if smooth else _matrix
             matrices[axis] = make(n, o, s, corners, "cubic" in target)
@@ -113,6 +118,15 @@ def _scales(call: Call, sizes: tuple[int, ...], goal: tuple[int, ...], count: in
         names = ("scales_d", "scales_h", "scales_w")[3 - count :] if count > 1 else ("scales",)
         given = [call.get(name) for name in names]
     return [float(f) if f else o / n for f, n, o in zip(given, sizes, goal, strict=True)]
+
+
+def _nearest(old: int, new: int, scale: float, ahead: float) -> np.ndarray:
+    """Which old position each new one is, in single precision, as PyTorch rounds."""
+    given = scale != new / old
+    step = np.float32(1 / scale) if given else np.float32(old) / np.float32(new)
+    more = np.float32(ahead)
+    at = np.floor((np.arange(new, dtype="float32") + more) * step - more + more)
+    return np.minimum(at.astype("int32"), old - 1)
 
 
 def _matrix(old: int, new: int, scale: float, corners: bool, cubic: bool) -> np.ndarray:
@@ -177,18 +191,23 @@ def _regrouped(
 def pixel_shuffle(call: Call) -> Value:
     """Channels become pixels."""
     x, r = call.value("self"), call.get("upscale_factor")
-    n, c, h, w = x.shape
-    apart = [n, c // r**2, r, r, h, w]
-    return _regrouped(call, x, apart, (0, 1, 4, 2, 5, 3), call.meta.hint)
+    *lead, c, h, w = x.shape
+    apart = [*lead, c // r**2, r, r, h, w]
+    return _regrouped(call, x, apart, _behind(lead, (0, 3, 1, 4, 2)), call.meta.hint)
 
 
 @converts("aten.pixel_unshuffle")
 def pixel_unshuffle(call: Call) -> Value:
     """Pixels become channels."""
     x, r = call.value("self"), call.get("downscale_factor")
-    n, c, h, w = x.shape
-    apart = [n, c, h // r, r, w // r, r]
-    return _regrouped(call, x, apart, (0, 1, 3, 5, 2, 4), call.meta.hint)
+    *lead, c, h, w = x.shape
+    apart = [*lead, c, h // r, r, w // r, r]
+    return _regrouped(call, x, apart, _behind(lead, (0, 2, 4, 1, 3)), call.meta.hint)
+
+
+def _behind(lead: list[int], order: tuple[int, ...]) -> tuple[int, ...]:
+    """An order of dimensions after others that stay."""
+    return (*range(len(lead)), *(len(lead) + d for d in order))
 
 
 @converts("aten.channel_shuffle", "aten.native_channel_shuffle")
