@@ -13,12 +13,13 @@ PyTorch: Keras
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from converters.pytorch.graph.call import Call
-from converters.pytorch.graph.layout import Value
+from converters.pytorch.graph.layout import Value, flat, is_free
 from converters.pytorch.graph.registry import converts
 
 _NAMED = {
@@ -111,7 +112,11 @@ def prelu(call: Call) -> Value:
     """`PReLU`, one slope for each channel or one for all."""
     import keras
 
-    x = call.last(_input(call), min(1, _input(call).rank - 1))
+    x = whole = _input(call)
+    if x.rank > 4 and not any(map(is_free, x.dims[2:])):
+        # LiteRT's has four dimensions.
+        x = replace(x, dims=(*x.dims[:2], tuple(flat(x.dims[2:]))))
+    x = call.last(x, min(1, x.rank - 1))
     weight = call.weight("weight")
     rank, channels = len(x.axes), x.shape[1] if x.rank > 1 else 1
 
@@ -125,7 +130,7 @@ def prelu(call: Call) -> Value:
         {"alpha": call.held(weight, slopes)},
         shared_axes=list(range(1, rank - 1)) or None,
     )
-    return x.with_tensor(tensor)
+    return x.with_tensor(tensor, dims=whole.dims)
 
 
 @converts("aten.gelu")

@@ -3,7 +3,7 @@
 PyTorch: Keras
 
 - conv1d, conv2d, conv3d, convolution: `Conv1D`, `Conv2D`, `Conv3D`; `DepthwiseConv1D/2D` where
-  groups are the input's channels
+  groups are the input's channels; in three dimensions, groups and dilations are filled with zeros
 - padding that "same" gives for these sizes: `padding="same"`; any other a `ZeroPadding` layer
   before
 - dilation together with a stride: stride 1, then every n-th position
@@ -26,6 +26,7 @@ from converters.pytorch.graph.call import Call, Held
 from converters.pytorch.graph.layout import (
     Atom,
     Value,
+    constant,
     extent,
     flat,
     is_free,
@@ -115,6 +116,10 @@ def _convolved(
     order = CHANNELS_LAST[count + 2]
     x = call.ordered(x, order)
     channels, kernel = x.shape[1], weight.shape[2:]
+    if count == 3 and (groups > 1 or any(d > 1 for d in dilation)):
+        # LiteRT has neither groups nor dilations in three dimensions.
+        weight, dilation, groups = _filled_in(call, weight, dilation, groups), (1, 1, 1), 1
+        kernel = weight.shape[2:]
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     # Neither Keras nor TensorFlow has a stride and a dilation together.
     thin = any(s > 1 for s in stride) and any(d > 1 for d in dilation)
@@ -157,6 +162,21 @@ def _convolved(
     if thin:
         tensor = tensor[(slice(None), *(slice(None, None, s) for s in stride))]
     return call.result(tensor, order)
+
+
+def _filled_in(call: Call, weight: Value, dilation: Sequence[int], groups: int) -> Value:
+    """A kernel with zeros between what is dilated, and between groups."""
+    kernel = call.array(weight)
+    assert kernel is not None
+    kernel = _dilated(kernel, dilation)
+    if groups > 1:
+        # (out, in / groups, …) turned over is as that of a transposed convolution.
+        parts = np.split(kernel, groups)
+        turned = np.concatenate([part.swapaxes(0, 1) for part in parts])
+        kernel = _block_diagonal(turned, groups).swapaxes(0, 1)
+        if groups > 8:
+            call.note(f"{groups} groups as one kernel with zeros between them")
+    return constant(kernel, weight.keys)
 
 
 def _one(values: Sequence[int]) -> Any:
