@@ -321,6 +321,60 @@ def test_the_length_of_a_sequence_is_free(tmp_path: Path) -> None:
     )
 
 
+FROM_THE_END: dict[str, Any] = {
+    "but_the_last": lambda x: x[:, :, :-1],
+    "differences": lambda x: x[:, :, 1:] - x[:, :, :-1],
+    "some": lambda x: x[:, :, -3:, 1:-1:2],
+    "last": lambda x: x[:, :, -1],
+    "narrow": lambda x: x.narrow(3, -3, 2),
+    "diff": lambda x: x.diff(dim=2),
+    "roll": lambda x: x.roll((-2, 1), (2, 3)),
+    "replicate": lambda x: F.pad(x, (1, 2, 0, 1), mode="replicate"),
+    "circular": lambda x: F.pad(x, (1, 2, 0, 1), mode="circular"),
+    "less": lambda x: F.pad(x, (-1, 2, 1, -1), mode="replicate"),
+    "dilated": lambda x: F.max_pool2d(x, 3, 2, 1, dilation=2),
+    "windows": lambda x: F.unfold(x, 3, padding=1, stride=2).mean(2),
+    "cumsum": lambda x: x.cumsum(2),
+    "var": lambda x: x.var((2, 3)),
+    "longer": lambda x: F.interpolate(x.mean(3), scale_factor=2),
+    "table": lambda x: x + torch.arange(64.0)[2 : x.shape[3] + 2],
+}
+
+
+def test_what_is_counted_from_the_end_of_an_open_size(tmp_path: Path) -> None:
+    module = Functions(FROM_THE_END)
+    free = {0: Dim("n"), 2: Dim("h", min=6, max=60), 3: Dim("w", min=6, max=60)}
+    how = {"dynamic_shapes": {"inputs": (free,)}}
+    model, report = compare(module, [(2, 3, 8, 12)], tmp_path, samples=3, **how)
+    for shape in ((2, 3, 13, 9), (1, 3, 6, 17)):
+        x = random_inputs(shape, seed=9)
+        found = answers(model, report, x)
+        for name, value in module(*x).items():
+            assert found[name].shape == value.shape, name
+            difference = np.abs(found[name] - value.numpy()).max()
+            assert difference <= LIMIT * value.abs().max().item(), name
+
+
+OF_AN_OPEN_SIZE: dict[str, Any] = {
+    "slice_1": lambda x: x[:, : x.shape[1] - 1],
+    "sort": lambda x: x.sort(1)[0],
+    "unfold": lambda x: x.unfold(1, 3, 1),
+    "index": lambda x: x[:, [0, -1]],
+    "glu": lambda x: F.glu(torch.cat([x, x], 1), 1),
+    "scatter": lambda x: x.scatter(1, x.argmax(1, keepdim=True), 9.0),
+}
+
+
+@pytest.mark.parametrize("name", OF_AN_OPEN_SIZE)
+def test_what_depends_on_an_open_size_is_refused(name: str, tmp_path: Path) -> None:
+    free = {0: Dim("n"), 1: Dim("length", min=4, max=60)}
+    module = Functions({name: OF_AN_OPEN_SIZE[name]})
+    how = {"dynamic_shapes": {"inputs": (free,)}}
+    path = export(module, random_inputs((2, 8, 4)), tmp_path / "n.pt2", **how)
+    with pytest.raises(ValueError, match=f"{name.split('_')[0]}.*fixed size|{name}.*x\\[:, -2:"):
+        converters.to_keras(path)
+
+
 def test_a_layer_called_twice_is_one_layer_and_tied_weights_are_told_of(tmp_path: Path) -> None:
     class Network(nn.Module):
         def __init__(self) -> None:

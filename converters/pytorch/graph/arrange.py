@@ -418,7 +418,9 @@ def _without_repetition(value: Value, atom: Atom) -> Value:
         if (value.tensor == first).all():
             axes = tuple(() if n == axis else g for n, g in enumerate(value.axes))
             return replace(value, tensor=first, axes=axes)
-    raise BatchError(f"it holds a value for each of the {atom.size} samples of the example")
+    raise BatchError(
+        f"it holds a value for each of the {atom.size} samples or positions of the example"
+    )
 
 
 def _inner(axes: Groups) -> Groups:

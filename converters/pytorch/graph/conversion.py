@@ -29,7 +29,7 @@ from converters.pytorch.graph import (  # noqa: F401, the tables register their 
 )
 from converters.pytorch.graph.arrange import CHANNELS_LAST
 from converters.pytorch.graph.call import Number
-from converters.pytorch.graph.emitter import WAY_OUT, Emitter, end_record
+from converters.pytorch.graph.emitter import Emitter, end_record
 from converters.pytorch.graph.layout import BatchError, Value, flat
 from converters.pytorch.graph.refusals import refused
 from converters.pytorch.graph.registry import base_name, handler
@@ -239,7 +239,9 @@ def _outputs(emitter: Emitter) -> tuple[dict[str, Any], list[EndRecord], list[st
             _check_batch(emitter, value)
             outputs[name] = emitter.arranger.ordered(value, order).tensor
         except BatchError as error:
-            raise ValueError(f"Output {end.name!r} cannot be given: {error}; {WAY_OUT}") from None
+            raise ValueError(
+                f"Output {end.name!r} cannot be given: {error}; {emitter.way_out}"
+            ) from None
         records.append(end_record(name, value, order))
     return outputs, records, warnings
 

@@ -96,6 +96,11 @@ class Emitter:
         self._training = {weight.key for weight in program.weights.values() if weight.trains}
         self._aliases = aliasing.Aliases(program)
 
+    @property
+    def way_out(self) -> str:
+        """What to do where a constant is held against a dimension that is open."""
+        return WAY_OUT if self.batch_in_sizes else "export it with fixed sizes"
+
     def run(self, skip: Mapping[str, Callable[["Emitter"], None]] | None = None) -> None:
         """Converts every node that the outputs need.
 
@@ -115,7 +120,7 @@ class Emitter:
                 results = self._converted(node)
                 self._keep(node, results, position)
             except BatchError as error:
-                raise ValueError(f"{self.where(node)}{error}; {WAY_OUT}") from None
+                raise ValueError(f"{self.where(node)}{error}; {self.way_out}") from None
             self._drop_weights(node)
 
     def _converted(self, node: Node, again: bool = False) -> list[Any]:
@@ -135,12 +140,12 @@ class Emitter:
         return list(results) if isinstance(results, list | tuple) else [results]
 
     def _keep(self, node: Node, results: list[Any], position: int) -> None:
-        for name, result in zip(node.outputs, results, strict=False):
+        for number, name in enumerate(node.outputs[: len(results)]):
             if name is None:
                 continue
-            if isinstance(result, Value):
-                result = _as_declared(result, self.program.values[name].dtype)
-            self.values[name] = result
+            if isinstance(results[number], Value):
+                results[number] = self._declared(results[number], self.program.values[name].dtype)
+            self.values[name] = results[number]
         first = results[0] if results else None
         if in_place(node.target):
             self._aliases.written(self, node, first, position)
@@ -152,6 +157,14 @@ class Emitter:
             self._record(node, "converted", ", ".join(made))
         else:
             self._record(node, "folded", "changes how the value is seen, or nothing")
+
+    def _declared(self, value: Value, dtype: str) -> Value:
+        """A value in its dtype in the program; of the real and of the whole numbers, any."""
+        kinds = _kind(str(value.tensor.dtype)), _kind(dtype)
+        if not value.constant and kinds[0] != kinds[1]:
+            cast = self.ops.cast(value.tensor, _keras_dtype(dtype))
+            value = replace(value, tensor=cast)
+        return _as_declared(value, dtype)
 
     def again(self, node: Node) -> list[Any]:
         """What a node gives that is a constant so far, computed in the model."""
@@ -469,6 +482,10 @@ def _as_declared(value: Value, dtype: str) -> Value:
     if value.constant and value.tensor.dtype.name != wanted:
         value = replace(value, tensor=value.tensor.astype(wanted))
     return replace(value, dtype=dtype)
+
+
+def _kind(dtype: str) -> str:
+    return "float" if "float" in dtype else "bool" if dtype == "bool" else "int"
 
 
 def _keras_dtype(dtype: str) -> str:

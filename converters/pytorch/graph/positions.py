@@ -7,7 +7,7 @@ PyTorch: Keras
   `take_along_axis`
 - gather at constant positions: `take`
 - a step of slices, index_put, index_fill, index_copy, scatter at constant positions: `where` and
-  `take`
+  `take`, of several dimensions as one where they are in pairs
 - index_put at a mask, of one number: `where`
 - scatter, scatter_add, scatter_reduce at positions that are computed: a comparison with every
   position, and a sum, product, mean or the largest
@@ -35,7 +35,7 @@ from converters.pytorch.graph.layout import (
     with_axis,
 )
 from converters.pytorch.graph.registry import converts
-from converters.pytorch.graph.slicing import looked_up, placed, sliced, taken
+from converters.pytorch.graph.slicing import as_one, looked_up, placed, sliced, taken
 
 _LEAST = float(np.finfo(np.float32).min)
 
@@ -48,7 +48,8 @@ def topk(call: Call) -> list[Value]:
     x = call.value("self")
     dim = 0 if "msort" in call.node.target else x.dim(call.get("dim", -1))
     rises = not (call.get("largest", True) if "topk" in call.node.target else _falls(call))
-    return list(_in_order(call, x, dim, call.get("k", x.shape[dim]), rises))
+    count = call.fixed("k") if "k" in call.node.arguments else _all_of(call, x, dim)
+    return list(_in_order(call, x, dim, count, rises))
 
 
 @converts("aten.argsort")
@@ -56,7 +57,7 @@ def argsort(call: Call) -> Value:
     """The positions of a dimension in order of their values."""
     x = call.value("self")
     dim = x.dim(call.get("dim", -1))
-    return _in_order(call, x, dim, x.shape[dim], not _falls(call))[1]
+    return _in_order(call, x, dim, _all_of(call, x, dim), not _falls(call))[1]
 
 
 @converts("aten.kthvalue", "aten.median")
@@ -66,7 +67,7 @@ def kth_value(call: Call) -> list[Value]:
     if call.node.target == "aten.median.default":
         call.refuse("of the tensor as a whole; give a dim")
     dim = x.dim(call.get("dim", -1))
-    k = call.get("k", (x.shape[dim] + 1) // 2)
+    k = call.fixed("k") if "k" in call.node.arguments else (_all_of(call, x, dim) + 1) // 2
     results = []
     for value in _in_order(call, x, dim, k, True):
         one = sliced(call, value, dim, k - 1, k)
@@ -101,6 +102,13 @@ def quantile(call: Call) -> Value:
     order = [dim, *(d for d in range(x.rank) if d != dim)]
     moved = permuted(found, order)
     return unsqueezed(moved, dim + 1) if call.get("keepdim", False) else moved
+
+
+def _all_of(call: Call, x: Value, dim: int) -> int:
+    """How many values are sorted."""
+    if is_free(x.dims[dim]):
+        call.refuse("how many values it sorts is open; export it with a fixed size")
+    return x.shape[dim]
 
 
 def _falls(call: Call) -> bool:
@@ -142,6 +150,10 @@ def gather(call: Call) -> Value:
         return call.result(tensor)
     if dim == 0:
         call.refuse("it reads across the samples of the batch")
+    if any(map(is_free, x.dims[1:])):
+        call.refuse(
+            "it reads constant positions of dimensions that are open; export it with fixed sizes"
+        )
     at = call.arranger.arranged(index, index.dims[1:]).tensor
     at = np.broadcast_to(at, call.meta.hint[1:])
     places: list[Any] = list(np.indices(at.shape))
@@ -190,9 +202,7 @@ def index_put(call: Call) -> Value:
     named = [(d, i) for d, i in enumerate(indices) if i is not None]
     if len(named) == 1 and not adds:
         dim, at = named[0]
-        if values.rank and values.rank < x.rank:
-            sizes = (*(1,) * (x.rank - values.rank - (at.rank == 0)), *values.shape)
-            values = reshaped(values, sizes, [None] * len(sizes), call.batch) or values
+        values = _behind_ones(call, values, x.rank - (at.rank == 0))
         if at.dtype == "bool" and np.prod(values.shape) == 1:
             rest = x.rank - dim - at.rank
             mask = replace(at, dims=(*((),) * dim, *at.dims, *((),) * rest))
@@ -203,10 +213,27 @@ def index_put(call: Call) -> Value:
             if at.rank == 0 and values.rank == x.rank - 1:
                 values = unsqueezed(values, dim)
             return placed(call, x, dim, where, values)
+    first, last = named[0][0], named[-1][0]
+    if not adds and all(i is not None and i.constant for i in indices[first : last + 1]):
+        arrays = [call.arranger.array(i) for _, i in named]
+        whole, at, _ = as_one(call, x, first, arrays)
+        if at.ndim == 1:
+            found = placed(call, whole, first, at, _behind_ones(call, values, whole.rank))
+            back = reshaped(found, x.shape, [is_free(g) for g in x.dims], call.batch)
+            assert back is not None
+            return back
     return call.refuse(
-        "it writes at positions that are not constants of one dimension, nor one number at a mask; "
+        "it writes at positions that are not constants of neighbours, nor one number at a mask; "
         "torch.where is known"
     )
+
+
+def _behind_ones(call: Call, values: Value, rank: int) -> Value:
+    """What is written with the leading dimensions of 1 that PyTorch leaves out."""
+    if not 0 < values.rank < rank:
+        return values
+    sizes = (*(1,) * (rank - values.rank), *values.shape)
+    return reshaped(values, sizes, [None] * len(sizes), call.batch) or values
 
 
 @converts("aten.index_fill", "aten.index_copy")
@@ -227,7 +254,9 @@ def index_add(call: Call) -> Value:
     dim = x.dim(call.get("dim"))
     if not index.constant:
         call.refuse("the positions that it adds to depend on the input")
-    at = call.arranger.array(index).reshape(-1)
+    if is_free(x.dims[dim]):
+        call.refuse("it adds to a dimension that is open; export it with a fixed size")
+    at = call.arranger.array(index).reshape(-1) % x.shape[dim]
     matrix = np.zeros((len(at), x.shape[dim]), "float32")
     matrix[np.arange(len(at)), at] = call.get("alpha", 1)
     order = [d for d in range(x.rank) if d != dim]
@@ -244,6 +273,8 @@ def scatter(call: Call) -> Value:
     how = call.get("reduce", "sum" if "scatter_add" in call.node.target else None)
     how = {"add": "sum", "multiply": "prod"}.get(how, how)
     others = [d for d in range(x.rank) if d != dim]
+    if is_free(x.dims[dim]):
+        call.refuse("it writes to a dimension that is open; export it with a fixed size")
     if any(index.shape[d] != x.shape[d] for d in others):
         call.refuse("its index has other sizes than what it writes to")
     src = call.optional("src")

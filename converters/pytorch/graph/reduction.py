@@ -113,12 +113,14 @@ def _variance(call: Call, x: Value, dims: Sequence[int]) -> Value:
     if correction is None:
         correction = 1 if call.get("unbiased", True) else 0
     factor = count / max(count - correction, 0) if count > correction else float("nan")
-    if factor != 1 and any(is_free(x.dims[d]) for d in dims):
-        call.refuse("the number that it divides by depends on a dimension that is open")
+    ops, open_ = call.ops, any(is_free(x.dims[d]) for d in dims)
 
     def compute(tensor: Any, axes: tuple[int, ...]) -> Any:
-        variance = call.ops.var(tensor, axis=axes, keepdims=True)
-        return variance if factor == 1 else variance * factor
+        variance = ops.var(tensor, axis=axes, keepdims=True)
+        if factor == 1 or not open_:
+            return variance if factor == 1 else variance * factor
+        known = ops.sum(ops.ones_like(tensor), axis=axes, keepdims=True)
+        return variance * ops.divide(known, ops.subtract(known, float(correction)))
 
     return replace(call.reduced(x, dims, compute), nonnegative=True)
 
@@ -204,6 +206,8 @@ def distance(call: Call) -> Value:
         apart = call.elementwise(lambda s, t: ops.add(ops.subtract(s, t), eps), a, b)
         found = call.reduced(apart, [apart.rank - 1], length(call, float(call.get("p", 2))))
         return _finished(call, found, [apart.rank - 1])
+    rank = max(a.rank, b.rank)
+    a, b = (replace(v, dims=((),) * (rank - v.rank) + v.dims) for v in (a, b))
     dim = a.dim(call.get("dim", 1))
     product = total(call.elementwise(ops.multiply, a, b), dim)
     lengths = [total(square(x), dim) for x in (a, b)]
@@ -301,9 +305,12 @@ def _along(function: Callable[..., Any]) -> Callable[[Any, tuple[int, ...]], Any
 def cumsum(call: Call) -> Value:
     """A running sum: a product with a triangular matrix."""
     x, axis = call.isolated(call.value("self"), call.get("dim"))
+    call.arranger.own_to_a_sample(x.dims[x.dim(call.get("dim"))])
     if x.constant:
         return x.with_tensor(np.cumsum(x.tensor, axis))
     dim = x.dim(call.get("dim"))
+    if is_free(x.dims[dim]):
+        return x.with_tensor(call.ops.cumsum(x.tensor, axis=axis))
     x = call.last(x, dim)
     size = x.shape[dim]
     matrix = np.triu(np.ones((size, size), "float32"))

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from converters.pytorch.graph.arrange import CHANNELS_LAST, too_many
-from converters.pytorch.graph.call import Call
+from converters.pytorch.graph.call import Call, Number
 from converters.pytorch.graph.layout import (
     Atom,
     BatchError,
@@ -42,14 +42,17 @@ from converters.pytorch.graph.layout import (
 from converters.pytorch.graph.registry import converts
 
 
-def sliced(call: Call, x: Value, dim: int, start: int, stop: int, step: int = 1) -> Value:
-    """`x[..., start:stop:step, ...]` of a dimension, from 0 on."""
+def sliced(
+    call: Call, x: Value, dim: int, start: int | None, stop: int | None, step: int = 1
+) -> Value:
+    """`x[..., start:stop:step, ...]` of a dimension; below 0 they count from its end."""
     group, size = x.dims[dim], x.shape[dim]
+    if is_free(group) and size > 1:
+        return _sliced_open(call, x, dim, start, stop, step)
+    start, stop, step = slice(start, stop, step).indices(size)
     count = max(0, -(-(stop - start) // step))
     if (start, step) == (0, 1) and stop >= size:
         return x
-    if is_free(group) and size > 1 and extent(group) == size:
-        return _sliced_open(call, x, dim, start, stop, step)
     if not any(a in flat(x.axes) for a in group):
         atom = (Atom(count),) if count != 1 else ()
         return replace(x, dims=(*x.dims[:dim], atom, *x.dims[dim + 1 :]))
@@ -67,22 +70,28 @@ def sliced(call: Call, x: Value, dim: int, start: int, stop: int, step: int = 1)
     return replace(with_axis(x, dim, axis, tensor, count), nonnegative=x.nonnegative)
 
 
-def _sliced_open(call: Call, x: Value, dim: int, start: int, stop: int, step: int) -> Value:
-    """A slice of a dimension whose size is open: the sizes that are known stay known."""
-    if dim == 0 and call.batch == x.shape[0] and stop - start >= call.batch:
+def _sliced_open(
+    call: Call, x: Value, dim: int, start: int | None, stop: int | None, step: int
+) -> Value:
+    """A slice of a dimension whose size is open: its ends stay counted as they are."""
+    size = x.shape[dim]
+    first, last, _ = slice(start, stop, step).indices(size)
+    start, stop = start or None, None if stop is not None and stop >= _NO_END else stop
+    batch = dim == 0 and call.arranger.batch_in_sizes and last - first == call.batch == size
+    if step == 1 and (batch or start is stop is None):
         return x
-    if stop >= x.shape[dim] or stop > start:
-        x, axis = call.isolated(x, dim)
-        if stop >= x.shape[dim]:
-            tensor = x.tensor[(slice(None),) * axis + (slice(start, None, step),)]
-        else:
-            tensor = _cut(x.tensor, axis, start, stop, step)
-        count = max(0, -(-(stop - start) // step))
-        return with_axis(x, dim, axis, tensor, count, tensor.shape[axis] is None)
-    raise BatchError("it takes a part of a dimension that is open")
+    if first >= last:
+        raise BatchError("it takes a part of a dimension that is open")
+    x, axis = call.isolated(x, dim)
+    tensor, count = _cut(x.tensor, axis, start, stop, step), -(-(last - first) // step)
+    return with_axis(x, dim, axis, tensor, count, tensor.shape[axis] is None)
 
 
-def _cut(tensor: Any, axis: int, start: int, stop: int, step: int) -> Any:
+# PyTorch writes the largest of 64 bits for an end that is not said.
+_NO_END = 2**31 - 1
+
+
+def _cut(tensor: Any, axis: int, start: int | None, stop: int | None, step: int = 1) -> Any:
     return tensor[(slice(None),) * axis + (slice(start, stop, step),)]
 
 
@@ -102,7 +111,9 @@ def parts(call: Call, x: Value, dim: int, sizes: Sequence[int]) -> list[Value]:
         return [x]
     bounds = np.cumsum([0, *sizes]).tolist()
     group = x.dims[dim]
-    if group in x.axes and not x.constant and not is_free(group) and group:
+    if is_free(group):
+        raise BatchError("it cuts a dimension that is open")
+    if group in x.axes and not x.constant and group:
         axis = x.axes.index(group)
         tensors = call.ops.split(x.tensor, bounds[1:-1], axis=axis)
         return [
@@ -120,12 +131,26 @@ def slice_(call: Call) -> Value:
     """`x[start:end:step]` along one dimension."""
     x = call.value("self")
     dim = x.dim(call.get("dim", 0))
-    start, stop, step = bounds(call, x.shape[dim])
-    if call.free[dim] and not is_free(x.dims[dim]) and (start, step) == (0, 1):
-        places = call.positions(stop)
+    start, stop, step = call.get("start"), call.get("end"), call.get("step", 1)
+    first, last, _ = bounds(call, x.shape[dim])
+    starts, ends = (isinstance(n := call.named(e), Number) and n.free for e in ("start", "end"))
+    whole = step == 1 and (first, last) == (0, x.shape[dim])
+    if not (starts or ends):
+        return sliced(call, x, dim, start, stop, step)
+    if ends and not starts and is_free(x.dims[dim]) and last == x.shape[dim]:
+        return sliced(call, x, dim, start, None, step)
+    if not starts and not is_free(x.dims[dim]) and step == 1:
+        places = call.positions(last - first)
         if places is not None:
+            if first:
+                places = places.with_tensor(call.ops.add(places.tensor, np.int32(first)))
             return _read(call, x, dim, places)
-    return sliced(call, x, dim, start, stop, step)
+    if whole:
+        return x
+    return call.refuse(
+        "it cuts at a place that depends on a size that is open; count from the end, as in "
+        "x[:, :-1], or export it with a fixed size"
+    )
 
 
 def bounds(call: Call, size: int) -> tuple[int, int, int]:
@@ -137,9 +162,9 @@ def bounds(call: Call, size: int) -> tuple[int, int, int]:
 def narrow(call: Call) -> Value:
     """A range of a dimension."""
     x = call.value("self")
-    dim, start = x.dim(call.get("dim")), call.get("start")
-    start += x.shape[dim] if start < 0 else 0
-    return sliced(call, x, dim, start, start + call.get("length"))
+    start = call.fixed("start")
+    stop = start + call.fixed("length")
+    return sliced(call, x, x.dim(call.get("dim")), start, stop if start >= 0 else stop or None)
 
 
 @converts("aten.select")
@@ -147,12 +172,13 @@ def select(call: Call) -> Value:
     """One position of a dimension, which is dropped."""
     x = call.value("self")
     dim = x.dim(call.get("dim", 0))
-    index = call.get("index") % max(x.shape[dim], 1)
+    index = call.fixed("index")
     if is_free(x.dims[dim]):
         x, axis = call.isolated(x, dim)
-        tensor = _cut(x.tensor, axis, index, index + 1, 1)
-        return squeezed(with_axis(x, dim, axis, tensor, 1), [dim])
-    part = sliced(call, x, dim, index, index + 1)
+        tensor = x.tensor[(slice(None),) * axis + (index,)]
+        part = replace(x, tensor=tensor, axes=(*x.axes[:axis], *x.axes[axis + 1 :]))
+    else:
+        part = sliced(call, x, dim, index, index + 1 or None)
     return replace(part, dims=(*part.dims[:dim], *part.dims[dim + 1 :]))
 
 
@@ -179,8 +205,6 @@ def split(call: Call) -> list[Value]:
     dim = x.dim(call.get("dim", named))
     known = None not in call.node.outputs
     sizes = [m.hint[dim] for m in call.metas] if known else _sizes(call, x.shape[dim])
-    if is_free(x.dims[dim]):
-        raise BatchError("it cuts a dimension that is open")
     return parts(call, x, dim, sizes)
 
 
@@ -211,6 +235,10 @@ def taken(call: Call, x: Value, dim: int, index: Value) -> Value:
         at = np.flatnonzero(at)
     if at.ndim != 1:
         call.refuse("it takes positions by an index of several dimensions")
+    if is_free(x.dims[dim]) and (at < 0).any():
+        call.refuse(
+            "positions from the end of a dimension that is open; use slices, as in x[:, -2:]"
+        )
     at = np.where(at < 0, at + x.shape[dim], at)
     step = int(at[1] - at[0]) if len(at) > 1 else 1
     if step > 0 and (np.diff(at) == step).all() and len(at):
@@ -266,13 +294,8 @@ def index(call: Call) -> Value:
         for dim, positions in enumerate(grid, first):
             x = taken(call, x, dim, constant(positions))
         return x
-    # Others are positions of all these dimensions as one.
-    places = [p for a in arrays for p in (np.nonzero(a) if a.dtype == bool else (a,))]
-    stop = first + len(places)
-    sizes = x.shape[first:stop]
-    at = np.ravel_multi_index(np.broadcast_arrays(*places), sizes, mode="wrap")
-    joined_dims = (*x.dims[:first], tuple(flat(x.dims[first:stop])), *x.dims[stop:])
-    found = taken(call, replace(x, dims=joined_dims), first, constant(at.ravel()))
+    whole, at, stop = as_one(call, x, first, arrays)
+    found = taken(call, whole, first, constant(at.ravel()))
     value = reshaped(
         call.arranger.fused(found, first),
         (*x.shape[:first], *at.shape, *x.shape[stop:]),
@@ -281,6 +304,27 @@ def index(call: Call) -> Value:
     )
     assert value is not None
     return value
+
+
+def as_one(
+    call: Call, x: Value, first: int, arrays: Sequence[np.ndarray]
+) -> tuple[Value, np.ndarray, int]:
+    """Dimensions as one, positions in that, and the first dimension after them.
+
+    Args:
+        call: The call.
+        x: What has the dimensions.
+        first: The first of them.
+        arrays: The positions in each, or masks.
+    """
+    places = [p for a in arrays for p in (np.nonzero(a) if a.dtype == bool else (a,))]
+    stop = first + len(places)
+    if is_free(flat(x.dims[first:stop])):
+        call.refuse("its positions are of dimensions that are open; export it with fixed sizes")
+    sizes = x.shape[first:stop]
+    at = np.ravel_multi_index(np.broadcast_arrays(*places), sizes, mode="wrap")
+    dims = (*x.dims[:first], tuple(flat(x.dims[first:stop])), *x.dims[stop:])
+    return replace(x, dims=dims), at, stop
 
 
 def _of_each_sample(call: Call, x: Value, indices: Sequence[Value | None]) -> Value | None:
@@ -393,7 +437,8 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
         tensors = _with_batch(call, tensors, where)
         rank = len(axes)
         axis = -1 if where == rank - 1 else where
-        if any(isinstance(t, np.ndarray) for t in tensors):
+        # A layer says that it gives real numbers, whatever they are.
+        if any(isinstance(t, np.ndarray) or "float" not in str(t.dtype) for t in tensors):
             tensor = call.ops.concatenate(tensors, axis=axis)
         else:
             tensor = call.layer(keras.layers.Concatenate, tensors, axis=axis)
@@ -436,15 +481,24 @@ def _filled(call: Call, v: Value, axes: Groups) -> Any:
 def _with_batch(call: Call, tensors: list[Any], where: int) -> list[Any]:
     """Constants repeated for every sample of the others."""
 
-    def batched(tensor: Any) -> bool:
-        return not isinstance(tensor, np.ndarray) and tensor.shape[0] is None
+    def open_axes(tensor: Any) -> set[int]:
+        shape = () if isinstance(tensor, np.ndarray) else tuple(tensor.shape)
+        return {n for n, size in enumerate(shape) if size is None and n != where}
 
-    lead = next(filter(batched, tensors), None)
-    if lead is None:
+    lead = max(tensors, key=lambda tensor: len(open_axes(tensor)))
+    if not open_axes(lead):
         return tensors
+
+    def batched(tensor: Any) -> bool:
+        return open_axes(tensor) == open_axes(lead)
+
     # Zeros in the shape that is due: they fold away where the batch is known.
     one = (slice(None),) * where + (slice(0, 1),)
-    return [t if batched(t) else call.ops.add(call.ops.zeros_like(lead[one]), t) for t in tensors]
+
+    def repeated(t: Any) -> Any:
+        return call.ops.add(call.ops.cast(call.ops.zeros_like(lead[one]), str(t.dtype)), t)
+
+    return [t if batched(t) else repeated(t) for t in tensors]
 
 
 @converts("aten.flip")
@@ -482,6 +536,8 @@ def unfold(call: Call) -> Value:
     """Windows along a dimension, their positions last."""
     x = call.value("self")
     dim, size, step = x.dim(call.get("dimension")), call.get("size"), call.get("step")
+    if is_free(x.dims[dim]):
+        call.refuse("how many windows there are is open; export it with a fixed size")
     count = (x.shape[dim] - size) // step + 1
     at = (np.arange(count)[:, None] * step + np.arange(size)).ravel()
     x = call.arranger.fused(taken(call, x, dim, constant(at)), dim)
@@ -519,15 +575,15 @@ def windows(call: Call, x: Value, kernel: Sequence[int]) -> Value:
             (
                 slice(None),
                 *(
-                    slice(o * d, o * d + (n - 1) * s + 1, s)
-                    for o, d, n, s in zip(offset, hole, counts, step, strict=True)
+                    slice(o * d, o * d - span + 1 or None, s)
+                    for o, d, span, s in zip(offset, hole, spans, step, strict=True)
                 ),
             )
         ]
         for offset in np.ndindex(*kernel)
     ]
     tensor = call.ops.concatenate(slices, axis=-1)
-    rows, columns = (Atom(n) for n in counts)
+    rows, columns = (Atom(n, is_free(g)) for n, g in zip(counts, x.dims[2:], strict=True))
     window, channels = Atom(len(slices)), Atom(x.shape[1])
     return Value(
         tensor,
@@ -552,6 +608,8 @@ def col2im(call: Call) -> Value:
     counts = [
         (n + 2 * p - span) // s + 1 for n, p, span, s in zip(size, more, spans, step, strict=True)
     ]
+    if is_free(x.dims[2]):
+        call.refuse("how many windows there are is open; export it with a fixed size")
     channels = x.shape[1] // (kernel[0] * kernel[1])
     sizes = [x.shape[0], channels, kernel[0] * kernel[1], *counts]
     apart = reshaped(x, sizes, [None, False, False, False, False], call.batch)
@@ -644,8 +702,7 @@ def diff(call: Call) -> Value:
     before, after = ([v] if v is not None else [] for v in ends)
     x = joined(call, [*before, x, *after], dim)
     for _ in range(call.get("n", 1)):
-        size = x.shape[dim]
-        later, earlier = sliced(call, x, dim, 1, size), sliced(call, x, dim, 0, size - 1)
+        later, earlier = sliced(call, x, dim, 1, None), sliced(call, x, dim, 0, -1)
         x = call.elementwise(call.ops.subtract, later, earlier)
     return x
 
@@ -660,17 +717,17 @@ def roll(call: Call) -> Value:
         call.refuse("it rolls over all dimensions as one; give dims")
     for shift, d in zip(shifts, dims if isinstance(dims, list) else [dims], strict=True):
         dim = x.dim(d)
-        at = -shift % x.shape[dim]
+        at = -shift if is_free(x.dims[dim]) else -shift % x.shape[dim]
+        if abs(at) >= x.shape[dim]:
+            call.refuse("it rolls a dimension that is open by more than its size")
         if at:
             x, axis = call.isolated(x, dim)
-            before, after = (
-                _cut(x.tensor, axis, 0, at, 1),
-                _cut(x.tensor, axis, at, x.shape[dim], 1),
-            )
+            before, after = _cut(x.tensor, axis, None, at), _cut(x.tensor, axis, at, None)
             x = x.with_tensor(call.ops.concatenate([after, before], axis=axis))
     return x
 
 
+_LEAST = float(np.finfo("float32").min)
 _MODES = {
     "reflection_pad1d": "reflect",
     "reflection_pad2d": "reflect",
@@ -693,10 +750,10 @@ def pad(call: Call) -> Value:
     for number in range(len(listed) // 2):
         pads[x.rank - 1 - number] = (listed[2 * number], listed[2 * number + 1])
     if mode == "constant":
-        return _padded(call, x, pads, float(call.get("value") or 0.0))
+        return _padded(call, x, pads, call.get("value") or 0.0)
     for dim, (before, after) in enumerate(pads):
         if before < 0 or after < 0:
-            x = sliced(call, x, dim, max(-before, 0), x.shape[dim] - max(-after, 0))
+            x = sliced(call, x, dim, max(-before, 0), min(after, 0) or None)
             before, after = max(before, 0), max(after, 0)
         if before or after:
             x = _extended(call, x, dim, before, after, mode)
@@ -711,9 +768,9 @@ def _padded(call: Call, x: Value, pads: Sequence[tuple[int, int]], value: float)
         order = tuple(range(4))
     cuts = [(max(-b, 0), max(-a, 0)) for b, a in pads]
     more = [(max(b, 0), max(a, 0)) for b, a in pads]
-    as_map = order == CHANNELS_LAST[4] and pads[0] == pads[1] == (0, 0)
     x = call.ordered(x, order)
-    tensor = x.tensor
+    tensor, real = x.tensor, "float" in str(x.tensor.dtype)
+    as_map = real and order == CHANNELS_LAST[4] and pads[0] == pads[1] == (0, 0)
     if any(map(any, cuts)):
         if as_map and not x.constant:
             tensor = call.layer(
@@ -734,8 +791,9 @@ def _padded(call: Call, x: Value, pads: Sequence[tuple[int, int]], value: float)
                 data_format="channels_last",
             )
         else:
-            value = max(value, float(np.finfo("float32").min))
-            tensor = call.ops.pad(tensor, tuple(more[d] for d in order), constant_values=value)
+            fill = np.asarray(max(value, _LEAST) if real else value, str(tensor.dtype)).item()
+            room = tuple(more[d] for d in order)
+            tensor = call.ops.pad(tensor, room, constant_values=fill)
     return call.result(tensor, order, nonnegative=x.nonnegative and value >= 0)
 
 
@@ -747,11 +805,11 @@ def _extended(call: Call, x: Value, dim: int, before: int, after: int, mode: str
         amount[axis] = (before, after)
         tensor = call.ops.pad(tensor, tuple(amount), mode="reflect")
     elif mode == "replicate":
-        first, last = _cut(tensor, axis, 0, 1, 1), _cut(tensor, axis, size - 1, size, 1)
+        first, last = _cut(tensor, axis, 0, 1), _cut(tensor, axis, -1, None)
         tensor = call.ops.concatenate([first] * before + [tensor] + [last] * after, axis=axis)
     elif mode == "circular":
-        ends = [_cut(tensor, axis, size - before, size, 1)] if before else []
-        starts = [_cut(tensor, axis, 0, after, 1)] if after else []
+        ends = [_cut(tensor, axis, -before, None)] if before else []
+        starts = [_cut(tensor, axis, 0, after)] if after else []
         tensor = call.ops.concatenate([*ends, tensor, *starts], axis=axis)
     else:
         call.refuse(f"padding of mode {mode!r} is not known")
