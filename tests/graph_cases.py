@@ -59,6 +59,9 @@ CONVOLUTIONS = _conv(
     "one_dimension": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 3, 2, 1)),
     "one_dimension_depthwise": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 4, 3, groups=4)),
     "three_dimensions": nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Conv3d(2, 3, (1, 3, 3))),
+    "three_dimensions_groups": nn.Sequential(
+        nn.Unflatten(1, (4, 1)), nn.Conv3d(4, 8, (1, 3, 3), (1, 2, 1), (0, 1, 2), (1, 1, 2), 2)
+    ),
     "of_a_part": Parts(),
 }
 TRANSPOSED: Cases = {
@@ -136,7 +139,13 @@ RESIZING: Cases = {
     "linear": lambda x: F.interpolate(x.flatten(2), scale_factor=2, mode="linear"),
     "trilinear": lambda x: F.interpolate(x.unsqueeze(1), scale_factor=2, mode="trilinear"),
     "nearest_volume": lambda x: F.interpolate(x.unsqueeze(1), size=(8, 7, 5)),
+    "nearest_of_few": lambda x: F.interpolate(x[..., :4, :6], size=(82, 94)),
+    "nearest_exact_of_few": lambda x: F.interpolate(x[..., :4, :6], (41, 47), mode="nearest-exact"),
+    "nearest_factor": lambda x: F.interpolate(x.flatten(2)[..., :20], scale_factor=2.2),
+    "bicubic_of_the_same_size": _resized(scale_factor=1.05, mode="bicubic"),
     "pixel_shuffle": nn.PixelShuffle(2),
+    "pixel_shuffle_of_frames": lambda x: F.pixel_shuffle(x.unsqueeze(1), 2),
+    "pixel_unshuffle_of_frames": lambda x: F.pixel_unshuffle(x.unsqueeze(2)[..., :8, :10], 2),
     "pixel_unshuffle": lambda x: F.pixel_unshuffle(x[:, :, :8, :8], 2),
     "channel_shuffle": nn.ChannelShuffle(2),
     "channel_shuffle_by_hand": lambda x: (
@@ -155,6 +164,8 @@ PADDING: Cases = {
     "replicate": nn.ReplicationPad2d((1, 2, 3, 0)),
     "circular": lambda x: F.pad(x, (1, 2, 1, 1), mode="circular"),
     "reflect_volume": lambda x: F.pad(x.unsqueeze(1), (1, 1, 2, 0, 1, 1), mode="reflect"),
+    "mask": lambda x: F.pad(x > 0, (1, 0), value=True),
+    "whole_numbers": lambda x: F.pad((x * 3).long(), (1, 0, 0, 2), value=7),
     "minus_infinity": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 2),
 }
 ACTIVATIONS: Cases = {
@@ -193,6 +204,7 @@ ACTIVATIONS: Cases = {
     "softplus_threshold": nn.Softplus(2.0, 0.5),
     "prelu": nn.PReLU(),
     "prelu_channels": nn.PReLU(4),
+    "prelu_volume": nn.Sequential(nn.Unflatten(1, (2, 2)), nn.PReLU(2)),
     "threshold": nn.Threshold(0.1, 2.0),
     "special_softmax": lambda x: torch.special.softmax(x, 1) - torch.special.log_softmax(x, 2),
     "safe_softmax": lambda x: torch.ops.aten._safe_softmax(
@@ -225,6 +237,7 @@ NORMALIZATIONS: Cases = {
     "instance_running": nn.InstanceNorm2d(4, track_running_stats=True),
     "rms": nn.RMSNorm(11),
     "weight": parametrizations.weight_norm(nn.Conv2d(4, 5, 3)),
+    "weight_of_one_length": parametrizations.weight_norm(nn.Linear(11, 5), dim=None),
     "normalize": lambda x: F.normalize(x, dim=1),
     "local_response": nn.LocalResponseNorm(3),
 }
@@ -242,6 +255,22 @@ class Attention(nn.Module):
         y = y if self.inner.batch_first else y.transpose(0, 1)
         y = self.inner(y, y, y, need_weights=False)[0]
         return y if self.inner.batch_first else y.transpose(0, 1)
+
+
+class Masked(nn.Module):
+    """`MultiheadAttention` with a mask of positions and one of each sample's own, and its weights.
+
+    Args:
+        **how: Arguments of the layer.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(8, 2, batch_first=True, **how)
+
+    def forward(self, x: Tensor) -> Any:
+        y, padded = x.flatten(2)[:, :, :8], x[:, :, 0, 0] > x[:, :, 0, 0].mean(1, True) + 0.5
+        return self.inner(y, y, y, padded, attn_mask=torch.ones(4, 4).triu(3).bool())
 
 
 class Packed(nn.Module):
@@ -335,6 +364,7 @@ PRODUCTS: Cases = {
     "einsum_outer": _einsum("ni,nj->nij", lambda x: x[:, :, 0, 0], lambda x: x[:, :, 1, 0]),
     "einsum_heads": _einsum("bchw,bchv->bcwv", _same, _same),
     "einsum_dots": _einsum("...hw,...hv->...wv", _same, _same),
+    "einsum_dots_without_output": lambda x: torch.einsum("...ij,...jk", x, x.transpose(2, 3)),
     "outer_product": lambda x: torch.outer(torch.arange(9.0), torch.arange(11.0)) * x,
     "multi_dot": lambda x: (
         torch.linalg.multi_dot([x[0, 0], torch.ones(11, 3), torch.ones(3, 2)])[None, None]
@@ -354,6 +384,8 @@ PRODUCTS: Cases = {
     "distances_by_hand": lambda x: x.mean((1, 2))[:, :9, None] + x.mean((1, 3))[:, None],
     "multihead": Attention(True),
     "multihead_positions_first": Attention(False),
+    "multihead_masked": Masked(),
+    "multihead_with_more_keys": Masked(add_bias_kv=True, add_zero_attn=True),
     "packed": Packed(),
     "encoder": nn.Sequential(
         nn.Flatten(2), nn.TransformerEncoderLayer(POSITIONS, 3, 32, batch_first=True)
@@ -389,6 +421,18 @@ def in_place(x: Tensor) -> tuple[Tensor, Tensor]:
     y[:, 2:, 3] = y[:, :2, 4]
     y.add_(1)
     return y.flatten(2).relu_(), y.mul(2)
+
+
+def copied(x: Tensor) -> tuple[Tensor, ...]:
+    """Writing to what looks like a view and is a copy, or gives what it is given."""
+    a, b, c, d = (x * n for n in range(1, 5))
+    y, z, u = a.permute(0, 2, 3, 1).contiguous(), b.transpose(2, 3).reshape(-1, 4, 99), b.flatten(2)
+    v, w = F.dropout(c, 0.3, False), d[:, 1:3].reshape(-1, 2, 99)
+    for part in (y, z, u, v, w):
+        part.mul_(3)
+    whole = torch.zeros(x.shape[0], 4, 9, 11).long()
+    whole[:, 1] = x[:, 1] * 3
+    return a, b, c, d, y, z, whole
 
 
 def boxes(x: Tensor) -> Tensor:
@@ -489,6 +533,8 @@ SHAPING: Cases = {
     "broadcast_tensors": lambda x: torch.broadcast_tensors(x.mean(1, keepdim=True), x)[0] * 2,
     "rows_and_columns": lambda x: x[:, :, torch.arange(9).view(-1, 1), torch.arange(0, 11, 2)],
     "in_place": in_place,
+    "copied": copied,
+    "cat_masks": lambda x: torch.cat([x > 0, torch.ones(x.shape[0], 1, 9, 11).bool()], 1),
 }
 ARITHMETIC: Cases = {
     "add_pooled": lambda x: x + x.mean(1, keepdim=True),
@@ -499,7 +545,15 @@ ARITHMETIC: Cases = {
     "from_one": lambda x: 1 - x,
     "sub": lambda x: x - x.tanh(),
     "rsub": lambda x: torch.rsub(x, x.tanh(), alpha=3),
+    "sub_alpha_of_a_number": lambda x: torch.sub(x, 2, alpha=2.5),
     "div": lambda x: x / 3,
+    "div_to_whole": lambda x: (
+        ((x.round()[..., :1] + torch.arange(200.0)) * 47 / 47).floor() + 0.1 * x[..., :1]
+    ),
+    "div_of_positions": lambda x: (x[..., :2].argmax(1) * 47 / 47).int(),
+    "whole_truncated": lambda x: torch.div((x * 3).long(), 2, rounding_mode="trunc"),
+    "whole_left": lambda x: torch.fmod((x * 3).long(), 2) * (x * 9).long().remainder(-4),
+    "whole_bounds": lambda x: (x * 3).long().clamp(-1, 2) ** 2.0,
     "div_by": lambda x: x / (x.abs() + 1),
     "div_floor": lambda x: torch.div(x, 0.3, rounding_mode="floor"),
     "div_trunc": lambda x: torch.div(x, 0.3, rounding_mode="trunc"),
@@ -517,6 +571,7 @@ ARITHMETIC: Cases = {
     "log1p": lambda x: x.abs().log1p(),
     "clamp": lambda x: x.clamp(-0.5, 0.7),
     "clamp_0_1": lambda x: x.clamp(0, 1),
+    "clamp_crossed": lambda x: x.clamp(0.5, -0.5) + x,
     "clamp_min": lambda x: x.clamp(min=0.1),
     "clamp_max": lambda x: x.clamp_max(0.2),
     "where": lambda x: torch.where(x > 0, x, x * 0.1),
@@ -566,6 +621,9 @@ ARITHMETIC: Cases = {
     "logspace": lambda x: x * torch.logspace(-1, 1, 11),
     "xlogy": lambda x: torch.xlogy(x.relu(), x.relu()),
     "heaviside": lambda x: torch.heaviside(x.relu(), torch.tensor(0.5)),
+    "asin": lambda x: torch.asin(x.tanh()),
+    "acos": lambda x: torch.acos(x.tanh()),
+    "tan": lambda x: torch.tan(x.tanh()),
     "asinh": torch.asinh,
     "acosh": lambda x: torch.acosh(1 + x.abs()),
     "atanh": lambda x: torch.atanh(0.9 * torch.tanh(x)),
@@ -575,7 +633,10 @@ ARITHMETIC: Cases = {
     "add_pooled_columns": lambda x: x[..., :9] + x[..., :9].mean((1, 2), keepdim=True),
     "add_pooled_rows": lambda x: x[..., :9] + x[..., :9].mean((1, 3), keepdim=True),
     "new_ones": lambda x: x.new_ones(3, 1, 1, 1)[:1] * x,
-} | {name: getattr(torch, name) for name in ("exp", "neg", "sin", "cos", "erf", "floor", "sign")}
+} | {
+    name: getattr(torch, name)
+    for name in ("exp", "neg", "sin", "cos", "erf", "floor", "sign", "atan", "sinh", "cosh")
+}
 
 
 def response(x: Tensor) -> Tensor:
@@ -624,6 +685,11 @@ REDUCTIONS: Cases = {
     "count_nonzero": lambda x: x.relu().count_nonzero(1) + x[:, 0],
     "any": lambda x: (x > 2).any(1).float() + x[:, 0],
     "cosine_similarity": lambda x: F.cosine_similarity(x, x.roll(1, 1), 1),
+    "cosine_similarity_of_ranks": lambda x: F.cosine_similarity(
+        x, torch.arange(396.0).view(4, 9, 11), dim=-1
+    ),
+    "how_many_are_infinite": lambda x: x.masked_fill(x > 0, -torch.inf).isinf().sum(1),
+    "cumsum_whole": lambda x: (x * 3).long().cumsum(1) // 2,
     "pairwise_distance_3": lambda x: F.pairwise_distance(x, x.roll(1, 1), p=3),
     "pairwise_distance": lambda x: F.pairwise_distance(x.flatten(2), x.flatten(2) * 2),
     "linalg_norm": lambda x: torch.linalg.norm(x.flatten(1), dim=1),
@@ -732,7 +798,10 @@ def written(x: Tensor) -> list[Tensor]:
     y[:, [3, 0]] = x[:, :2] * 2
     z[:, :, 2] = 0.5
     masked[x > 0.5] = -1.0
-    return [y, z, masked]
+    diagonal, pairs, at = x[..., :9] * 1, x * 1, torch.arange(9)
+    diagonal[:, :, at, at] = 0
+    pairs[:, :, at[:2], at[3:5]] = x[..., 0, :2] * 3
+    return [y, z, masked, diagonal, pairs]
 
 
 def spread(x: Tensor) -> Tensor:

@@ -120,6 +120,7 @@ def compare(
     wrong = {}
     for name, expected in wanted.items():
         assert found[name].shape == expected.shape, name
+        assert (found[name].dtype.kind == "f") == (expected.dtype.kind == "f"), name
         expected = expected.astype("float32")
         largest = np.abs(expected).max()
         if expected.ndim > 1 and expected.shape[0] == samples:

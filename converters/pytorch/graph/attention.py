@@ -317,11 +317,12 @@ def einsum(call: Call) -> Value:
     operands = call.values("tensors")
     inputs, _, output = equation.partition("->")
     terms = inputs.split(",")
+    if "->" not in equation:
+        letters = "".join(terms).replace(".", "")
+        output = "..." * ("." in equation)
+        output += "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     if "." in equation:
         terms, output = _spelled_out(terms, output, operands)
-    if "->" not in equation:
-        letters = "".join(terms)
-        output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     if any(len(set(term)) < len(term) for term in terms):
         call.refuse(f"the diagonal of a tensor, {equation!r}")
     current, letters = operands[0], terms[0]

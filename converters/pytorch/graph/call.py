@@ -15,10 +15,18 @@ from converters.program import Dtype, Meta, Node, Ref
 from converters.pytorch.graph.flattening import flattened
 from converters.pytorch.graph.layout import Atom, Group, Value, constant, per_sample, squeezed
 from converters.pytorch.graph.operations import Operations
+from converters.pytorch.graph.registry import base_name
 from converters.pytorch.graph.uses import given
 
 if TYPE_CHECKING:
     from converters.pytorch.graph.emitter import Emitter
+
+
+_ROUNDING = {
+    "aten.floor": "floor",
+    **dict.fromkeys(("aten.trunc", "aten.fix"), "trunc"),
+    **dict.fromkeys(("aten.to", "aten._to_copy"), "cast"),
+}
 
 
 @dataclass(frozen=True)
@@ -345,9 +353,26 @@ class Call:
         return name is not None and flattened(emitter.program, emitter.users, emitter.wanted, name)
 
     def sees_to_nan(self) -> bool:
-        """Whether the program asks anywhere what is no number."""
-        asking = ("aten.isnan", "aten.nan_to_num")
-        return any(node.target.startswith(asking) for node in self._emitter.program.nodes)
+        """Whether the program asks anywhere what is no number, or infinite."""
+        asking = ("aten.isnan", "aten.nan_to_num", "aten.isinf", "aten.isneginf", "aten.isfinite")
+        compared = ("aten.eq.", "aten.ne.")
+        return any(
+            node.target.startswith(asking)
+            or node.target.startswith(compared)
+            and node.arguments.get("other") == -np.inf
+            for node in self._emitter.program.nodes
+        )
+
+    def rounding(self) -> str | None:
+        """How all that takes its first value makes whole numbers of it: "floor" or "trunc"."""
+        name, values = self.node.outputs[0], self._emitter.program.values
+        found = set()
+        takers = self._emitter.users.get(name, []) if name is not None else []
+        for node in (n for n in takers if any(n.outputs)):  # not what asserts something of it
+            kind = _ROUNDING.get(base_name(node.target).removesuffix("_"))
+            taken = values.get(str(node.outputs[0])) if kind == "cast" else None
+            found.add(kind if taken is None else "trunc" if "int" in taken.dtype else None)
+        return found.pop() if len(found) == 1 else None
 
     def used(self, index: int) -> bool:
         """Whether something uses one of its values."""

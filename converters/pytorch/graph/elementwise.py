@@ -9,6 +9,7 @@ PyTorch: Keras
   numbers only where they are constants
 - exp, log, sqrt, rsqrt, abs, sin …: `keras.ops` of that name
 - erf, erfc, special_ndtr: `gelu`, divided
+- asin, acos, atan: `arctan2`; tan, sinh, cosh: of sin, cos, `expm1`
 - asinh, acosh, atanh: `log1p`
 - xlogy, xlog1py, entr, sinc, heaviside, lerp, addcmul, fmod, ldexp, copysign,
   signbit, logit, logaddexp2, nan_to_num, isclose, isin of constants: operations
@@ -55,7 +56,7 @@ def _alike(a: Value, b: Value) -> tuple[Value, Value]:
     if a.constant != b.constant:
         fixed, other = (a, b) if a.constant else (b, a)
         wanted = getattr(other.tensor, "dtype", None)
-        if str(wanted).startswith("float") and not fixed.tensor.dtype.name.startswith("float"):
+        if str(wanted).startswith("float") and fixed.tensor.dtype != "float32":
             fixed = replace(fixed, tensor=fixed.tensor.astype("float32"), dtype="float32")
         elif wanted == "int32" and fixed.tensor.dtype == "int64":
             fixed = replace(fixed, tensor=fixed.tensor.astype("int32"))
@@ -111,11 +112,13 @@ def rsub(call: Call) -> Value:
 def div(call: Call) -> Value:
     """`self / other`, rounded where that is asked for."""
     a, b = _alike(_operand(call, "self"), _operand(call, "other"))
-    mode = call.get("rounding_mode")
+    # A quotient by a constant is a product with its inverse in a file, which of 47 by 47 is less
+    # than one. Rounded at once it is divided by.
+    mode = call.get("rounding_mode") or call.rounding()
     if mode == "floor":
         return call.elementwise(call.ops.floor_divide, a, b)
     if mode == "trunc":
-        return call.elementwise(lambda s, t: call.ops.trunc(call.ops.divide(s, t)), a, b)
+        return _truncated(call, a, b)
     nonnegative = a.nonnegative and b.constant and bool((b.tensor > 0).all())
     if b.constant and b.tensor.dtype.name == "float32" and not a.constant:
         inverse = 1.0 / b.tensor.astype("float64")
@@ -125,6 +128,17 @@ def div(call: Call) -> Value:
         b = b.with_tensor(call.ops.reciprocal(b.tensor))
         return call.elementwise(call.ops.multiply, a, b)
     return call.elementwise(call.ops.divide, a, b)
+
+
+def _truncated(call: Call, a: Value, b: Value) -> Value:
+    """A quotient rounded towards 0."""
+    ops = call.ops
+
+    def compute(s: Any, t: Any) -> Any:
+        size = ops.floor_divide(ops.abs(s), ops.abs(t))
+        return ops.multiply(ops.multiply(size, ops.sign(s)), ops.sign(t))
+
+    return call.elementwise(compute, a, b)
 
 
 def _binary(target: str, name: str) -> None:
@@ -210,7 +224,7 @@ def _unary(target: str, name: str, nonnegative: bool = False) -> None:
 
 
 for _name in (
-    *("exp", "log", "sqrt", "rsqrt", "abs", "sin", "cos", "tan", "sinh", "cosh"),
+    *("exp", "log", "sqrt", "rsqrt", "abs", "sin", "cos"),
     *("floor", "ceil", "sign", "square"),
 ):
     _unary(f"aten.{_name}", _name, _name in ("exp", "sqrt", "rsqrt", "abs", "square"))
@@ -221,9 +235,6 @@ for _target, _name in {
     "aten.log10": "log10",
     "aten.log1p": "log1p",
     "aten.expm1": "expm1",
-    "aten.asin": "arcsin",
-    "aten.acos": "arccos",
-    "aten.atan": "arctan",
     "aten.trunc": "trunc",
     "aten.logical_not": "logical_not",
     "aten.isnan": "isnan",
@@ -234,15 +245,53 @@ for _target, _name in {
     "aten.negative": "negative",
     "aten.sgn": "sign",
     "aten.fix": "trunc",
-    "aten.arcsin": "arcsin",
-    "aten.arccos": "arccos",
-    "aten.arctan": "arctan",
     "aten.deg2rad": "deg2rad",
     "aten.special_exp2": "exp2",
     "aten.special_expm1": "expm1",
     "aten.special_log1p": "log1p",
 }.items():
     _unary(_target, _name)
+
+
+# LiteRT has sines, cosines, and the angle of two sides.
+
+
+def _angle(targets: tuple[str, ...], sides: Callable[[Any, Any, Any], tuple[Any, Any]]) -> None:
+    @converts(*targets)
+    def convert(call: Call) -> Value:
+        x, ops = call.value("self"), call.ops
+        t = ops.cast(x.tensor, "float32")
+        # The third side of a triangle with a right angle, whose longest is 1.
+        beside = ops.sqrt(ops.multiply(ops.subtract(1.0, t), ops.add(t, 1.0)))
+        return x.with_tensor(ops.arctan2(*sides(ops, t, beside)))
+
+
+_angle(("aten.asin", "aten.arcsin"), lambda ops, t, beside: (t, beside))
+_angle(("aten.acos", "aten.arccos"), lambda ops, t, beside: (beside, t))
+
+
+@converts("aten.atan", "aten.arctan")
+def atan(call: Call) -> Value:
+    """The angle whose opposite side is x, and the other 1."""
+    x, ops = call.value("self"), call.ops
+    return x.with_tensor(ops.arctan2(ops.cast(x.tensor, "float32"), ops.ones_like(x.tensor)))
+
+
+@converts("aten.tan")
+def tan(call: Call) -> Value:
+    """`sin(x) / cos(x)`."""
+    x, ops = call.value("self"), call.ops
+    return x.with_tensor(ops.divide(ops.sin(x.tensor), ops.cos(x.tensor)))
+
+
+@converts("aten.sinh", "aten.cosh")
+def hyperbolic(call: Call) -> Value:
+    """Half the difference, or the sum, of `exp(x)` and `exp(-x)`; exact around 0."""
+    x, ops = call.value("self"), call.ops
+    both = [ops.expm1(t) for t in (x.tensor, ops.negative(x.tensor))]
+    if "cosh" in call.node.target:
+        return x.with_tensor(ops.add(ops.multiply(ops.add(*both), 0.5), 1.0))
+    return x.with_tensor(ops.multiply(ops.subtract(*both), 0.5))
 
 
 # LiteRT has no inverse of a hyperbolic function; by log1p they are exact around 0.
@@ -289,10 +338,12 @@ def clamp(call: Call) -> Value:
 
     x = call.value("self")
     low, high = call.optional("min"), call.optional("max")
+    real = x.dtype.startswith(("float", "bfloat"))
     numbers = all(v is None or v.constant and v.tensor.size == 1 for v in (low, high))
-    if numbers and not x.constant and low is not None and high is not None:
-        least, most = float(low.tensor.item()), float(high.tensor.item())
-        if least == 0 and x.dtype.startswith(("float", "bfloat")):
+    if numbers and real and not x.constant and low is not None and high is not None:
+        most = float(high.tensor.item())
+        least = min(float(low.tensor.item()), most)
+        if least == 0:
             tensor = call.layer(keras.layers.ReLU, x.tensor, max_value=most)
             return x.with_tensor(tensor, nonnegative=True)
         return x.with_tensor(call.ops.clip(x.tensor, least, most))
@@ -517,11 +568,9 @@ def lerp(call: Call) -> Value:
 def fmod(call: Call) -> Value:
     """What is left of a division rounded towards 0."""
     ops = call.ops
-
-    def compute(a: Any, b: Any) -> Any:
-        return ops.subtract(a, ops.multiply(ops.trunc(ops.divide(a, b)), b))
-
-    return call.elementwise(compute, *_alike(call.value("self"), call.value("other")))
+    a, b = _alike(call.value("self"), call.value("other"))
+    whole = _truncated(call, a, b)
+    return call.elementwise(lambda s, q, t: ops.subtract(s, ops.multiply(q, t)), a, whole, b)
 
 
 @converts("aten.addcmul", "aten.addcdiv")

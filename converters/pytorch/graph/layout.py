@@ -94,6 +94,8 @@ class Value:
 
     def with_tensor(self, tensor: Any, **changes: Any) -> "Value":
         """The value with another tensor of the same axes."""
+        # NumPy's arithmetic makes a scalar of an array of no dimension.
+        tensor = np.asarray(tensor) if isinstance(tensor, np.generic) else tensor
         return replace(self, **{"tensor": tensor, "nonnegative": False, **changes})
 
     def dim(self, number: int) -> int:

@@ -188,7 +188,8 @@ def weight_norm(call: Call) -> list[Value]:
     direction, length = call.array(v), call.array(g)
     assert direction is not None and length is not None
     dim = call.get("dim", 0)
-    others = tuple(d for d in range(direction.ndim) if d != dim % direction.ndim)
+    # -1 stands for none: one length for all.
+    others = tuple(d for d in range(direction.ndim) if d != dim)
     norm = np.sqrt(np.square(direction).sum(others, keepdims=True))
     call.note("the weight is folded: direction times length")
     return [call.result(direction * (length / norm), keys=(*v.keys, *g.keys))]

@@ -32,7 +32,9 @@ class Operations:
         return tensors
 
     def add(self, x: Any, y: Any) -> Any:
-        """`x + y`, spelled so that it is that on every back end."""
+        """`x + y`, spelled so that it is that on every back end; of masks, where either is."""
+        if all(str(getattr(t, "dtype", "")) == "bool" for t in (x, y)):
+            return self._call("logical_or")(x, y)
         add = self._call("add")
         if not taken_for_a_bias(x, y):
             return add(x, y)
@@ -66,7 +68,8 @@ def taken_for_a_bias(x: Any, y: Any) -> bool:
     """Whether `keras.ops.add(x, y)` adds y along another axis than it lies, or in no file.
 
     On TensorFlow, what has one dimension of more than one is a bias: of the last axis of x or of
-    its second, whichever is as long. LiteRT has none of whole numbers.
+    its second, whichever is as long; the sum has no more axes than x. LiteRT has none of whole
+    numbers.
     """
     a, b = tuple(getattr(x, "shape", ())), tuple(getattr(y, "shape", ()))
     long = [axis for axis, size in enumerate(b) if size not in (None, 1)]
@@ -77,7 +80,7 @@ def taken_for_a_bias(x: Any, y: Any) -> bool:
         return None in b and (a[1], a[-1]) != (1, 1)
     if not {None, b[long[0]]} & {a[1], a[-1]}:
         return False
-    lies_last = long[0] == len(b) - 1 and a[-1] == b[-1]
+    lies_last = long[0] == len(b) - 1 < len(a) and a[-1] == b[-1]
     return not lies_last or not str(y.dtype).startswith(("float", "bfloat"))
 
 
