@@ -216,9 +216,10 @@ def index_put(call: Call) -> Value:
     first, last = named[0][0], named[-1][0]
     if not adds and all(i is not None and i.constant for i in indices[first : last + 1]):
         arrays = [call.arranger.array(i) for _, i in named]
-        whole, at, _ = as_one(call, x, first, arrays)
-        if at.ndim == 1:
-            found = placed(call, whole, first, at, _behind_ones(call, values, whole.rank))
+        whole, places, _ = as_one(call, x, first, arrays)
+        if places.ndim == 1:
+            written = _behind_ones(call, values, whole.rank)
+            found = placed(call, whole, first, places, written)
             back = reshaped(found, x.shape, [is_free(g) for g in x.dims], call.batch)
             assert back is not None
             return back

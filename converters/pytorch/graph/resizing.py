@@ -66,7 +66,11 @@ def upsample(call: Call) -> Value:
     linear = "linear" in target and not corners and not smooth
     scales = _scales(call, sizes, goal, count)
     plain = all(abs(s * n - o) < 1e-6 * o for s, n, o in zip(scales, sizes, goal, strict=True))
-    open_ = any(map(is_free, x.dims[2:]))
+    free = list(map(is_free, x.dims[2:]))
+    open_ = any(free)
+    declared = call.meta.shape[2:]
+    if any(f and not isinstance(size, str) for f, size in zip(free, declared, strict=True)):
+        call.refuse("an open height or width is resized to a fixed one; export it with fixed sizes")
     # With a factor of a little more than one, cubic is another map of the same size.
     if goal == sizes and not open_ and ("cubic" not in target or corners or plain):
         return x
