@@ -367,13 +367,13 @@ OF_AN_OPEN_SIZE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", OF_AN_OPEN_SIZE)
-def test_what_depends_on_an_open_size_is_refused(name: str, tmp_path: Path) -> None:
+def test_what_depends_on_an_open_size_fixes_it(name: str, tmp_path: Path) -> None:
     free = {0: Dim("n"), 1: Dim("length", min=4, max=60)}
     module = Functions({name: OF_AN_OPEN_SIZE[name]})
     how = {"dynamic_shapes": {"inputs": (free,)}}
-    path = export(module, random_inputs((2, 8, 4)), tmp_path / "n.pt2", **how)
-    with pytest.raises(ValueError, match=f"{name.split('_')[0]}.*fixed size|{name}.*x\\[:, -2:"):
-        converters.to_keras(path)
+    model, report = compare(module, [(2, 8, 4)], tmp_path, samples=3, **how)
+    assert model.input_shape == (None, 8, 4)
+    assert name in report.warnings[0] and "open sizes are fixed" in report.warnings[0]
 
 
 def test_a_layer_called_twice_is_one_layer_and_tied_weights_are_told_of(tmp_path: Path) -> None:
