@@ -24,6 +24,19 @@ MISSING = [
 PROGRESS = re.compile(r"^\[\d+/\d+\] .*\n", re.MULTILINE)
 
 
+def _seed():
+    """Random weights are those of every run, whatever ran before a test and beside it."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+# What several tests share is made before what one test has.
+_seeded_file = pytest.fixture(autouse=True, scope="module")(_seed)
+_seeded_test = pytest.fixture(autouse=True)(_seed)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
     """Skips a file of tests that imports what is missing."""

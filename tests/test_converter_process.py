@@ -19,7 +19,6 @@ from converters.tflite.flatbuffer import TfliteFile
 from ulsam_keras import ULSAM, with_attention
 
 K = keras.layers
-RNG = np.random.default_rng(0)
 # A step of 8 bits, in a range that is twice the largest value, for each tensor that is rounded on
 # the way: the image, two maps, and the output.
 INT8 = 4 * 2 / 256
@@ -37,7 +36,7 @@ def small():
 
 
 def data(model, count=100):
-    return RNG.normal(size=(count, *model.input_shape[1:])).astype("float32")
+    return np.random.default_rng(0).normal(size=(count, *model.input_shape[1:])).astype("float32")
 
 
 def named(model, precision, where):
