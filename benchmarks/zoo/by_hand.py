@@ -95,7 +95,9 @@ def section(by_hand: dict[str, dict], networks: dict[str, dict]) -> str:
         ]
         counts = f"{ours.total()} | {theirs.total()} | {ours.total() - theirs.total():+d}"
         rows.append(f"| {name} | {builder} | {counts} | {', '.join(apart)} | {reason} |")
-    return HEAD_OF_SECTION.format(version=by_hand["mobilenet_v2"]["version"]) + "\n".join((*rows, ""))
+    return HEAD_OF_SECTION.format(version=by_hand["mobilenet_v2"]["version"]) + "\n".join(
+        (*rows, "")
+    )
 
 
 def main() -> None:
