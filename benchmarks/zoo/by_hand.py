@@ -82,13 +82,12 @@ def write(folder: Path, name: str) -> None:
     (folder / f"{name}.by_hand.json").write_text(json.dumps(row, indent=1))
 
 
-def section(folder: Path) -> str:
-    """The table, as Markdown."""
+def section(by_hand: dict[str, dict], networks: dict[str, dict]) -> str:
+    """The table, as Markdown, of the rows of this file and of `convert.py`, by network."""
     rows = []
     for name, (builder, reason) in PAIRS.items():
-        ours = Counter(json.loads((folder / f"{name}.convert.json").read_text())["kinds"])
-        by_hand = json.loads((folder / f"{name}.by_hand.json").read_text())
-        theirs = Counter(by_hand["kinds"])
+        ours = Counter(networks[name]["kinds"])
+        theirs = Counter(by_hand[name]["kinds"])
         apart = [
             f"{ours[kind] - theirs[kind]:+d} {kind}"
             for kind in sorted(ours | theirs)
@@ -96,7 +95,9 @@ def section(folder: Path) -> str:
         ]
         counts = f"{ours.total()} | {theirs.total()} | {ours.total() - theirs.total():+d}"
         rows.append(f"| {name} | {builder} | {counts} | {', '.join(apart)} | {reason} |")
-    return HEAD_OF_SECTION.format(version=by_hand["version"]) + "\n".join((*rows, ""))
+    return HEAD_OF_SECTION.format(version=by_hand["mobilenet_v2"]["version"]) + "\n".join(
+        (*rows, "")
+    )
 
 
 def main() -> None:

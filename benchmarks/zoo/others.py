@@ -209,12 +209,9 @@ def nearest(theirs, found) -> float:
     return min(float(np.abs(view - theirs).max() / np.abs(theirs).max()) for view in seen)
 
 
-def section(folder: Path) -> str:
+def section(measured: list[dict]) -> str:
     """The table, as Markdown."""
-    rows = {}
-    for path in sorted((folder / "others").glob("*.json")):
-        row = json.loads(path.read_text())
-        rows[row["host"], row["tool"]] = row
+    rows = {(row["host"], row["tool"]): row for row in measured}
     versions = {tool: row["version"] for (_, tool), row in rows.items()}
     said = ", ".join(f"{tool} {versions[tool]}" for tool in TOOLS[1:])
     text = f"""## Other tools

@@ -1,8 +1,9 @@
-"""Writes the zoo's tables from the rows of `convert.py`, `by_hand.py` and `others.py`.
+"""Writes the zoo's page, and its data, to which a folder's rows are added.
 
-    python benchmarks/zoo/table.py FOLDER docs/zoo.md
+    python benchmarks/zoo/table.py [FOLDER]
 
-Imports the standard library.
+FOLDER has what `convert.py`, `by_hand.py` and `others.py` wrote: a part of it is enough, as
+`docs/zoo.json` keeps the rows of before. Imports the standard library.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import by_hand
 import others
 from convert import REVISION
 
+ROOT = Path(__file__).resolve().parents[2]
+DATA, PAGE = ROOT / "docs" / "zoo.json", ROOT / "docs" / "zoo.md"
 # Of PyTorch's largest output: float32 rounding, summed in another order.
 LIMIT = 1e-5
 HEAD = """# Networks that were converted
@@ -40,8 +43,10 @@ models and float32 files. Written by `benchmarks/zoo/`: {versions}. Nothing was 
   trained ones.
 - **s**: seconds of `to_keras` and of the float32 file, on two cores.
 - **\\***: a row, or a cell, of an earlier state of this project, in which TensorFlow rounded batch
-  normalizations. Findings of GROUPED_CONV are of before that rule told the right ones apart.
+  normalizations.
 """
+# Of a row, what no table tells.
+UNTOLD = ("transposed", "warnings", "shape")
 NOT_RUN = "not run"
 STAR = "\\*"
 # On the GPU: more than rounding.
@@ -51,8 +56,6 @@ CAUSES = {
     "nuclei": "refused: the weights of a 3x3 convolution of 1536 channels are a texture of "
     "32x13824, more than the software driver's 8192",
 }
-# What TensorFlow's own converter makes of the same model and data, in dB.
-STOCK = {"regnet_x_400mf": -0.2}
 COLUMNS = (
     "network",
     "parameters",
@@ -127,12 +130,50 @@ def reason(data: dict) -> str:
     return f"Keras {keras}, file {file}; PyTorch's own rounding is {own:.1e}"
 
 
+def gathered(folder: Path | None) -> dict[str, dict[str, dict]]:
+    """The rows of before and of the folder, each kind by its names."""
+    data = json.loads(DATA.read_text()) if DATA.exists() else {}
+    rows = {kind: data.get(kind, {}) for kind in ("networks", "others", "by_hand")}
+    if folder is None:
+        return rows
+    for path in sorted(folder.glob("*.convert.json")):
+        new = json.loads(path.read_text())
+        old = rows["networks"].get(new["name"], {})
+        cells = {key: old[key] for key in ("gpu", "int8") if key in old}
+        new["earlier"] = old.get("earlier", {}) | cells | new.get("earlier", {})
+        # Of a machine that others use too, the quickest run says most.
+        quickest = new.get("seconds", {}), old.get("seconds", {})
+        new["seconds"] = {
+            step: min(each[step] for each in quickest if step in each)
+            for step in {*quickest[0], *quickest[1]}
+        }
+        rows["networks"][new["name"]] = {k: v for k, v in new.items() if k not in UNTOLD}
+    for path in sorted(folder.glob("*.by_hand.json")):
+        row = json.loads(path.read_text())
+        rows["by_hand"][row["name"]] = row
+    for path in sorted((folder / "others").glob("*.json")):
+        row = json.loads(path.read_text())
+        rows["others"][f"{row['host']} {row['tool']}"] = row
+    return rows
+
+
 def main() -> None:
-    """Writes the file."""
-    folder, target = Path(sys.argv[1]), Path(sys.argv[2])
-    files = sorted(folder.glob("*.convert.json"))
-    rows = [json.loads(path.read_text()) for path in files]
-    families = dict.fromkeys(json.loads(p.read_text())["family"] for p in files)
+    """Writes both files."""
+    data = gathered(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    lines = [
+        f'"{kind}": {{\n'
+        + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(rows.items()))
+        + "\n}"
+        for kind, rows in data.items()
+    ]
+    DATA.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    PAGE.write_text(page(data))
+
+
+def page(gathered: dict[str, dict[str, dict]]) -> str:
+    """docs/zoo.md."""
+    rows = [data for _, data in sorted(gathered["networks"].items())]
+    families = dict.fromkeys(data["family"] for data in rows)
     versions = ", ".join(f"{k} {v}" for k, v in rows[0]["exported_with"].items())
     good = Counter(data["family"] for data in rows if passed(data))
     total = Counter(data["family"] for data in rows)
@@ -158,12 +199,9 @@ def main() -> None:
                     text += f"\n- {data['name']}, {column}: {said}"
             if data["name"] in CAUSES:
                 text += f"\n- {data['name']}, GPU: {CAUSES[data['name']]}"
-            if data["name"] in STOCK:
-                own = f"{STOCK[data['name']]:.1f} dB"
-                text += f"\n- {data['name']}, int8: TensorFlow's own converter has {own}"
         text += "\n"
-    text += f"\n{others.section(folder)}\n{by_hand.section(folder)}"
-    target.write_text(text)
+    text += f"\n{others.section(list(gathered['others'].values()))}"
+    return f"{text}\n{by_hand.section(gathered['by_hand'], gathered['networks'])}"
 
 
 if __name__ == "__main__":
