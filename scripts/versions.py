@@ -145,7 +145,11 @@ def run(name: str, workers: int, keep: bool, chosen: list[str]) -> dict[str, Any
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
         settings = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
         report = WORK / f"{name}.{len(reports(name))}.jsonl"
-        command = [str(python), "-m", "pytest", "-v", "-m", "not slow", "--tb=short", *chosen]
+        # More of them than a command line takes.
+        arguments = WORK / f"{name}.arguments"
+        arguments.write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
+        command = [str(python), "-m", "pytest", "-v", "-m", "not slow", "--tb=short"]
+        command += [f"@{arguments}"] if chosen else []
         command += ["-n", str(workers), "--dist", "loadfile", "-p", "no:cacheprovider"]
         print(f"{name}: running, see {report.with_suffix('.log')}", flush=True)
         with open(report.with_suffix(".log"), "w", encoding="utf-8") as log:
