@@ -1,6 +1,6 @@
 """`keras.ops.argmax` and `argmin` as the one operator that LiteRT has.
 
-Imports Keras and TensorFlow inside functions.
+Imports TensorFlow inside functions.
 
 On TensorFlow Keras tells -0.0 from 0.0 by their bits before it looks for the largest of floats, and
 LiteRT has no operator for bits. The position is another one only where both zeros are the largest.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from converters.tflite.rebuild import layers_of
+from converters.tflite.rebuild import called_otherwise, layers_of
 
 
 @contextmanager
@@ -22,13 +22,8 @@ def plain_argmax(model: Any) -> Iterator[None]:
         for operation in getattr(layer, "operations", ())
         if type(operation).__name__ in ("Argmax", "Argmin")
     ]
-    try:
-        for operation in found:
-            operation.call = _call(operation)
+    with called_otherwise({operation: _call(operation) for operation in found}):
         yield
-    finally:
-        for operation in found:
-            vars(operation).pop("call", None)
 
 
 def _call(operation: Any) -> Any:

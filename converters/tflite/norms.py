@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.tflite.rebuild import layers_of
+from converters.tflite.rebuild import called_otherwise, layers_of
 
 
 @contextmanager
@@ -24,13 +24,8 @@ def exact_norms(model: Any) -> Iterator[None]:
     norms = [x for x in layers_of(model) if type(x) is keras.layers.BatchNormalization]
     # One in half precision computes in float32, and casts.
     layers = [norm for norm in norms if norm.built and norm.compute_dtype == "float32"]
-    try:
-        for layer in layers:
-            layer.call = _call(layer)
+    with called_otherwise({layer: _call(layer) for layer in layers}):
         yield
-    finally:
-        for layer in layers:
-            vars(layer).pop("call", None)
 
 
 def _call(layer: Any) -> Any:

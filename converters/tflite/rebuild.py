@@ -3,7 +3,8 @@
 Imports Keras 3, inside the functions, and NumPy. The user's model is never changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,18 @@ def layers_of(layer: Any) -> Iterator[Any]:
                 yield from walk(item)
 
     return walk(layer)
+
+
+@contextmanager
+def called_otherwise(calls: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
+    """Has layers or operations compute by other functions meanwhile."""
+    try:
+        for operation, call in calls.items():
+            operation.call = call
+        yield
+    finally:
+        for operation in calls:
+            vars(operation).pop("call", None)
 
 
 def float32_model(model: Any, input_shapes: Any) -> Any:
