@@ -58,7 +58,6 @@ _NEWEST = _tensorflow("2.21")
 # JAX 0.10 needs NumPy 2. PyTorch, the oracle of most tests, is installed on Python 3.11 only.
 ENVIRONMENTS = {
     "lowest": Environment(lowest=True, without=("jax",)),
-    "tensorflow-2.19": Environment(pins=_tensorflow("2.19")),
     "tensorflow-2.20": Environment(pins=_tensorflow("2.20")),
     "tensorflow-2.21": Environment(pins=_NEWEST),
     "older-beside": Environment(

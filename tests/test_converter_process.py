@@ -115,6 +115,36 @@ def test_a_worker_that_is_gone_is_replaced():
     to_tflite(small())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_process_that_is_killed_is_told_as_want_of_memory():
+    """As Linux ends what takes too much; no smaller part of the model is tried after it."""
+
+    def kill(done, count):
+        [worker] = jobs._WORKERS
+        os.kill(worker._process._process.pid, signal.SIGKILL)
+        batches.append(done)
+
+    model, batches = small(), []
+    with pytest.raises(ValueError, match="want of memory.*weights of 0 MB.*SIGKILL") as caught:
+        to_tflite(model, precision="int8", representative_data=data(model), progress=kill)
+    assert batches == list(range(1, 1 + len(batches))) and "layer" not in str(caught.value)
+    to_tflite(model)
+
+
+def test_large_weights_are_constants_of_the_file():
+    """They are variables on the way, also in loops, and of a model that changes them."""
+    inputs = keras.Input((3, 300))
+    x = K.LSTM(80, name="memory")(K.Dense(300)(inputs))  # of 360 and 200 kB
+    model = keras.Model(inputs, K.BatchNormalization()(K.Dense(900)(x)))
+    samples = data(model, 4)
+    expected = model.predict(samples, verbose=0)
+    file = TfliteFile(to_tflite(model))
+    model.set_weights([0 * weight for weight in model.get_weights()])
+    found = next(iter(run(file.content, samples).outputs.values()))
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    assert not {o.name for o in file.graph.operators} & {"VAR_HANDLE", "READ_VARIABLE"}
+
+
 def test_an_interrupt_does_not_mix_up_answers():
     model = small()
 

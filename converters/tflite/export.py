@@ -28,7 +28,7 @@ from converters.tflite.culprit import described, find_culprit
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.half_numbers import with_small_numbers
 from converters.tflite.inputs import Inputs, InputShape, Shape, signature_names
-from converters.tflite.jobs import JobFailed, Progress, WorkerDied
+from converters.tflite.jobs import JobFailed, Progress, WorkerDied, WorkerKilled
 from converters.tflite.norms import exact_norms
 from converters.tflite.options import (
     Options,
@@ -44,6 +44,13 @@ from converters.tflite.sites import find_sites
 from converters.tflite.static_check import Finding, lint
 from converters.tflite.trained_integer import is_tf_keras_model, save_trained
 from converters.tflite.zero_ranges import with_ranges_for_zeros
+
+# Bytes from which a weight is a variable of the SavedModel and no constant in its graph, which is
+# copied a dozen times on the way and ends at 2 GiB. A variable takes longer to load than a small
+# constant.
+_LARGE = 1 << 18
+# The memory that a conversion takes, of that of the weights, besides TensorFlow's own.
+_TIMES = 10
 
 
 def to_tflite(
@@ -334,12 +341,14 @@ class Exporter:
                 function = self._trace(form)
             part = folder.with_suffix(".part")
             with without_native_logs(), _no_room():
-                tf.saved_model.save(tf.Module(), str(part), signatures=function)
+                module = tf.Module()
+                module.weights = function.variables  # only what a module holds is saved
+                tf.saved_model.save(module, str(part), signatures=function)
                 part.rename(folder)  # not half of it, for who converts again
         return str(folder)
 
     def _trace(self, form: str) -> Any:
-        """The model as a concrete function without variables: its weights are constants.
+        """The model as a concrete function, whose variables are its large weights.
 
         Args:
             form: How the attention's softmax is computed.
@@ -350,7 +359,7 @@ class Exporter:
         from ulsam_keras.spatial_softmax import attention_form
 
         inputs = self._inputs
-        trainable, others = _finite(
+        trainable, others = _weights(
             self.model, self.model.trainable_variables, self.model.non_trainable_variables
         )
         parameters = inspect.signature(self.model.call).parameters.values()
@@ -359,8 +368,8 @@ class Exporter:
 
         def forward(*tensors: Any) -> dict[str, Any]:
             outputs, _ = self.model.stateless_call(
-                [tf.constant(value) for value in trainable],
-                [tf.constant(value) for value in others],
+                [tf.convert_to_tensor(weight) for weight in trainable],
+                [tf.convert_to_tensor(weight) for weight in others],
                 inputs.pack(tensors),
                 **mode,
             )
@@ -443,26 +452,28 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _finite(model: Any, *groups: Sequence[Any]) -> list[list[np.ndarray]]:
-    """The values of the groups of variables, none of them NaN or infinite.
+def _weights(model: Any, *groups: Sequence[Any]) -> list[list[Any]]:
+    """What stands for the groups of variables in a graph: arrays, TensorFlow variables if large.
 
-    The converter turns an infinity into the largest number without a word, and can crash the
-    process on NaN.
+    None may be NaN or infinite. The converter turns an infinity into the largest number without a
+    word, and can crash the process on NaN.
     """
-    values = [[np.asarray(variable.numpy()) for variable in group] for group in groups]
-    bad = [
-        variable.path
-        for group, its_values in zip(groups, values, strict=True)
-        for variable, value in zip(group, its_values, strict=True)
-        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all()
-    ]
+    bad: list[str] = []
+
+    def weight(variable: Any) -> Any:
+        value = np.asarray(variable.numpy())
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            bad.append(variable.path)
+        return value if value.nbytes < _LARGE else variable.value
+
+    weights = [[weight(variable) for variable in group] for group in groups]
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise ValueError(
             f"Model {model.name!r} holds weights that are NaN or infinite; repair them or load "
             f"an earlier checkpoint. Received: {', '.join(bad[:5])}{more}"
         )
-    return values
+    return weights
 
 
 def output_names(model: Any, outputs: Any) -> list[str]:
@@ -510,6 +521,14 @@ def _one_line(
     """Makes one line, with the layer if `fails` can tell it, of what went wrong in the process."""
     try:
         yield
+    except WorkerKilled as error:
+        megabytes = 4e-6 * model.count_params()
+        raise ValueError(
+            f"The process that converts model {model.name!r} was killed, most likely for want of "
+            f"memory, of which it takes some {_TIMES} times the weights'; convert it where there "
+            f"is more. Received: precision={precision!r}, weights of "
+            f"{megabytes:.0f} MB, its process {error}"
+        ) from error
     except (JobFailed, WorkerDied) as error:
         layer = find_culprit(model, fails) if fails is not None else None
         where, advice = described(layer)

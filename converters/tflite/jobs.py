@@ -31,6 +31,8 @@ from converters.tflite import worker
 PATIENCE = 1800.0
 # Seconds after which it is looked whether the process still runs.
 _GLANCE = 1.0
+# Exit status after SIGKILL, which not every system names.
+_KILLED = -9
 # Bytes of what the process prints that are looked at when it dies.
 _LAST_LOG = 1 << 16
 
@@ -40,6 +42,10 @@ Progress = Callable[[int, int], None]
 
 class WorkerDied(Exception):
     """The process of a job ended, or was ended as it hung; the text says how."""
+
+
+class WorkerKilled(WorkerDied):
+    """It was killed, as a system does that has no memory left."""
 
 
 class JobFailed(Exception):
@@ -299,7 +305,7 @@ class _Worker:
                 code = self._process.wait(kill=False)
                 if code == 0 and not heard:
                     raise WorkerDied("left") from EOFError()
-                raise WorkerDied(self._how(code))
+                raise (WorkerKilled if code == _KILLED else WorkerDied)(self._how(code))
             heard = True
             reply = json.loads(line)
             yield reply
