@@ -92,3 +92,22 @@ def one(operator, *inputs, output=None, options=(), **more) -> bytes:
     fed = [n for n in tensors if n.startswith("in") and tensors[n].value is None]
     call = (operator, [f"in{i}" for i in range(len(inputs))], ["out", *more], *options)
     return build(tensors, [call], fed, ["out"])
+
+
+def branch(then: bytes, other: bytes) -> bytes:
+    """A graph of one IF, whose two sides are graphs of one image."""
+    options = schema.IfOptionsT()
+    options.thenSubgraphIndex, options.elseSubgraphIndex = 1, 2
+    model = _unpacked(one("IF", T((), "BOOL", True), T(IMAGE), options=[options]))
+    for side in map(_unpacked, (then, other)):
+        for operator in side.subgraphs[0].operators:
+            operator.opcodeIndex += len(model.operatorCodes)
+        model.operatorCodes += side.operatorCodes
+        model.subgraphs += side.subgraphs
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _unpacked(content: bytes) -> Any:
+    return schema.ModelT.InitFromPackedBuf(bytearray(content))

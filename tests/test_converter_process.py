@@ -16,6 +16,7 @@ from converters import to_tflite
 from converters.runtime import run
 from converters.tflite import jobs
 from converters.tflite.flatbuffer import TfliteFile
+from gpu_drivers import environment
 from ulsam_keras import ULSAM, with_attention
 
 K = keras.layers
@@ -66,15 +67,42 @@ def test_a_crash_is_an_error_that_names_the_layer():
     to_tflite(small())  # The next conversion has a process again.
 
 
-def test_recurrent_layers_are_unrolled_for_integers():
-    model = recurrent(K.LSTM)
+# Of the largest value: in int8 the six steps too, each of two rounded tensors.
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 2 * INT8)])
+@pytest.mark.parametrize("layer", [K.LSTM, lambda *a, **k: K.Bidirectional(K.GRU(*a), **k)])
+def test_recurrent_layers_are_unrolled(layer, precision, tolerance):
+    model = recurrent(layer)
     x = data(model)
-    content = to_tflite(model, precision="int8", representative_data=x)
+    calibration = {"representative_data": x} if precision == "int8" else {}
+    content = to_tflite(model, precision=precision, **calibration)
     expected = model.predict(x, verbose=0)
     found = next(iter(run(content, x).outputs.values()))
-    assert np.abs(found - expected).max() < 2 * INT8 * np.abs(expected).max()  # six steps
-    assert not model.get_layer("memory").unroll
-    assert "WHILE" in {o.name for o in TfliteFile(to_tflite(model)).graph.operators}
+    assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
+    memory = model.get_layer("memory")
+    assert not getattr(memory, "forward_layer", memory).unroll
+    assert "WHILE" not in {o.name for o in TfliteFile(content).graph.operators}
+
+
+def test_recurrent_layers_give_back_every_step_on_the_gpu():
+    inputs = keras.Input((6, 6))
+    x = K.GRU(8, return_sequences=True)(K.Dense(4)(inputs))
+    model = keras.Model(inputs, K.Dense(3)(K.Bidirectional(K.LSTM(8, return_sequences=True))(x)))
+    x = data(model, 3)
+    result = run(to_tflite(model), x, accelerator="gpu", env=environment("swiftshader"))
+    assert result.ok and result.fully_accelerated, result.problem
+    expected = model.predict(x, verbose=0)
+    [found] = result.outputs.values()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()  # roundings of float32
+
+
+def test_a_loop_of_ones_own_is_for_the_cpu():
+    inputs = keras.Input((6, 6))
+    model = keras.Model(inputs, Sum(name="memory")(inputs))
+    x = data(model, 3)
+    with pytest.warns(UserWarning, match="CONTROL_FLOW.*layer 'memory'"):
+        content = to_tflite(model)
+    [found] = run(content, x).outputs.values()
+    np.testing.assert_allclose(found, np.cumsum(x, 1), rtol=1e-5, atol=1e-6)
 
 
 def test_a_refusal_leaves_the_process_alive():

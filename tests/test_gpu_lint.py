@@ -59,6 +59,7 @@ OUTCOMES = {
     "GROUPED_CONV": ("refused", "Binding size"),
     "ONE_WAY_SPLIT": ("crashed", "SIGABRT"),
     "REPEATED_INPUT": ("refused", "identical inputs"),
+    "CONTROL_FLOW": ("refused", "IF"),
     "DTYPE": ("refused", "INT64"),
     "FLEX_OP": ("refused", "delegate"),
     "CUSTOM_OP": ("refused", "delegate"),
@@ -75,7 +76,7 @@ def test_the_delegate_agrees(code):
     assert not right(broken, x, result)
     # The driver and the comparison work: a graph without the fault is right on it. That of RANK is
     # a constant, with nothing to run; those of the last two have no operator of their own.
-    _, control = test_lint.CASES[code if code in list(OUTCOMES)[1:6] else "REPEATED_INPUT"]
+    _, control = test_lint.CASES[code if code in list(OUTCOMES)[1:7] else "REPEATED_INPUT"]
     x = inputs_of(control)
     result = on_gpu(control, x)
     assert right(control, x, result), (result.outcome, result.message)

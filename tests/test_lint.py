@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import gpu_lint_cases
 from converters import lint
 from converters.tflite import RULES
-from lint_graphs import IMAGE, T, build, one
+from lint_graphs import IMAGE, T, branch, build, one
 
 
 def conv(in_channels: int) -> bytes:
@@ -78,6 +78,8 @@ STATISTIC = (1, 4, 4, 1)
 MAXIMUM = ("REDUCE_MAX", ["x", "axis"], ["m"])
 SUBTRACT = ("SUB", ["x", "m"], ["s"])
 
+TWICE = build({"x": T(IMAGE), "out": T(IMAGE)}, [("MAXIMUM", ["x", "x"], ["out"])], ["x"], ["out"])
+
 # Reason code: a graph that breaks the rule, and its nearest neighbour that does not.
 CASES = {
     "FLEX_OP": (one("FlexErf", T(IMAGE)), one("ABS", T(IMAGE))),
@@ -112,9 +114,11 @@ CASES = {
         exp_after(MAXIMUM, SUBTRACT, m=T(STATISTIC)),
     ),
     "REPEATED_INPUT": (
-        build({"x": T(IMAGE), "out": T(IMAGE)}, [("MAXIMUM", ["x", "x"], ["out"])], ["x"], ["out"]),
+        TWICE,
         build({"x": T(IMAGE), "out": T(IMAGE)}, [("MUL", ["x", "x"], ["out"])], ["x"], ["out"]),
     ),
+    # What only the delegate minds, as one tensor for two inputs, does not matter inside.
+    "CONTROL_FLOW": (branch(TWICE, one("ABS", T(IMAGE))), one("ABS", T(IMAGE))),
     "LOG_SOFTMAX": (one("LOG_SOFTMAX", T(IMAGE)), one("LOGISTIC", T(IMAGE))),
     "DTYPE": (
         one("CAST", T(IMAGE), output=T(IMAGE, "INT64")),

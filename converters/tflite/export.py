@@ -67,10 +67,10 @@ def to_tflite(
 
     The weights are frozen into the graph, every shape is static, and all operators are LiteRT
     builtins, which compute in float32, or in integers for the precisions `"int8"` and `"int16x8"`,
-    whatever the dtype policy of the Keras model. The result is checked with `lint`: what would not
-    run is an error, what some runtimes refuse or compute wrongly is a warning, unless it is what
-    was asked for: the GPU delegate takes no log-softmax, the default `attention` in int8, and no
-    16-bit integers.
+    whatever the dtype policy of the Keras model. Recurrent layers are written out step by step.
+    The result is checked with `lint`: what would not run is an error, what some runtimes refuse or
+    compute wrongly is a warning, unless it is what was asked for: the GPU delegate takes no
+    log-softmax, the default `attention` in int8, and no 16-bit integers.
 
     The signature `serving_default` has the names of the `keras.Input`s as inputs (`"input"`, or
     `"input_1"` and so on, for those without a name), and as outputs the keys of the model's
@@ -268,7 +268,7 @@ class Exporter:
         self, options: Options, run: jobs.Batches, progress: Progress | None
     ) -> TfliteFile:
         """Converts, and runs the file once; raises what the process says."""
-        saved = self._saved(options.attention, unrolled=options.integer)
+        saved = self._saved(options.attention)
         if options.precision == "float32":
             file = self._float_file(options.attention)
         elif options.integer:
@@ -307,7 +307,7 @@ class Exporter:
 
         Ranges are taken from a run of it on the CPU kernels without XNNPACK.
         """
-        file = self._float_file(options.attention, unrolled=True)
+        file = self._float_file(options.attention)
         overwritten = [finding for finding in lint(file) if finding.code == "OVERWRITTEN"]
         if overwritten:
             raise ValueError(
@@ -317,27 +317,24 @@ class Exporter:
             )
         return file
 
-    def _float_file(self, form: str, unrolled: bool = False) -> TfliteFile:
+    def _float_file(self, form: str) -> TfliteFile:
         """The file of floats with a form of the attention; converted on first use."""
-        saved = self._saved(form, unrolled)
+        saved = self._saved(form)
         if saved not in self._float_files:
             self._float_files[saved] = TfliteFile(jobs.convert(saved, precision="float32"))
         return self._float_files[saved]
 
-    def _saved(self, form: str, unrolled: bool = False) -> str:
+    def _saved(self, form: str) -> str:
         """The folder of the SavedModel with a form of the attention; traced on first use.
 
         Args:
             form: How the attention's softmax is computed.
-            unrolled: Whether recurrent layers are written out step by step: calibration does not
-                survive their loops.
         """
         import tensorflow as tf
 
-        layers = _loops(self.model) if unrolled else []
-        folder = Path(self._folder, f"{form}_unrolled" if layers else form)
+        folder = Path(self._folder, form)
         if not folder.exists():
-            with _unrolled(layers):
+            with _unrolled(self.model):
                 function = self._trace(form)
             part = folder.with_suffix(".part")
             with without_native_logs(), _no_room():
@@ -398,22 +395,22 @@ class Exporter:
                 ) from error
 
 
-def _loops(model: Any) -> list[Any]:
-    """The recurrent layers of a model that run in a loop."""
+@contextmanager
+def _unrolled(model: Any) -> Iterator[None]:
+    """Has recurrent layers written out step by step meanwhile.
+
+    Calibration does not survive their loops, the GPU delegate refuses them, and in a loop the sizes
+    of what it gives back for each step are not known ahead.
+    """
     import keras
 
-    return [x for x in layers_of(model) if isinstance(x, keras.layers.RNN) and not x.unroll]
-
-
-@contextmanager
-def _unrolled(layers: Sequence[Any]) -> Iterator[None]:
-    """Has recurrent layers written out step by step meanwhile."""
+    loops = [x for x in layers_of(model) if isinstance(x, keras.layers.RNN) and not x.unroll]
     try:
-        for layer in layers:
+        for layer in loops:
             layer.unroll = True
         yield
     finally:
-        for layer in layers:
+        for layer in loops:
             layer.unroll = False
 
 

@@ -65,6 +65,7 @@ class Rule:
         meaning: As in `Finding`.
         advice: As in `Finding`.
         find: Its places in a graph.
+        inside: Whether it holds in the graphs of loops and branches too, which no delegate takes.
         seen: The newest version of ai-edge-litert that it was seen with.
     """
 
@@ -74,6 +75,7 @@ class Rule:
     meaning: str
     advice: str
     find: Find
+    inside: bool = False
     seen: str = RUNTIME
 
 

@@ -75,7 +75,8 @@ def lint(tflite: Tflite) -> list[Finding]:
     return [
         _finding(rule, view, found)
         for rule in RULES.values()
-        for view in views
+        for number, view in enumerate(views)
+        if rule.inside or not number or view.graph.named_outputs  # called by the application
         for found in rule.find(view)
     ]
 
@@ -266,6 +267,7 @@ _RULES = [
         "The operator is TensorFlow's own and not in the LiteRT runtime.",
         "Write the layer with operations that have a LiteRT builtin.",
         _flex,
+        inside=True,
     ),
     Rule(
         "CUSTOM_OP",
@@ -275,6 +277,7 @@ _RULES = [
         "Write the layer with operations that have a LiteRT builtin, or register the operator "
         "in the application.",
         _other_custom,
+        inside=True,
     ),
     Rule(
         "DYNAMIC_SHAPE",
@@ -293,6 +296,7 @@ _RULES = [
         "Train again, or repair the weights; a BatchNormalization with a negative moving "
         "variance folds to NaN.",
         _non_finite,
+        inside=True,
     ),
     Rule(
         "FLOAT16_SATURATED",
@@ -304,6 +308,7 @@ _RULES = [
         "`precision='float32'` or rescale the weights. A mask of large negative numbers is "
         "harmless.",
         _saturated,
+        inside=True,
     ),
     Rule(
         "OVERWRITTEN",
@@ -313,6 +318,7 @@ _RULES = [
         "Use the tensor itself in place of its reshaped view, or do all that reads the tensor "
         "first.",
         _overwritten,
+        inside=True,
     ),
     Rule(
         "COPIED_STEPS",
@@ -324,6 +330,7 @@ _RULES = [
         "Convert with `to_tflite`, which writes it otherwise, or write `keras.ops.maximum(a, b)` "
         "as `keras.ops.relu(a - b) + b`.",
         _copied_steps,
+        inside=True,
     ),
     Rule(
         "RANK",
@@ -370,6 +377,7 @@ _RULES = [
         "An exponential is taken without the maximum subtracted first, and float16 ends at 65504.",
         "Use the softmax operator, or subtract the maximum (REDUCE_MAX) first.",
         _unsafe_exp,
+        inside=True,
     ),
     Rule(
         "REPEATED_INPUT",
@@ -378,6 +386,15 @@ _RULES = [
         "One tensor is two inputs of the operator.",
         "Write it with one input (a square instead of a power, say), or compute the two apart.",
         _repeated_input,
+    ),
+    Rule(
+        "CONTROL_FLOW",
+        "warning",
+        "The GPU delegate refuses the model.",
+        "A loop or a branch runs graphs of its own.",
+        "Write the steps out, or use `keras.ops.vectorized_map` in place of `map`, and "
+        "`keras.ops.where` in place of `cond`.",
+        operators("WHILE", "IF")(lambda *_: True),
     ),
     Rule(
         "LOG_SOFTMAX",
