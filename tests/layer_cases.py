@@ -199,7 +199,9 @@ LAYERS = {
     "SimpleRNN unrolled": single(lambda: layers.SimpleRNN(5, unroll=True), SEQUENCE),
     "GRU": single(lambda: layers.GRU(5), SEQUENCE),
     "GRU unrolled": single(lambda: layers.GRU(5, unroll=True, return_sequences=True), SEQUENCE),
+    "GRU of every step": single(lambda: layers.GRU(5, return_sequences=True), SEQUENCE),
     "LSTM": single(lambda: layers.LSTM(5), SEQUENCE),
+    "LSTM of every step": single(lambda: layers.LSTM(5, return_sequences=True), SEQUENCE),
     "LSTM unrolled": single(lambda: layers.LSTM(5, unroll=True), SEQUENCE),
     "RNN of cells": single(
         lambda: layers.RNN(
@@ -216,6 +218,9 @@ LAYERS = {
     ),
     "ConvLSTM1D": single(lambda: layers.ConvLSTM1D(2, 2), (3, *SEQUENCE)),
     "ConvLSTM2D": single(lambda: layers.ConvLSTM2D(2, 2), (3, *MAP)),
+    "ConvLSTM2D of every step": single(
+        lambda: layers.ConvLSTM2D(2, 2, return_sequences=True), (3, *MAP)
+    ),
     "ConvLSTM2D unrolled": single(lambda: layers.ConvLSTM2D(2, 2, unroll=True), (3, *MAP)),
     "ConvLSTM3D": single(lambda: layers.ConvLSTM3D(2, 2), (2, *VOLUME)),
     "CategoryEncoding": single(
