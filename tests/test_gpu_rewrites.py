@@ -53,6 +53,10 @@ def classes(x):
     return layers.Lambda(lambda x: tf.argmax(-tf.abs(x), -1, output_type="int32"))(x)
 
 
+def with_mean(x):
+    return [x, ops.mean(x, (1, 2))]
+
+
 def heads(left, right):
     return lambda x: ops.matmul(
         ops.reshape(x[:, :8] if left == 1 else x, (-1, left, 128 // left * (1 + (left > 1)), 8)),
@@ -220,6 +224,30 @@ FLOAT = {
         False,
     ),
     "small power": ("small power", lambda x: ops.relu(x) ** 0.01, True),
+    "a norm and its mean": (
+        "two for one",
+        lambda x: with_mean(layers.LayerNormalization()(x)),
+        True,
+    ),
+    "a shortcut and its mean": (
+        "two for one",
+        lambda x: with_mean(x + layers.Conv2D(8, 1)(x)),
+        True,
+    ),
+    "a product and its convolution": (
+        "two for one",
+        lambda x: (lambda y: [y, layers.Conv2D(4, 3)(y)])(ops.tanh(x) * 2.0),
+        True,
+    ),
+    "largest of a sum": ("two for one", lambda x: ops.max(ops.tanh(x) - 9.0 + x, 1), True),
+    "padded channels beside means": (
+        "two for one",
+        lambda x: (
+            ops.mean(x, (1, 2), keepdims=True)
+            + ops.pad(x[..., :4], ((0, 0), (0, 0), (0, 0), (0, 4)))
+        ),
+        True,
+    ),
     "log-softmax": ("log-softmax", lambda x: ops.log_softmax(ops.mean(x, (1, 2))), False),
 }
 INTEGER = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.rewrites import (
+    apart,
     channels,
     copies,
     divisors,
@@ -247,6 +248,18 @@ _ROWS = [
         "x - max - log(sum(exp(x - max))), equal to a few roundings of float32",
         "the delegate has no log-softmax",
         softmax.logarithm,
+    ),
+    Rewrite(
+        "two for one",
+        "in float, a sum of two tensors that a reduction or a mean of a whole image reads, and a "
+        "convolution, FULLY_CONNECTED or BATCH_MATMUL by a constant with a sum or product with "
+        "constants before or after it, where what is between is an output; a maximum of such a "
+        "sum; constants of several channels, or padded channels, beside what is repeated along "
+        "them",
+        "MAXIMUM with the least number in between",
+        "the two are made one, which does not write what is between, begins a maximum with one of "
+        "the summed, and has no broadcast",
+        apart.mistaken,
     ),
     Rewrite(
         "bounded root",
