@@ -355,6 +355,48 @@ def test_integers_that_are_copied(monkeypatch):
     assert lint(new) == []
 
 
+@pytest.mark.parametrize("size", [0.01, 2000.0])
+def test_integers_that_are_compared(size, monkeypatch):
+    """The CPU's kernel counts in 1/256 and knows no steps of 1; the GPU compares numbers."""
+
+    def function(x):
+        small = ops.tanh(x) * size
+        return ops.where(small > size / 3, small, ops.flip(small, 2))
+
+    x = samples()
+    expected = runtime.run(files(function, monkeypatch)[0], x, repeats=0)
+    old, new = files(function, monkeypatch, precision="int8", representative_data=samples(8))
+    assert {finding.code for finding in lint(old)} == {"COMPARED_STEPS"}
+    assert snr(runtime.run(old, x, repeats=0), expected) < 12
+    found = runtime.run(new, x, repeats=0)
+    assert snr(found, expected) > 20
+    assert snr(gpu(new, x), expected) > 20
+    assert lint(new) == []
+
+
+def test_integers_of_steps_of_1_that_are_compared():
+    tensors = {
+        "x": gpu_lint_cases.T((1, 6, 5, 8)),
+        "a": gpu_lint_cases.T((1, 6, 5, 8), "INT8", None, 1.0),
+        "b": gpu_lint_cases.T((8,), "INT8", 3, 1.0),
+        "c": gpu_lint_cases.T((1, 6, 5, 8), "BOOL"),
+        "y": gpu_lint_cases.T((1, 6, 5, 8)),
+    }
+    options = gpu_lint_cases.options
+    calls = [
+        ("QUANTIZE", ["x"], ["a"], options("Quantize")),
+        ("LESS", ["a", "b"], ["c"], options("Less")),
+        ("CAST", ["c"], ["y"], options("Cast", inDataType=6, outDataType=0)),
+    ]
+    old = gpu_lint_cases.build(tensors, calls, ["x"], ["y"])
+    new = rewrites.rewritten(TfliteFile(old)).content
+    x = np.random.default_rng(0).integers(-20, 20, (1, 6, 5, 8)).astype("float32")
+    result = runtime.run(old, x, repeats=0)
+    assert (result.outcome, result.signal) == ("crashed", "SIGABRT")
+    for found in (runtime.run(new, x, repeats=0), gpu(new, x)):
+        np.testing.assert_array_equal(found.outputs["y"], x < 3)
+
+
 def snr(found, expected):
     """In dB, of the one output."""
     [a], [b] = found.outputs.values(), expected.outputs.values()
@@ -408,7 +450,13 @@ def test_wrong_by_hand(name):
 
 def test_every_row_is_tried():
     tried = {row for row, *_ in (*FLOAT.values(), *INTEGER.values())} | {"choice by a constant"}
-    assert tried == {*rewrites.REWRITES} - {"one part", "bounded root", "copies", "divisor"}
+    assert tried == {*rewrites.REWRITES} - {
+        "one part",
+        "bounded root",
+        "copies",
+        "divisor",
+        "comparison",
+    }
 
 
 RIGHT = {
