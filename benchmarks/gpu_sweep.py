@@ -46,7 +46,25 @@ LOOKED_INTO = {
         "rounding, amplified by the norm, which divides by the deviation of rows that are nearly "
         "level. Of float Keras the CPU's two kinds of kernels are off by 0.379 (23.0 dB are left), "
         "the GPU by 0.379 (22.7 dB)"
-    )
+    ),
+    "int8 1x12x10x8 Conv2D(8, 3, padding='same') -> Reshape((H * W, C)) -> "
+    "tf.argmax(x, 1, output_type='int32')": (
+        "a tie: the one position of 24 that differs holds the same integer, 64, as the CPU's. "
+        "Along more than 64 rows or columns, where 64 does not divide them, the delegate's is not "
+        "the first of equal ones"
+    ),
+    "int8 1x12x10x8 Conv2D(8, 3, padding='same') -> ops.cast(x < ops.sin(x), 'float32')": (
+        "the CPU's: its comparison is of multiples of 1/256. All 69 values that differ are of "
+        "three pairs nearer than that, like -0.1728 < -0.1725, and the GPU is right"
+    ),
+    "int8 1x12x10x8 Conv2D(8, 3, padding='same') -> ops.where(x <= ops.sin(x), x, -x)": (
+        "the same, of four pairs like -0.2429 <= -0.2431; the GPU is right"
+    ),
+    "float32 1x12x10x8 Conv2D(8, 3, padding='same') -> "
+    "ops.matmul(x, ops.transpose(ops.sin(x), (0, 1, 3, 2))) -> ops.clip(x, -0.5, 0.7)": (
+        "the driver's: SwiftShader's sine is off by up to 1.9e-4. On lavapipe the graph is off "
+        "by 4e-6"
+    ),
 }
 # Operators of which a rounding can make another number, of few values.
 _STEPS = {

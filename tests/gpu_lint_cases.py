@@ -117,11 +117,33 @@ def padded_sum(channels):
     return build(tensors, calls, ["x"], ["y"])
 
 
+def product(x, matrix, y, **settings):
+    return ("BATCH_MATMUL", [x, matrix], [y], options("BatchMatMul", **settings))
+
+
+def turned_product(**settings):
+    """A square matrix on square images, so that it fits either way."""
+    shape = (1, 6, 8, 8)
+    tensors = {"x": T(shape), "k": values(8, 8), "y": T(shape)}
+    return build(tensors, [product("x", "k", "y", **settings)], ["x"], ["y"])
+
+
 def folded_broadcast(channels):
     tensors = {"x": T(MAP), "k": values(channels, 1, 1, 8), "b": values(channels)}
     tensors |= {"m": T((1, 6, 5, channels)), "c": values(8), "y": T(MAP)}
     calls = [convolution("x", "k", "b", "m"), both("MUL", "m", "c", "y")]
     return build(tensors, calls, ["x"], ["y"])
+
+
+def folded_sum(channels, by):
+    """A mean of some channels and a constant of 8, in a sum before a Dense or a product before."""
+    tensors = {"x": T(MAP), "axes": T((1,), "INT32", 3 if channels == 1 else 0), "b": values(4)}
+    tensors |= {"g": T((1, 6, 5, channels)), "c": values(8), "m": T(MAP), "y": T((1, 6, 5, 4))}
+    first = both("ADD" if by == "Dense" else "MUL", "g", "c", "m")
+    last = dense("m", "k", "b", "y") if by == "Dense" else product("m", "k", "y")
+    tensors["k"] = values(4, 8) if by == "Dense" else values(8, 4)
+    mean = ("MEAN", ["x", "axes"], ["g"], options("Reducer", keepDims=True))
+    return build(tensors, [mean, first, last], ["x"], ["y"])
 
 
 def padded_output(*, kept):
@@ -138,6 +160,39 @@ def inner_output(operator):
     tensors |= {"c": values(8), "y": T(MAP)}
     after = both("MUL", "m", "c", "y") if operator == "MUL" else ("TANH", ["m"], ["y"])
     return build(tensors, [convolution("x", "k", "b", "m"), after], ["x"], ["m", "y"])
+
+
+def product_output(operator):
+    """What is made of a map and a constant, which is an output, and its product with a matrix."""
+    tensors = {"x": T(MAP), "a": T(MAP), "c": values(8), "m": T(MAP), "k": values(8, 4)}
+    calls = [("TANH", ["x"], ["a"]), both(operator, "a", "c", "m"), product("m", "k", "y")]
+    return build(tensors | {"y": T((1, 6, 5, 4))}, calls, ["x"], ["m", "y"])
+
+
+def dense_output(rank):
+    """A sum with a constant, which is an output, and a Dense of it."""
+    shape = MAP[4 - rank :] if rank > 2 else (1, 8)
+    tensors = {"x": T(shape), "a": T(shape), "c": values(8), "m": T(shape), "k": values(4, 8)}
+    tensors |= {"b": values(4), "y": T((*shape[:-1], 4))}
+    calls = [("TANH", ["x"], ["a"]), both("ADD", "a", "c", "m"), dense("m", "k", "b", "y")]
+    return build(tensors, calls, ["x"], ["m", "y"])
+
+
+def summed_output(reduction, *, given=MAP, total="ADD"):
+    """A sum of two maps, which is an output, and a reduction of it, or a mean over a window."""
+    tensors = {"x": T(MAP), "a": T(MAP), "h": T(given), "m": T(MAP), "axes": T((1,), "INT32", 1)}
+    other = ("ABS", ["x"], ["h"])
+    if given != MAP:
+        other = ("MEAN", ["x", "axes"], ["h"], options("Reducer", keepDims=True))
+    last = (reduction, ["m", "axes"], ["y"], options("Reducer"))
+    tensors["y"] = T((1, 5, 8))
+    if not isinstance(reduction, str):
+        height, width = reduction
+        window = {"filterHeight": height, "filterWidth": width, "strideH": 1, "strideW": 1}
+        last = ("AVERAGE_POOL_2D", ["m"], ["y"], options("Pool2D", padding=1, **window))
+        tensors["y"] = T((1, 7 - height, 6 - width, 8))
+    added = ("ADD_N", ["a", "h"], ["m"]) if total == "ADD_N" else both(total, "a", "h", "m")
+    return build(tensors, [("TANH", ["x"], ["a"]), other, added, last], ["x"], ["m", "y"])
 
 
 def output_twice(first):
@@ -241,13 +296,19 @@ def broadcast_product(heads):
     return build(tensors | {"y": T((1, 4, 6, 6))}, [before, product], ["x"], ["y"])
 
 
-def extreme_of_sum(operator):
+def extreme_of_sum(operator, rows=6):
+    """The largest of what is made of two maps, or of one and of rows of its means."""
     tensors = {"x": T(MAP), "t": T(MAP), "s": T(MAP), "c": T(MAP, value=-30.0), "m": T(MAP)}
-    tensors |= {"axes": T((1,), "INT32", 1), "y": T((1, 5, 8))}
+    tensors |= {"axes": T((1,), "INT32", 1), "y": T((1, 5, 8)), "h": T((1, rows, 5, 8))}
+    mean = ("MEAN", ["x", "axes"], ["h"], options("Reducer", keepDims=True))
+    made = (
+        [("ADD_N", ["m", "h"], ["s"])] if operator == "ADD_N" else [both(operator, "m", "h", "s")]
+    )
     calls = [
+        ("ABS", ["x"], ["h"]) if rows == 6 else mean,
         ("TANH", ["x"], ["t"]),
         both("ADD", "t", "c", "m"),
-        both(operator, "m", "x", "s"),
+        *made,
         ("REDUCE_MAX", ["s", "axes"], ["y"], options("Reducer")),
     ]
     return build(tensors, calls, ["x"], ["y"])
@@ -420,6 +481,7 @@ CASES = {
     "STEEP_LEAK": (steep_leak(2.0), steep_leak(0.5)),
     "TRANSPOSED_SAME": (transposed_same(5), transposed_same(4)),
     "BROADCAST_PRODUCT": (broadcast_product(1), broadcast_product(4)),
+    "TURNED_PRODUCT": (turned_product(adjY=True), turned_product()),
     "EXTREME_OF_SUM": (extreme_of_sum("ADD"), extreme_of_sum("MUL")),
     "CONSTANT_ALONG_BATCH": (constant_along((4, 8), (4, 8)), constant_along((4, 8), (1, 8))),
     "MIXED_RANKS": (mixed_ranks(reshaped=False), mixed_ranks(reshaped=True)),
@@ -469,5 +531,14 @@ KIN = [
     ("NEGATIVE_BASE", power(exponent=[2.0, 3.0] * 4), power(exponent=[2.0, 3.0] * 4, before="ABS")),
     ("NEGATIVE_BASE", power(base=-4.0, before="ROUND"), power(base=5.0, before="ROUND")),
     ("SMALL_POWER", power(exponent=[0.03, 0.3] * 4, before="RELU"), signed_power()),
+    ("TURNED_PRODUCT", turned_product(adjX=True), turned_product()),
+    ("EXTREME_OF_SUM", extreme_of_sum("ADD_N"), extreme_of_sum("ADD", rows=1)),
+    ("FOLDED_BROADCAST", folded_sum(1, "Dense"), folded_sum(8, "Dense")),
+    ("FOLDED_BROADCAST", folded_sum(1, "matrix"), folded_sum(8, "matrix")),
     ("INNER_OUTPUT", padded_output(kept=False), padded_output(kept=True)),
+    ("INNER_OUTPUT", product_output("MUL"), product_output("ADD")),
+    ("INNER_OUTPUT", dense_output(3), dense_output(2)),
+    ("INNER_OUTPUT", summed_output("MEAN"), summed_output("MEAN", given=(1, 1, 5, 8))),
+    ("INNER_OUTPUT", summed_output("SUM", total="ADD_N"), summed_output("SUM", total="MUL")),
+    ("INNER_OUTPUT", summed_output((6, 5)), summed_output((6, 4))),
 ]

@@ -53,6 +53,10 @@ def classes(x):
     return layers.Lambda(lambda x: tf.argmax(-tf.abs(x), -1, output_type="int32"))(x)
 
 
+def with_mean(x):
+    return [x, ops.mean(x, (1, 2))]
+
+
 def heads(left, right):
     return lambda x: ops.matmul(
         ops.reshape(x[:, :8] if left == 1 else x, (-1, left, 128 // left * (1 + (left > 1)), 8)),
@@ -220,6 +224,30 @@ FLOAT = {
         False,
     ),
     "small power": ("small power", lambda x: ops.relu(x) ** 0.01, True),
+    "a norm and its mean": (
+        "two for one",
+        lambda x: with_mean(layers.LayerNormalization()(x)),
+        True,
+    ),
+    "a shortcut and its mean": (
+        "two for one",
+        lambda x: with_mean(x + layers.Conv2D(8, 1)(x)),
+        True,
+    ),
+    "a product and its convolution": (
+        "two for one",
+        lambda x: (lambda y: [y, layers.Conv2D(4, 3)(y)])(ops.tanh(x) * 2.0),
+        True,
+    ),
+    "largest of a sum": ("two for one", lambda x: ops.max(ops.tanh(x) - 9.0 + x, 1), True),
+    "padded channels beside means": (
+        "two for one",
+        lambda x: (
+            ops.mean(x, (1, 2), keepdims=True)
+            + ops.pad(x[..., :4], ((0, 0), (0, 0), (0, 0), (0, 4)))
+        ),
+        True,
+    ),
     "log-softmax": ("log-softmax", lambda x: ops.log_softmax(ops.mean(x, (1, 2))), False),
 }
 INTEGER = {
@@ -327,6 +355,48 @@ def test_integers_that_are_copied(monkeypatch):
     assert lint(new) == []
 
 
+@pytest.mark.parametrize("size", [0.01, 2000.0])
+def test_integers_that_are_compared(size, monkeypatch):
+    """The CPU's kernel counts in 1/256 and knows no steps of 1; the GPU compares numbers."""
+
+    def function(x):
+        small = ops.tanh(x) * size
+        return ops.where(small > size / 3, small, ops.flip(small, 2))
+
+    x = samples()
+    expected = runtime.run(files(function, monkeypatch)[0], x, repeats=0)
+    old, new = files(function, monkeypatch, precision="int8", representative_data=samples(8))
+    assert {finding.code for finding in lint(old)} == {"COMPARED_STEPS"}
+    assert snr(runtime.run(old, x, repeats=0), expected) < 12
+    found = runtime.run(new, x, repeats=0)
+    assert snr(found, expected) > 20
+    assert snr(gpu(new, x), expected) > 20
+    assert lint(new) == []
+
+
+def test_integers_of_steps_of_1_that_are_compared():
+    tensors = {
+        "x": gpu_lint_cases.T((1, 6, 5, 8)),
+        "a": gpu_lint_cases.T((1, 6, 5, 8), "INT8", None, 1.0),
+        "b": gpu_lint_cases.T((8,), "INT8", 3, 1.0),
+        "c": gpu_lint_cases.T((1, 6, 5, 8), "BOOL"),
+        "y": gpu_lint_cases.T((1, 6, 5, 8)),
+    }
+    options = gpu_lint_cases.options
+    calls = [
+        ("QUANTIZE", ["x"], ["a"], options("Quantize")),
+        ("LESS", ["a", "b"], ["c"], options("Less")),
+        ("CAST", ["c"], ["y"], options("Cast", inDataType=6, outDataType=0)),
+    ]
+    old = gpu_lint_cases.build(tensors, calls, ["x"], ["y"])
+    new = rewrites.rewritten(TfliteFile(old)).content
+    x = np.random.default_rng(0).integers(-20, 20, (1, 6, 5, 8)).astype("float32")
+    result = runtime.run(old, x, repeats=0)
+    assert (result.outcome, result.signal) == ("crashed", "SIGABRT")
+    for found in (runtime.run(new, x, repeats=0), gpu(new, x)):
+        np.testing.assert_array_equal(found.outputs["y"], x < 3)
+
+
 def snr(found, expected):
     """In dB, of the one output."""
     [a], [b] = found.outputs.values(), expected.outputs.values()
@@ -380,7 +450,13 @@ def test_wrong_by_hand(name):
 
 def test_every_row_is_tried():
     tried = {row for row, *_ in (*FLOAT.values(), *INTEGER.values())} | {"choice by a constant"}
-    assert tried == {*rewrites.REWRITES} - {"one part", "bounded root", "copies", "divisor"}
+    assert tried == {*rewrites.REWRITES} - {
+        "one part",
+        "bounded root",
+        "copies",
+        "divisor",
+        "comparison",
+    }
 
 
 RIGHT = {

@@ -74,6 +74,12 @@ def flip(scale: float) -> bytes:
     return one("REVERSE_V2", integers, T((1,), "INT32", 2), output=result, options=[options])
 
 
+def compared(scale: float) -> bytes:
+    """Whether integers of a scale are less than a constant of 1/4096."""
+    given, limit = T(IMAGE, "INT8", scale=scale), T((8,), "INT8", 3, 1 / 4096)
+    return one("LESS", given, limit, output=T(IMAGE, "BOOL"), options=[schema.LessOptionsT()])
+
+
 STATISTIC = (1, 4, 4, 1)
 MAXIMUM = ("REDUCE_MAX", ["x", "axis"], ["m"])
 SUBTRACT = ("SUB", ["x", "m"], ["s"])
@@ -98,6 +104,7 @@ CASES = {
     ),
     "OVERWRITTEN": (view_then("MUL", later="x"), view_then("MUL", later="in1")),
     "COPIED_STEPS": (flip(1 / 16), flip(1 / 32)),
+    "COMPARED_STEPS": (compared(1 / 600), compared(1 / 500)),
     "RANK": (
         one("ABS", T((1, 4, 4, 2, 4)), output=T((1, 4, 4, 2, 4))),
         # A constant's rank does not matter.

@@ -18,8 +18,10 @@ from converters.tflite.rule import Find, Place, Rule, operators, place, repeated
 from converters.tflite.sums import from_behind, mistaken
 from converters.tflite.view import VIEWS, View
 
-# What the delegate folds a sum or a product with a constant into.
+# What the delegate folds a sum or a product with a constant into, beside a product with a matrix.
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
+# What it makes one with a sum of two tensors, beside the mean of a whole image.
+_REDUCTIONS = {"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"}
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
 # What a padding of zeros becomes part of; a Dense is a convolution of 1x1 to the delegate.
 _WINDOWS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
@@ -112,7 +114,8 @@ def _channels_appended(view: View, operator: Operator) -> Operator | None:
     return reader if len(view.computed(reader)) == 2 else None
 
 
-def _padded_sum(view: View) -> Iterator[Place]:
+def padded_sum(view: View) -> Iterator[Place]:
+    """Finds sums of what is padded and what is repeated; the padding comes `before`."""
     for operator in view.operators:
         total = _channels_appended(view, operator)
         if total is None:
@@ -159,32 +162,78 @@ def _folded(view: View) -> Iterator[tuple[Operator, Operator, Operator]]:
             continue
         if _weighted(view, reader):
             image = _input(reader, 2 if reader.name == "TRANSPOSE_CONV" else 0)
-            plain = operator.name == "MUL" or (reader.name == "CONV_2D" and _no_padding(reader))
-            if image is operator.outputs[0] and plain:
+            if image is operator.outputs[0] and (operator.name == "MUL" or _takes_sum(reader)):
                 yield operator, reader, operator
 
 
+def _takes_sum(operator: Operator) -> bool:
+    """Whether a sum with a constant before it becomes part of its bias."""
+    image = _input(operator, 0)
+    if operator.name == "FULLY_CONNECTED":  # of more than vectors it is a convolution of 1x1
+        return image is not None and len(image.shape) > 2
+    return operator.name == "CONV_2D" and _no_padding(operator)
+
+
 def _weighted(view: View, operator: Operator) -> bool:
-    return operator.name in _WEIGHTED and len(view.computed(operator)) == 1
+    known = operator.name in _WEIGHTED or _by_matrix(view, operator)
+    return known and len(view.computed(operator)) == 1
 
 
-def _folded_broadcast(view: View) -> Iterator[Place]:
+def _by_matrix(view: View, operator: Operator) -> bool:
+    """Whether it is a product with a constant matrix, which is a convolution of 1x1."""
+    matrix = _input(operator, 1) if operator.name == "BATCH_MATMUL" else None
+    return matrix is not None and view.constant(matrix) and len(matrix.shape) == 2
+
+
+@operators("BATCH_MATMUL")
+def _turned_product(view: View, operator: Operator) -> bool:
+    turned = _option(operator, "adjX") or _option(operator, "adjY")
+    return bool(turned) and _by_matrix(view, operator)
+
+
+def _reduced(view: View) -> Iterator[tuple[Operator, Operator]]:
+    """Sums of two tensors of one shape that become part of the reduction that alone reads them."""
+    for total in view.operators:
+        computed = view.computed(total) if total.name in ("ADD", "ADD_N") else []
+        result, reader = total.outputs[0], view.reader(total.outputs[0])
+        if len(computed) != 2 or len(total.inputs) != 2 or len(set(computed)) == 1:
+            continue
+        if any(t.shape != result.shape for t in computed) or total.activation != "NONE":
+            continue
+        if reader is None or result.scales:
+            continue
+        if reader.name in _REDUCTIONS or _whole(reader):
+            yield total, reader
+
+
+def _whole(operator: Operator) -> bool:
+    """Whether it is the mean of a whole image."""
+    image = _input(operator, 0)
+    if operator.name != "AVERAGE_POOL_2D" or image is None or len(image.shape) != 4:
+        return False
+    window = _option(operator, "filterHeight"), _option(operator, "filterWidth")
+    return window == image.shape[1:3] and operator.outputs[0].shape[1:3] == (1, 1)
+
+
+def folded_broadcast(view: View) -> Iterator[Place]:
+    """Finds constants of several channels in weights of one; what is first comes `before`."""
     for first, second, operator in _folded(view):
         source = _along_channels(view, operator)
         if source is not None and source.shape[-1:] != operator.outputs[0].shape[-1:]:
             yield place(second, first.outputs[0], before=first)
 
 
-def _inner_output(view: View) -> Iterator[Place]:
+def inner_output(view: View) -> Iterator[Place]:
+    """Finds outputs that are never written, as part of an operator; their maker comes `before`."""
     for first, second, _ in _folded(view):
         if first.outputs[0] in view.outputs:
             yield place(second, first.outputs[0], before=first)
-    pairs = [*_padded(view, _POOLS | _WINDOWS)]
+    pairs = [*_padded(view, _POOLS | _WINDOWS), *_reduced(view)]
     sums = ((pad, _channels_appended(view, pad)) for pad in view.operators)
     pairs += [(pad, total) for pad, total in sums if total is not None]
-    for pad, operator in pairs:
-        if pad.outputs[0] in view.outputs:
-            yield place(operator, pad.outputs[0], before=pad)
+    for inner, operator in pairs:
+        if inner.outputs[0] in view.outputs:
+            yield place(operator, inner.outputs[0], before=inner)
 
 
 def _output_twice(view: View) -> Iterator[Place]:
@@ -323,20 +372,11 @@ def _broadcast_product(view: View, operator: Operator) -> bool:
     return len(batches) == 2
 
 
-def _extreme_of_sum(view: View) -> Iterator[Place]:
-    for operator in view.operators:
-        if operator.name not in ("REDUCE_MAX", "REDUCE_MIN"):
-            continue
-        source = _input(operator, 0)
-        maker = None if source is None else view.producer.get(source)
-        if source is None or source.scales or maker is None or maker.name != "ADD":
-            continue
-        if (
-            len(view.computed(maker)) == 2
-            and maker.activation == "NONE"
-            and view.reader(source) is operator
-        ):
-            yield place(operator, source, before=maker)
+def extreme_of_sum(view: View) -> Iterator[Place]:
+    """Finds maxima and minima of a sum, which comes `before`."""
+    for total, reduction in _reduced(view):
+        if reduction.name in ("REDUCE_MAX", "REDUCE_MIN"):
+            yield place(reduction, total.outputs[0], before=total)
 
 
 def _mixed_ranks(view: View) -> Iterator[Place]:
@@ -463,24 +503,25 @@ RULES = [
         _SILENT,
         "Channels are padded, and added to a tensor that is repeated along the image or the "
         "channels.",
-        f"Put {_APART} between `keras.ops.pad` and Add.",
-        _padded_sum,
+        f"{_CONVERT} put {_APART} between `keras.ops.pad` and Add.",
+        padded_sum,
     ),
     _rule(
         "FOLDED_BROADCAST",
         _SILENT,
         "A tensor of one channel and a constant of several are multiplied or added, right before "
         "or after a convolution or Dense, whose weights the delegate takes the constant into.",
-        f"Put {_APART} between the two, or write the product as a Conv2D of 1x1.",
-        _folded_broadcast,
+        f"{_CONVERT} put {_APART} between the two, or write the product as a Conv2D of 1x1.",
+        folded_broadcast,
     ),
     _rule(
         "INNER_OUTPUT",
         "The GPU delegate gives back an output that it never wrote.",
         "An output of the model is also read by one layer that the delegate makes one with it: a "
-        "padding with what follows, a convolution or Dense with a sum or product of constants.",
-        f"Give back {_APART} in place of the output itself.",
-        _inner_output,
+        "padding with what follows, a convolution or Dense with a sum or product of constants, a "
+        "sum of two tensors (Add, LayerNormalization) with a mean, sum or maximum of it.",
+        f"{_CONVERT} give back {_APART} in place of the output itself.",
+        inner_output,
     ),
     _rule(
         "OUTPUT_TWICE",
@@ -553,12 +594,20 @@ RULES = [
         _broadcast_product,
     ),
     _rule(
+        "TURNED_PRODUCT",
+        _SILENT,
+        "A matrix product with a constant of two dimensions transposes one of its sides, which the "
+        "delegate leaves out: other converters write it where TensorFlow's has a Dense.",
+        "Convert with `to_tflite`, or transpose the constant itself.",
+        _turned_product,
+    ),
+    _rule(
         "EXTREME_OF_SUM",
         "The GPU delegate gives back values that are too large or too small, silently.",
         "A maximum or minimum (GlobalMaxPooling2D, `keras.ops.max`) is taken straight of a sum of "
-        "two tensors.",
-        f"Put {_APART} or an activation between Add and the maximum.",
-        _extreme_of_sum,
+        "two tensors of one shape.",
+        f"{_CONVERT} put {_APART} or an activation between Add and the maximum.",
+        extreme_of_sum,
     ),
     _rule(
         "STRIDED_POINTWISE",

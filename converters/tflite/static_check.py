@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from converters.tflite import gpu_rules, groups
+from converters.tflite import comparisons, gpu_rules, groups
 from converters.tflite.copies import mistaken
 from converters.tflite.flatbuffer import Operator, Tensor, Tflite, read_graphs
 from converters.tflite.rule import Place, Rule, Severity, described, operators, place, repeated
@@ -331,6 +331,17 @@ _RULES = [
         "as `keras.ops.relu(a - b) + b`.",
         _copied_steps,
         inside=True,
+    ),
+    Rule(
+        "COMPARED_STEPS",
+        "warning",
+        "The CPU makes wrong comparisons, silently, or aborts the process.",
+        "In int8, a comparison (`keras.ops.where(x > y, ...)`) reads computed integers of steps "
+        "below 1/512, a range of less than a half, or steps of 1 and more, a range of 255: the CPU "
+        "compares multiples of 1/256, and knows no steps of 1.",
+        "Convert with `to_tflite`, which writes it otherwise, or compare numbers of about 1: "
+        "`x / 255 > 0.5` in place of `x > 127.5`.",
+        operators(*comparisons.COMPARISONS)(lambda _, operator: comparisons.mistaken(operator)),
     ),
     Rule(
         "RANK",

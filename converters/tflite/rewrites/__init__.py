@@ -1,7 +1,7 @@
 """Graphs that a runtime refuses or computes wrongly, written as equal ones that it does not.
 
 A table: a pattern, what is written for it, and why. Each was seen with LiteRT 2.3 on the GPU
-delegate itself, three on the CPU; the CPU's answers stay what they are, to the bit unless the row
+delegate itself, four on the CPU; the CPU's answers stay what they are, to the bit unless the row
 says otherwise. What no row knows is left to `lint`.
 
 Imports the flatbuffer reader and NumPy.
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from converters.tflite.flatbuffer import TfliteFile
 from converters.tflite.rewrites import (
+    apart,
     channels,
+    comparisons,
     copies,
     divisors,
     groups,
@@ -249,6 +251,18 @@ _ROWS = [
         softmax.logarithm,
     ),
     Rewrite(
+        "two for one",
+        "in float, a sum of two tensors that a reduction or a mean of a whole image reads, and a "
+        "convolution, FULLY_CONNECTED or BATCH_MATMUL by a constant with a sum or product with "
+        "constants before or after it, where what is between is an output; a maximum of such a "
+        "sum; constants of several channels, or padded channels, beside what is repeated along "
+        "them",
+        "MAXIMUM with the least number in between",
+        "the two are made one, which does not write what is between, begins a maximum with one of "
+        "the summed, and has no broadcast",
+        apart.mistaken,
+    ),
+    Rewrite(
         "bounded root",
         "RSQRT of floats and MINIMUM with a number: normalisation by a length that may be 0",
         "MAXIMUM before the RSQRT, equal to a rounding of float32",
@@ -272,6 +286,15 @@ _ROWS = [
         "signs EQUAL and SELECT_V2; the quotients of all others are the same",
         "on the CPU, the run fails where a divisor is rounded to 0",
         divisors.above_zero,
+    ),
+    Rewrite(
+        "comparison",
+        "EQUAL, LESS and the like of computed integers of steps below 1/512, or of steps of 1 and "
+        "more",
+        "the same of floats, after a DEQUANTIZE; the CPU's answers change",
+        "on the CPU, numbers are compared as multiples of 1/256, by a kernel that has no steps of "
+        "1: several are one, or others, and steps of exactly 1 abort the process",
+        comparisons.of_numbers,
     ),
 ]
 

@@ -59,6 +59,6 @@ def _without_zero(edit: Edit, at: Operator, divisor: Tensor) -> Tensor:
         name = "MAXIMUM" if zero == _LOWEST else "MINIMUM"
         return edit.put(at, name, (divisor, step), result, schema().MaximumMinimumOptionsT())
     # Of both: what is 0 counts as above it.
-    none = edit.truths(divisor, "none")
+    none = edit.without_steps(divisor, "BOOL", "none")
     edit.put(at, "EQUAL", (divisor, number(zero, "zero")), none, schema().EqualOptionsT())
     return edit.put(at, "SELECT_V2", (none, step, divisor), result, schema().SelectV2OptionsT())

@@ -71,17 +71,18 @@ class Edit:
         self._tensors.append(tensor)
         return tensor
 
-    def truths(self, tensor: Tensor, part: str) -> Tensor:
-        """A new tensor of what is true of each value of a tensor.
+    def without_steps(self, tensor: Tensor, dtype: str, part: str) -> Tensor:
+        """A new tensor of the shape of one of integers, of another type.
 
         Args:
             tensor: The tensor.
+            dtype: The schema's name of the type: `"BOOL"`, `"FLOAT32"`.
             part: What it is, which its name ends with.
         """
         made = self.like(tensor, tensor.shape, part)
         twin = self._model.subgraphs[0].tensors[made.index]
-        twin.type, twin.quantization = schema().TensorType.BOOL, None
-        changed = Tensor(**{**vars(made), "dtype": "BOOL", "scales": (), "zero_points": ()})
+        twin.type, twin.quantization = getattr(schema().TensorType, dtype), None
+        changed = Tensor(**{**vars(made), "dtype": dtype, "scales": (), "zero_points": ()})
         self._tensors[made.index] = changed
         return changed
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from converters.tflite.flatbuffer import Operator, schema
 from converters.tflite.pads import amounts, fill, of_samples, spatial, uncounted
+from converters.tflite.rewrites.apart import apart
 from converters.tflite.rewrites.edit import Edit
 
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
@@ -45,7 +46,7 @@ def maximum(edit: Edit) -> None:
     for pool in edit.graph.operators:
         pad = _before(edit, pool) if pool.name == "MAX_POOL_2D" else None
         if pad is not None and not uncounted(edit.view, pad, pool, float(_LEAST)):
-            _apart(edit, pool)
+            apart(edit, pool, [pad.outputs[0]])
 
 
 def mean(edit: Edit) -> None:
@@ -58,7 +59,7 @@ def mean(edit: Edit) -> None:
         assert x is not None
         rows, columns = pool.options.filterHeight, pool.options.filterWidth
         if pool.options.padding != schema().Padding.VALID:
-            _apart(edit, pool)
+            apart(edit, pool, [pad.outputs[0]])
             continue
         options = schema().DepthwiseConv2DOptionsT()
         options.padding, options.depthMultiplier = schema().Padding.VALID, 1
@@ -77,15 +78,4 @@ def convolution(edit: Edit) -> None:
     for conv in edit.graph.operators:
         pad = _before(edit, conv) if conv.name in _CONVOLUTIONS else None
         if pad is not None and fill(edit.view, pad) != 0:
-            _apart(edit, conv)
-
-
-def _apart(edit: Edit, reader: Operator) -> None:
-    """Puts an operator that changes nothing between the padding and what reads it."""
-    x = reader.inputs[0]
-    assert x is not None
-    least = edit.constant(np.full((1,) * 4, _LEAST), f"{x.name};least")
-    options = schema().MaximumMinimumOptionsT()
-    kept = edit.put(reader, "MAXIMUM", (x, least), edit.like(x, x.shape, "apart"), options)
-    edit.again(reader, (kept, *reader.inputs[1:]), reader.outputs[0])
-    edit.drop(reader)
+            apart(edit, conv, [pad.outputs[0]])
