@@ -342,6 +342,7 @@ _RULES = [
         "Convert with `to_tflite`, which writes it otherwise, or compare numbers of about 1: "
         "`x / 255 > 0.5` in place of `x > 127.5`.",
         operators(*comparisons.COMPARISONS)(lambda _, operator: comparisons.mistaken(operator)),
+        inside=True,
     ),
     Rule(
         "RANK",
