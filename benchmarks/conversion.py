@@ -2,10 +2,10 @@
 
     python benchmarks/conversion.py [NAME...] [--precision int8]
 
-NAME is a network of `keras.applications`, with random weights. Each conversion is a process of its own,
-that has TensorFlow loaded and the model built before the clock starts. Memory is what the process and
-its children hold of their own at the worst moment (PSS), without what they held before, in multiples
-of the weights. Keras's export has float32 only. Needs Linux.
+NAME is a network of `keras.applications`, with random weights. Each conversion is a process of its
+own, that has TensorFlow loaded and the model built before the clock starts. Memory is what the
+process and its children hold of their own at the worst moment (PSS), without what they held before,
+in multiples of the weights. Keras's export has float32 only. Needs Linux.
 """
 
 import argparse

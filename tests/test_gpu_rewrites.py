@@ -236,7 +236,9 @@ FLOAT = {
     ),
     "a product and its convolution": (
         "two for one",
-        lambda x: (lambda y: [y, layers.Conv2D(4, 3)(y)])(ops.tanh(x) * 2.0),
+        lambda x: (lambda y: [y, layers.Conv2D(4, 3)(y)])(
+            ops.tanh(x) * np.arange(1, 9, dtype="float32")
+        ),
         True,
     ),
     "largest of a sum": ("two for one", lambda x: ops.max(ops.tanh(x) - 9.0 + x, 1), True),
