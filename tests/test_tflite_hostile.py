@@ -154,6 +154,22 @@ def test_an_operator_that_reads_itself_comes_to_an_end():
     rewritten(file)
 
 
+def test_a_part_that_is_made_of_itself_comes_to_an_end():
+    """A tensor that two operators make, the later one of what reads it."""
+    options = schema.SplitOptionsT()
+    options.numSplits = 2
+    half = T((1, 6, 5, 4))
+    tensors = {"x": T(MAP), "axis": T((), "INT32", 3), "p": half, "q": half, "s": half}
+    calls = [
+        ("SPLIT", ["axis", "x"], ["p", "q"], options),
+        ("LOGISTIC", ["p"], ["s"]),
+        ("ABS", ["s"], ["p"]),
+    ]
+    file = TfliteFile(build(tensors, calls, ["x"], ["p"]))
+    lint(file)
+    rewritten(file)
+
+
 @pytest.mark.parametrize("shape", [MAP, (1, 6, 5, 4, 2)])
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_views_of_each_other_come_to_an_end(shape, order):

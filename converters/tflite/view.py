@@ -40,14 +40,18 @@ class View:
             for tensor in operator.inputs:
                 if tensor is not None:
                     self._readers.setdefault(tensor, []).append(operator)
+        self._misplaced = {
+            tensor
+            for operator in self.operators
+            for tensor in operator.outputs
+            if any(reader.index <= operator.index for reader in self.readers(tensor))
+        }
         self.producer = {
             tensor: operator
             for operator in self.operators
             for tensor in operator.outputs
-            if all(reader.index > operator.index for reader in self.readers(tensor))
+            if tensor not in self._misplaced
         }
-        made = {tensor for operator in self.operators for tensor in operator.outputs}
-        self._misplaced = made - self.producer.keys()
         # Constants of half precision, by what they are widened to.
         self._widened: dict[Tensor, Tensor] = {}
         for tensor, operator in self.producer.items():
