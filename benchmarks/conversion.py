@@ -80,7 +80,10 @@ def _measured(name: str, precision: str, way: str) -> tuple[float, float, float]
         text=True,
     )
     assert child.stdin and child.stdout
-    weights = float(child.stdout.readline())
+    line = child.stdout.readline()
+    if not line:
+        sys.exit(f"NAME must be a network of keras.applications. Received: {name}")
+    weights = float(line)
     before = most = _held(child.pid)
     child.stdin.write("\n")
     child.stdin.close()
